@@ -1,0 +1,285 @@
+"""Which engine serves an op, and how gradients are asked for: one table, one loop.
+
+Words: an *op* is a public function (`ops.conv`). Calling it binds its arguments into a `Call`: validated arrays
+and options for one *primitive*, the thing an engine implements. A *chain* is the engines that may serve it, in order.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, ParamSpec
+
+from xpconv.backend import Array, library
+from xpconv.errors import EngineError, describe, dtype_name, message
+from xpconv.settings import ENGINES, applied, current
+
+CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("portable",), "cupy": ("portable",)}
+_ANY_LIBRARY = ("portable",)
+
+Needs = tuple[bool, ...]  # for each array parameter of an op: is its gradient wanted
+Pullback = Callable[[Array], tuple[Array | None, ...]]
+P = ParamSpec("P")
+
+
+class Primitive(NamedTuple):
+    """What an engine offers under one name.
+
+    Directions of a convolution are plain functions ``run(*arrays, **options) -> array``. Every other primitive is a
+    pair: ``run(*arrays, needs, **options) -> (y, residuals)``, where residuals are kept only if any of ``needs``,
+    and ``backward(residuals, dy, needs) -> one gradient or None per array``.
+    """
+
+    run: Callable[..., Any]
+    backward: Callable[..., tuple[Array | None, ...]] | None = None
+    declines: Callable[..., str | None] | None = None  # reads metadata only; a reason, or None
+    describe: Callable[..., str] | None = None  # how it would go about it, for `explain`
+
+
+@functools.cache
+def engine_primitives(engine: str) -> Mapping[str, Primitive] | str:
+    """The engine's table, loaded when first wanted; a reason where the engine cannot be had here."""
+    try:
+        return importlib.import_module(f"xpconv.engines.{engine}").PRIMITIVES
+    except ImportError as error:
+        return f"is not installed here ({error})"
+
+
+def select(name: str, *arrays: Array | None, **options: Any) -> Primitive:
+    """The first engine of the chain in force that has the primitive and does not decline."""
+    chain = _chain(arrays[0])
+    for engine in chain:
+        primitive, reason = _offer(engine, name, arrays, options)
+        if reason is None:
+            return primitive
+    reasons = [f"{engine} {_offer(engine, name, arrays, options)[1]}" for engine in chain]
+    raise EngineError(
+        message(
+            name,
+            f"no engine of the chain ({', '.join(chain)}) can do this.",
+            "; ".join(reasons),
+            "use_engine('auto') lets every engine of the arrays' library try.",
+        )
+    )
+
+
+def _chain(x: Array) -> tuple[str, ...]:
+    return current().engine or CHAINS.get(library(x), _ANY_LIBRARY)
+
+
+def _offer(engine: str, name: str, arrays: tuple[Array | None, ...], options: dict[str, Any]) -> tuple[Any, str | None]:
+    """The engine's primitive, and why it will not serve this call (`None`: it will)."""
+    table = engine_primitives(engine)
+    if isinstance(table, str):
+        return None, table
+    primitive = table.get(name)
+    if primitive is None:
+        return None, f"has no {name}"
+    return primitive, primitive.declines(*arrays, **options) if primitive.declines is not None else None
+
+
+@dataclass(slots=True)
+class Call:
+    """One validated use of an op: a primitive, the op's array parameters in signature order, and its options."""
+
+    primitive: str
+    arrays: tuple[Array | None, ...]
+    options: dict[str, Any]
+
+    def run(self) -> Any:
+        """The op's result, with nothing kept."""
+        primitive = select(self.primitive, *self.arrays, **self.options)
+        return primitive.run(*self.arrays, needs=(False,) * len(self.arrays), **self.options)[0]
+
+    def vjp(self, needs: Needs) -> tuple[Any, Pullback]:
+        """The result, and the function that takes dy to one gradient or None per array."""
+        primitive = select(self.primitive, *self.arrays, **self.options)
+        y, residuals = primitive.run(*self.arrays, needs=needs, **self.options)
+        backward = primitive.backward
+        assert backward is not None, f"{self.primitive} has no backward"
+        return y, lambda dy: backward(residuals, dy, needs)
+
+    def parts(self) -> list[tuple[str, tuple[Array | None, ...], dict[str, Any]]]:
+        """The primitives that the op and its gradients need, as `select` would be asked for them."""
+        return [(self.primitive, self.arrays, self.options)]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A public op: how it binds arguments into a `Call`, and which of its parameters are arrays."""
+
+    name: str
+    bind: Callable[..., Call]
+    arrays: tuple[str, ...]
+    positions: tuple[int, ...]  # of the array parameters in the signature; a keyword-only one is past every argument
+
+    def entries(self, args: tuple[Any, ...], options: dict[str, Any]) -> int:
+        """How many gradients a pullback returns: up to the last array parameter that was passed."""
+        passed = [i for i, at in enumerate(self.positions) if at < len(args) or self.arrays[i] in options]
+        return passed[-1] + 1 if passed else 0
+
+
+OPS: dict[Callable[..., Any], Op] = {}  # every public op, by the function users call
+
+
+def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
+    """Turn a function that binds arguments into a `Call` into the public op that runs it."""
+
+    def decorate(bind: Callable[P, Call]) -> Callable[P, Any]:
+        @functools.wraps(bind)
+        def public(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return bind(*args, **kwargs).run()
+
+        parameters = inspect.signature(bind).parameters
+        positional = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        places = tuple(positional.index(n) if n in positional else len(parameters) + 1 for n in array_names)
+        OPS[public] = Op(bind.__name__, bind, array_names, places)
+        return public
+
+    return decorate
+
+
+def registered(op: Callable[..., Any]) -> Op:
+    """The `Op` behind a public function."""
+    try:
+        return OPS[op]
+    except (KeyError, TypeError):
+        remedy = "call its own vjp(x) method." if hasattr(op, "vjp") else "pass a function of xpconv.ops, as in vjp(ops.conv, x, w)."
+        raise TypeError(message("vjp", f"{getattr(op, '__name__', op)!r} is not an op.", "", remedy)) from None
+
+
+def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **options: Any) -> tuple[Any, Pullback]:
+    """Run an op and return its result with a pullback, the vector-Jacobian product.
+
+    Parameters
+    ----------
+    op : function of `xpconv.ops`
+    *args, **options
+        The op's own arguments.
+    needs : tuple of bool, optional
+        Whether each array parameter's gradient is wanted, in signature order, one entry per gradient returned;
+        default: all. What is not needed is neither computed nor kept.
+
+    Returns
+    -------
+    y : what the op returns
+    pullback : ``pullback(dy) -> tuple``
+        One gradient for each array parameter, in signature order, as far as the last one passed, with that
+        argument's shape and dtype; `None` for one passed as `None`, for integer arrays, and for what is not needed.
+        ``dy`` has the shape and dtype of y (of the first of several results). It may be called again. It runs under
+        the settings that held at `vjp`, and keeps what the gradients need until it is dropped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the op does; also for a ``dy`` or ``needs`` that does not fit.
+
+    Notes
+    -----
+    For complex arrays the gradient of a real loss L is ``dL/dRe + i dL/dIm``, as in PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np, xpconv
+    >>> from xpconv import ops
+    >>> x, w = np.ones((1, 4, 4, 2)), np.ones((3, 3, 2, 5))
+    >>> y, pullback = xpconv.vjp(ops.conv, x, w, padding="same", needs=(False, True))
+    >>> [None if g is None else g.shape for g in pullback(np.ones_like(y))]
+    [None, (3, 3, 2, 5)]
+    """
+    known = registered(op)
+    call = known.bind(*args, **options)
+    entries = known.entries(args, options)
+    if needs is not None and len(needs) != entries:
+        names = ", ".join(known.arrays[:entries])
+        raise ValueError(message(known.name, f"needs has {len(needs)} entries for {entries} arrays ({names}).", f"given: needs={needs!r}"))
+    wanted = tuple(
+        x is not None and is_inexact(x) and (needs is None or (i < entries and bool(needs[i]))) for i, x in enumerate(call.arrays)
+    )
+    y, backward = call.vjp(wanted)
+    settings, like = current(), _likeness(y)
+
+    def pullback(dy: Array) -> tuple[Array | None, ...]:
+        if _likeness(dy) != like:
+            raise _unfit(known.name, dy, like)
+        if not any(wanted):
+            return (None,) * entries
+        with applied(settings):
+            return backward(dy)[:entries]
+
+    return y, pullback
+
+
+def _likeness(y: Any) -> tuple[Any, ...]:
+    first = y[0] if isinstance(y, tuple) else y
+    return (library(first), first.device, first.dtype, tuple(first.shape))
+
+
+def _unfit(op: str, dy: Array, like: tuple[Any, ...]) -> Exception:
+    kind = ValueError if _likeness(dy)[:3] == like[:3] else TypeError
+    y = f"y {like[3]} {dtype_name(like[2])} of {like[0]} on {like[1]}"
+    return kind(message(op, "dy must have the shape, dtype, library and device of y.", f"{describe('dy', dy)} · {y}"))
+
+
+def is_inexact(x: Array) -> bool:
+    """Whether an array holds real or complex floating-point numbers."""
+    return dtype_kind(x.dtype) in "fc"
+
+
+def dtype_kind(dtype: Any) -> str:
+    """``f`` floating, ``c`` complex, ``i`` integer, ``b`` bool, ``?`` anything else, for every library's dtypes."""
+    return _kind_of_name(dtype_name(dtype))
+
+
+@functools.cache
+def _kind_of_name(name: str) -> str:
+    for prefix, kind in (("float", "f"), ("bfloat", "f"), ("complex", "c"), ("int", "i"), ("uint", "i"), ("bool", "b")):
+        if name.startswith(prefix):
+            return kind
+    return "?"
+
+
+def explain(op: Callable[..., Any], *args: Any, **options: Any) -> dict[str, str]:
+    """Which engine would serve this call, and why the others would not.
+
+    Parameters
+    ----------
+    op, *args, **options
+        As for the op itself; nothing is computed.
+
+    Returns
+    -------
+    dict of str
+        For each engine, ``"chosen: ..."`` with the primitives it would serve, or the reason why not.
+
+    Examples
+    --------
+    >>> import numpy as np, xpconv
+    >>> from xpconv import ops
+    >>> xpconv.explain(ops.relu, np.ones(3))["reference"]
+    'not in the chain (portable) of these arrays'
+    """
+    call = registered(op).bind(*args, **options)
+    chain = _chain(call.arrays[0])
+    taken: dict[str, str] = {}  # primitive -> the engine that serves it
+    answers: dict[str, str] = {}
+    for engine in (*chain, *(name for name in ENGINES if name not in chain)):
+        if engine not in chain:
+            answers[engine] = f"not in the chain ({', '.join(chain)}) of these arrays"
+            continue
+        served, refused = [], []
+        for name, arrays, opts in call.parts():
+            primitive, reason = _offer(engine, name, arrays, opts)
+            if reason is not None:
+                refused.append(reason)
+            elif name in taken:
+                refused.append(f"comes after {taken[name]}")
+            else:
+                taken[name] = engine
+                served.append(f"{name} ({primitive.describe(*arrays, **opts)})" if primitive.describe else name)
+        parts = ([f"chosen: {', '.join(served)}"] if served else []) + list(dict.fromkeys(refused))
+        answers[engine] = "; ".join(parts)
+    return answers

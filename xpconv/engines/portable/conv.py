@@ -1,0 +1,251 @@
+"""Convolution in three directions, as sums over kernel cells of matrix products on boxes of windows.
+
+Each direction walks over boxes of windows small enough for the cache. `fprop` gathers the input under a few
+kernel cells at a time ("columns", at most 128 terms of the sum) and multiplies; `dgrad` is its transpose, step by
+step: multiply, then add each cell's share where it came from; `wgrad` multiplies the columns with dy. Sums are
+kept in blocks of 128 terms. Depthwise kernels, whose products would be 1 wide, are sums of elementwise products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from xpconv.backend import Array, namespace
+from xpconv.dispatch import Primitive
+from xpconv.engines.portable.activation import activate
+from xpconv.engines.portable.pieces import (
+    BLOCK,
+    Box,
+    block_sum,
+    blocks,
+    budget,
+    covered,
+    extent,
+    itemsize,
+    landing,
+    taps,
+    under,
+    window_boxes,
+)
+from xpconv.window import Window
+
+Tap = tuple[int, ...]
+
+
+class _Kernel(NamedTuple):
+    """Weights ``(*kernel, C / groups, O)`` as the loops read them."""
+
+    taps: list[Tap]
+    matrices: Array  # (taps, C / groups, O)
+    groups: int
+
+    @classmethod
+    def of(cls, w: Array, window: Window, groups: int) -> _Kernel:
+        shape = (math.prod(w.shape[:-2]), w.shape[-2], w.shape[-1])
+        return cls(taps(window), namespace(w).reshape(w, shape), groups)
+
+    @property
+    def depthwise(self) -> bool:
+        return self.matrices.shape[1] == 1 and self.groups > 1
+
+    def parts(self) -> Iterator[tuple[slice, slice]]:
+        """Input and output channels of each group."""
+        c, o = self.matrices.shape[1], self.matrices.shape[2] // self.groups
+        for g in range(self.groups):
+            yield slice(g * c, g * c + c), slice(g * o, g * o + o)
+
+    def cells(self) -> Iterator[slice]:
+        """Runs of kernel cells whose columns are one block of the sum."""
+        return blocks(len(self.taps), max(1, BLOCK // max(self.matrices.shape[1], 1)))
+
+
+def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
+    """y = activation(conv(x, w) + bias + residual), box by box: (N, *size, C) -> (N, *out, O)."""
+    xp = namespace(x)
+    kernel = _Kernel.of(w, window, groups)
+    y = xp.empty((x.shape[0], *window.out, w.shape[-1]), dtype=x.dtype, device=x.device)
+    sums = xp.empty_like(y) if epilogue.keep_sums else None
+    one_box = _depthwise_fprop if kernel.depthwise else _fprop_box
+    for box in _boxes(x, kernel, window, w.shape[-1]):
+        z = one_box(covered(x, window, box), kernel, window, box)
+        if epilogue.bias is not None:
+            z += epilogue.bias  # after the sum, so that it is rounded once
+        if epilogue.residual is not None:
+            z += epilogue.residual[(*box, slice(None))]
+        if sums is not None:
+            sums[(*box, slice(None))] = z
+        y[(*box, slice(None))] = z if epilogue.activation is None else activate(epilogue.activation, z)
+    return y if sums is None else (y, sums)
+
+
+def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
+    """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
+    xp = namespace(dy)
+    kernel = _Kernel.of(xp.conj(w) if xp.isdtype(w.dtype, "complex floating") else w, window, groups)
+    channels = kernel.matrices.shape[1] * groups
+    dx = xp.zeros((dy.shape[0], *window.size, channels), dtype=dy.dtype, device=dy.device)
+    one_box = _depthwise_dgrad if kernel.depthwise else _dgrad_box
+    for box in _boxes(dy, kernel, window, dy.shape[-1]):
+        one_box(dy[(*box, slice(None))], kernel, window, box, dx)
+    if bias is not None:
+        dx += bias
+    return dx
+
+
+def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
+    """dw = the transpose of `fprop` in w: (N, *size, C), (N, *out, O) -> (*kernel, C / groups, O)."""
+    xp = namespace(x)
+    kernel = _Kernel.of(xp.zeros(w_shape, dtype=x.dtype, device=x.device), window, groups)
+    conjugate = xp.isdtype(x.dtype, "complex floating")
+    one_box = _depthwise_wgrad if kernel.depthwise else _wgrad_box
+    for box in _boxes(x, kernel, window, dy.shape[-1]):
+        part = covered(x, window, box)
+        one_box(xp.conj(part) if conjugate else part, dy[(*box, slice(None))], kernel, window, box)
+    return xp.reshape(kernel.matrices, w_shape)
+
+
+def bias_grad(dy: Array) -> Array:
+    """db = dy summed over all but the channels: (N, *out, O) -> (O,)."""
+    return block_sum(dy)
+
+
+def _boxes(x: Array, kernel: _Kernel, window: Window, out_channels: int) -> Iterator[Box]:
+    """Boxes of windows whose padded input, columns, product and sum fit the budget."""
+    c = kernel.matrices.shape[1]
+    columns = c * min(len(kernel.taps), max(1, BLOCK // c))
+    return window_boxes(x, window, in_channels=c * kernel.groups, scratch=columns + 2 * out_channels)
+
+
+def _columns(part: Array, cells: list[Tap], window: Window, box: Box, channels: slice) -> Array:
+    """The input under some kernel cells, one row per window: (n, *cells, C) -> (windows, cells * channels)."""
+    xp = namespace(part)
+    views = [part[under(tap, window, box, channels)] for tap in cells]
+    columns = views[0] if len(views) == 1 else xp.concat(views, axis=-1)
+    return xp.reshape(columns, (math.prod(extent(box)), columns.shape[-1]))
+
+
+def _fprop_box(part: Array, kernel: _Kernel, window: Window, box: Box) -> Array:
+    xp = namespace(part)
+    outs = []
+    for cs, os in kernel.parts():
+        z = None
+        for run in kernel.cells():
+            columns = _columns(part, kernel.taps[run], window, box, cs)
+            matrix = xp.reshape(kernel.matrices[run, :, os], (columns.shape[1], os.stop - os.start))
+            for terms in blocks(columns.shape[1]):
+                product = columns[:, terms] @ matrix[terms, :]
+                if z is None:
+                    z = product
+                else:
+                    z += product
+        outs.append(z)
+    z = outs[0] if len(outs) == 1 else xp.concat(outs, axis=-1)
+    return xp.reshape(z, (*extent(box), z.shape[-1]))
+
+
+def _dgrad_box(dy: Array, kernel: _Kernel, window: Window, box: Box, dx: Array) -> None:
+    xp = namespace(dy)
+    rows = xp.reshape(dy, (math.prod(extent(box)), dy.shape[-1]))
+    for cs, os in kernel.parts():
+        c = cs.stop - cs.start
+        for run in kernel.cells():
+            matrix = xp.reshape(kernel.matrices[run, :, os], (-1, os.stop - os.start)).T
+            shares = None
+            for terms in blocks(matrix.shape[0]):
+                product = rows[:, os][:, terms] @ matrix[terms, :]
+                if shares is None:
+                    shares = product
+                else:
+                    shares += product
+            for i, tap in enumerate(kernel.taps[run]):
+                place = landing(tap, window, box)
+                if place is not None:
+                    share = xp.reshape(shares[:, i * c : i * c + c], (*extent(box), c))
+                    dx[(*place[0][:-1], cs)] += share[place[1]]
+
+
+def _wgrad_box(part: Array, dy: Array, kernel: _Kernel, window: Window, box: Box) -> None:
+    rows = namespace(dy).reshape(dy, (math.prod(extent(box)), dy.shape[-1]))
+    for cs, os in kernel.parts():
+        c, o = cs.stop - cs.start, os.stop - os.start
+        for run in kernel.cells():
+            columns = _columns(part, kernel.taps[run], window, box, cs)
+            product = _block_product(columns, rows[:, os], budget(part))
+            kernel.matrices[run, :, os] += namespace(dy).reshape(product, (-1, c, o))
+
+
+def _block_product(a: Array, b: Array, limit: int) -> Array:
+    """a.T @ b over many rows, in blocks of 128 rows: (rows, m), (rows, n) -> (m, n)."""
+    xp = namespace(a)
+    m, n = a.shape[1], b.shape[1]
+    total = xp.zeros((m, n), dtype=a.dtype, device=a.device)
+    together = max(1, min(BLOCK, limit // max(4 * m * n * itemsize(a), 1)))  # blocks in one batched product
+    whole = a.shape[0] // BLOCK * BLOCK
+    for rows in blocks(whole, together * BLOCK):
+        k = (rows.stop - rows.start) // BLOCK
+        left = xp.reshape(a[rows, :], (k, BLOCK, m))
+        right = xp.reshape(b[rows, :], (k, BLOCK, n))
+        total += xp.sum(xp.matrix_transpose(left) @ right, axis=0, dtype=a.dtype)
+    if whole < a.shape[0]:
+        total += a[whole:, :].T @ b[whole:, :]
+    return total
+
+
+def _depthwise_fprop(part: Array, kernel: _Kernel, window: Window, box: Box) -> Array:
+    """Each channel with its own kernels: z[..., c * multiplier + m] = sum over cells of x[..., c] w[cell, c, m]."""
+    xp = namespace(part)
+    weights = _per_channel(kernel)
+    z = None
+    for run in blocks(len(kernel.taps)):
+        block = None
+        for i in range(run.start, run.stop):
+            term = part[under(kernel.taps[i], window, box)][..., None] * weights[i, ...]
+            if block is None:
+                block = term
+            else:
+                block += term
+        z = block if z is None else z + block
+    return xp.reshape(z, (*extent(box), weights.shape[1] * weights.shape[2]))
+
+
+def _depthwise_dgrad(dy: Array, kernel: _Kernel, window: Window, box: Box, dx: Array) -> None:
+    xp = namespace(dy)
+    weights = _per_channel(kernel)
+    dy = xp.reshape(dy, (*extent(box), weights.shape[1], weights.shape[2]))
+    for i, tap in enumerate(kernel.taps):
+        place = landing(tap, window, box)
+        if place is not None:
+            dx[place[0]] += xp.sum(dy[(*place[1], slice(None))] * weights[i, ...], axis=-1, dtype=dy.dtype)
+
+
+def _depthwise_wgrad(part: Array, dy: Array, kernel: _Kernel, window: Window, box: Box) -> None:
+    xp = namespace(dy)
+    weights = _per_channel(kernel)
+    dy = xp.reshape(dy, (*extent(box), weights.shape[1], weights.shape[2]))
+    for i, tap in enumerate(kernel.taps):
+        products = part[under(tap, window, box)][..., None] * dy
+        rows = xp.reshape(products, (math.prod(extent(box)), weights.shape[1] * weights.shape[2]))
+        kernel.matrices[i, 0, :] += block_sum(rows)
+
+
+def _per_channel(kernel: _Kernel) -> Array:
+    """(cells, 1, C * multiplier) -> (cells, C, multiplier)."""
+    cells, _, o = kernel.matrices.shape
+    return namespace(kernel.matrices).reshape(kernel.matrices, (cells, kernel.groups, o // kernel.groups))
+
+
+def _describe(x: Array, w: Array, *, window: Window, groups: int, **_: Any) -> str:
+    kernel = _Kernel.of(w, window, groups)
+    pieces = sum(1 for _ in _boxes(x, kernel, window, w.shape[-1]))
+    how = "elementwise sums" if kernel.depthwise else "matrix products"
+    return f"{how} over {len(kernel.taps)} kernel cells, {pieces} piece{'s' * (pieces != 1)}"
+
+
+PRIMITIVES = {
+    "conv_fprop": Primitive(fprop, describe=_describe),
+    "conv_dgrad": Primitive(dgrad),
+    "conv_wgrad": Primitive(wgrad),
+    "bias_grad": Primitive(bias_grad),
+}

@@ -1,0 +1,52 @@
+"""The one form of every message: the rule that was broken, what was given, what would work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SPATIAL = {1: ("W",), 2: ("H", "W"), 3: ("D", "H", "W")}
+
+
+class BackendError(RuntimeError):
+    """A backend that cannot be had; the message names the missing piece and how to get it."""
+
+
+class EngineError(RuntimeError):
+    """No engine of the chain in force can do what was asked; the message gives each one's reason."""
+
+
+class FileError(ValueError):
+    """A file that is truncated, foreign, or of another architecture."""
+
+
+class GradientError(AssertionError):
+    """A gradient that disagrees with central differences."""
+
+
+def message(subject: str, rule: str, evidence: str = "", remedy: str = "") -> str:
+    """``subject: rule`` / indented evidence / indented remedy; empty parts leave no line."""
+    lines = [f"{subject}: {rule}", *(f"  {part}" for part in (evidence, remedy) if part)]
+    return "\n".join(lines)
+
+
+def describe(name: str, x: Any) -> str:
+    """``x (N=8, H=32, W=32, C=6) float32``: name, shape (axes named for activations), dtype."""
+    shape = getattr(x, "shape", None)
+    if shape is None:
+        return f"{name}={x!r}"
+    if name in ("x", "dy", "y", "residual") and len(shape) - 2 in _SPATIAL:
+        axes = ("N", *_SPATIAL[len(shape) - 2], "C")
+        inside = ", ".join(f"{axis}={n}" for axis, n in zip(axes, shape, strict=True))
+    else:
+        inside = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    return f"{name} ({inside}) {dtype_name(x.dtype)}"
+
+
+def describe_all(**arrays: Any) -> str:
+    """Every array that was given, in one line."""
+    return " · ".join(describe(name, x) for name, x in arrays.items() if x is not None)
+
+
+def dtype_name(dtype: Any) -> str:
+    """``float32`` for NumPy's, torch's and array-api-strict's spelling of it."""
+    return getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]

@@ -1,0 +1,190 @@
+"""Settings, all of one form: a call sets for this context, ``with`` for a block, the environment for the process.
+
+All live in one immutable record in one `contextvars.ContextVar`, so that an op reads them once, threads and
+tasks do not disturb one another, and a pullback can keep the record that held when it was made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from xpconv.errors import message
+
+# Every engine there is; a folder of the same name under `xpconv/engines` holds it.
+ENGINES = ("reference", "portable")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an op may read; `None` for the engine means the chain of the array's own library."""
+
+    backend: str = "numpy"
+    engine: tuple[str, ...] | None = None
+    precision: str = "ieee"
+    workspace_limit: int = 256 * 2**20
+    deterministic: bool = False
+
+
+_current: ContextVar[Settings] = ContextVar("xpconv.settings")
+_process_default: Settings | None = None
+
+
+def current() -> Settings:
+    """The settings in force here."""
+    try:
+        return _current.get()
+    except LookupError:
+        return _default()
+
+
+@contextmanager
+def applied(settings: Settings) -> Iterator[None]:
+    """Run a block under a whole record, as a pullback does."""
+    token = _current.set(settings)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _default() -> Settings:
+    global _process_default
+    if _process_default is None:
+        given = {}
+        for name, setting in _SETTINGS.items():
+            text = os.environ.get(setting.variable)
+            if text:
+                try:
+                    given[name] = setting.parse(*(part.strip() for part in text.split(",")))
+                except (TypeError, ValueError, RuntimeError) as error:
+                    raise type(error)(f"environment variable {setting.variable}={text!r}: {error}") from error
+        _process_default = Settings(**given)
+    return _process_default
+
+
+class _Applied(Generic[T]):
+    """What a call of a setting returns: leave the ``with`` block and the earlier value is back."""
+
+    __slots__ = ("_earlier", "_name")
+
+    def __init__(self, name: str, earlier: T) -> None:
+        self._name, self._earlier = name, earlier
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _current.set(replace(current(), **{self._name: self._earlier}))
+
+
+class Setting:
+    """One field of the record, callable: ``precision("fast")`` or ``with precision("fast"): ...``."""
+
+    def __init__(self, name: str, parse: Callable[..., Any], doc: str) -> None:
+        self.name, self.parse, self.variable = name, parse, f"XPCONV_{name.upper()}"
+        self.__doc__ = doc
+
+    def __call__(self, *value: Any) -> _Applied[Any]:
+        parsed = self.parse(*value)
+        earlier = current()
+        _current.set(replace(earlier, **{self.name: parsed}))
+        return _Applied(self.name, getattr(earlier, self.name))
+
+    def __repr__(self) -> str:
+        return f"<setting {self.name}={getattr(current(), self.name)!r}; environment variable {self.variable}>"
+
+
+def _parse_engine(*names: str) -> tuple[str, ...] | None:
+    if names == ("auto",):
+        return None
+    unknown = [name for name in names if name not in ENGINES]
+    if unknown or not names:
+        raise ValueError(
+            message(
+                "use_engine",
+                f"no engine is called {unknown[0]!r}." if unknown else "name at least one engine.",
+                f"given: {', '.join(map(repr, names)) or 'nothing'}",
+                f"known engines: {', '.join(ENGINES)}; 'auto' is the chain of the arrays' own library.",
+            )
+        )
+    return names
+
+
+def _parse_precision(value: str) -> str:
+    if value not in ("ieee", "fast"):
+        raise ValueError(message("precision", f"must be 'ieee' or 'fast', not {value!r}."))
+    return value
+
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def _parse_bytes(value: int | str) -> int:
+    try:
+        text = str(value).strip().upper().removesuffix("IB").removesuffix("B")
+        unit = text[-1:] if text[-1:] in _UNITS else ""
+        limit = int(text.removesuffix(unit)) * _UNITS[unit]
+    except ValueError:
+        limit = 0
+    if isinstance(value, bool) or limit < 1:
+        raise ValueError(
+            message("workspace_limit", f"must be a positive number of bytes, not {value!r}.", "", "for example 64 * 2**20, or '64M'.")
+        )
+    return limit
+
+
+def _parse_flag(value: bool | str) -> bool:
+    known = {"1": True, "true": True, "0": False, "false": False}
+    flag = known.get(str(value).lower())
+    if flag is None:
+        raise ValueError(message("deterministic", f"must be True or False, not {value!r}."))
+    return flag
+
+
+use_engine = Setting(
+    "engine",
+    _parse_engine,
+    """Which engines may serve an op: ``use_engine("auto")``, or a strict chain as in ``use_engine("reference")``.
+
+    A chain is strict: when none of the named engines can do what is asked, the op raises `EngineError` with each
+    one's reason; nothing outside the chain is used. Environment variable: ``XPCONV_ENGINE=reference``.
+    """,
+)
+precision = Setting(
+    "precision",
+    _parse_precision,
+    """``"ieee"`` (default): every product and sum in the array's own precision or better. ``"fast"``: engines may
+    use TF32 and large-tile Winograd. Environment variable: ``XPCONV_PRECISION``.""",
+)
+workspace_limit = Setting(
+    "workspace_limit",
+    _parse_bytes,
+    """The most scratch memory in bytes that one op may take (default 256 MiB); work is cut into pieces to fit.
+    Environment variable: ``XPCONV_WORKSPACE_LIMIT=64M``.""",
+)
+deterministic = Setting(
+    "deterministic",
+    _parse_flag,
+    """Ask for results that are bit-identical from run to run on one machine, on every engine.
+    Environment variable: ``XPCONV_DETERMINISTIC=1``.""",
+)
+
+_SETTINGS: dict[str, Setting] = {}
+
+
+def register(*settings: Setting) -> None:
+    """Make settings readable from the environment (the backend's parser lives beside the backends)."""
+    _SETTINGS.update({setting.name: setting for setting in settings})
+    unknown = set(_SETTINGS) - {field.name for field in fields(Settings)}
+    assert not unknown, unknown
+
+
+register(use_engine, precision, workspace_limit, deterministic)
