@@ -51,12 +51,12 @@ class Backend:
 
 def namespace(x: Array) -> ModuleType:
     """The array-API namespace that works on ``x``."""
-    return type_facts(type(x))[1]
+    return type_facts(type(x))[1]  # type: ignore[arg-type]
 
 
 def library(x: Array) -> str:
     """The name of the array library of ``x``: ``"numpy"``, ``"cupy"``, ``"torch"``, ..."""
-    return type_facts(type(x))[0]
+    return type_facts(type(x))[0]  # type: ignore[arg-type]
 
 
 def backend_of(x: Array) -> Backend:
@@ -74,8 +74,9 @@ def type_facts(kind: type) -> tuple[str, ModuleType]:
         return root, importlib.import_module(_WRAPPED[root])
     if root != "jaxlib" and hasattr(kind, "__array_namespace__"):
         return root, importlib.import_module(root)
-    rule = "cannot be written into, which the engines need" if root == "jaxlib" else "is not an array of a known library"
-    raise TypeError(message("xpconv", f"{root}.{kind.__qualname__} {rule}.", "", "make an array with xpconv.asarray(...)."))
+    rule = "cannot be written into" if root == "jaxlib" else "is not an array of a known library"
+    remedy = "make an array with xpconv.asarray(...)."
+    raise TypeError(message("xpconv", f"{root}.{kind.__qualname__} {rule}.", "", remedy))
 
 
 def to_numpy(x: Array) -> np.ndarray:
@@ -154,7 +155,8 @@ def get(name: str) -> Backend:
     try:
         return _MAKERS[root](place)
     except ImportError as error:
-        raise BackendError(message("use_backend", f"{name!r} needs a package that is not here ({error}).", "", _install(root))) from error
+        rule = f"{name!r} needs a package that is not here ({error})."
+        raise BackendError(message("use_backend", rule, "", _install(root))) from error
 
 
 def _numpy(place: str) -> Backend:
@@ -172,7 +174,7 @@ def _cupy(place: str) -> Backend:
                 "use_backend",
                 "CuPy is installed but finds no usable CUDA device.",
                 _driver_found(),
-                "check `nvidia-smi`; a CUDA 13 driver takes xpconv[cuda13], a CUDA 12 driver xpconv[cuda12] (never both).",
+                "check nvidia-smi; a CUDA 13 driver takes xpconv[cuda13], a CUDA 12 driver xpconv[cuda12], never both.",
             )
         )
     count = cupy.cuda.runtime.getDeviceCount()
@@ -187,7 +189,8 @@ def _torch(place: str) -> Backend:
     try:
         torch.empty(0, device=place or None)
     except (RuntimeError, AssertionError) as error:
-        raise BackendError(message("use_backend", f"PyTorch cannot use device {place!r}.", str(error).splitlines()[0])) from error
+        rule = f"PyTorch cannot use device {place!r}."
+        raise BackendError(message("use_backend", rule, str(error).splitlines()[0])) from error
     return Backend("torch", type_facts(torch.Tensor)[1], torch.device(place) if place else None)
 
 
@@ -196,7 +199,8 @@ def _array_api_strict(place: str) -> Backend:
 
     known = {device._device: device for device in strict.__array_namespace_info__().devices()}
     if place and place not in known:
-        raise BackendError(message("use_backend", f"array_api_strict has no device {place!r}.", f"devices: {', '.join(known)}"))
+        rule = f"array_api_strict has no device {place!r}."
+        raise BackendError(message("use_backend", rule, f"devices: {', '.join(known)}"))
     return Backend("array_api_strict", strict, known.get(place))
 
 
@@ -226,7 +230,9 @@ def _driver_version() -> int:
 
 def _driver_found() -> str:
     version = _driver_version()
-    return f"NVIDIA driver found, CUDA {version // 1000}.{version % 1000 // 10}" if version else "no NVIDIA driver was found on this machine"
+    if not version:
+        return "no NVIDIA driver was found on this machine"
+    return f"NVIDIA driver found, CUDA {version // 1000}.{version % 1000 // 10}"
 
 
 def _parse_backend(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, ParamSpec
@@ -86,7 +87,7 @@ class Call:
     """One validated use of an op: a primitive, the op's array parameters in signature order, and its options."""
 
     primitive: str
-    arrays: tuple[Array | None, ...]
+    arrays: tuple[Any, ...]
     options: dict[str, Any]
 
     def run(self) -> Any:
@@ -102,7 +103,7 @@ class Call:
         assert backward is not None, f"{self.primitive} has no backward"
         return y, lambda dy: backward(residuals, dy, needs)
 
-    def parts(self) -> list[tuple[str, tuple[Array | None, ...], dict[str, Any]]]:
+    def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         """The primitives that the op and its gradients need, as `select` would be asked for them."""
         return [(self.primitive, self.arrays, self.options)]
 
@@ -147,7 +148,8 @@ def registered(op: Callable[..., Any]) -> Op:
     try:
         return OPS[op]
     except (KeyError, TypeError):
-        remedy = "call its own vjp(x) method." if hasattr(op, "vjp") else "pass a function of xpconv.ops, as in vjp(ops.conv, x, w)."
+        own = hasattr(op, "vjp")
+        remedy = "call its own vjp(x) method." if own else "pass a function of xpconv.ops: vjp(ops.conv, x, w)."
         raise TypeError(message("vjp", f"{getattr(op, '__name__', op)!r} is not an op.", "", remedy)) from None
 
 
@@ -194,10 +196,12 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
     call = known.bind(*args, **options)
     entries = known.entries(args, options)
     if needs is not None and len(needs) != entries:
-        names = ", ".join(known.arrays[:entries])
-        raise ValueError(message(known.name, f"needs has {len(needs)} entries for {entries} arrays ({names}).", f"given: needs={needs!r}"))
+        rule = f"needs has {len(needs)} entries for {entries} arrays ({', '.join(known.arrays[:entries])})."
+        raise ValueError(message(known.name, rule, f"given: needs={needs!r}"))
+    asked = (True,) * entries if needs is None else needs
     wanted = tuple(
-        x is not None and is_inexact(x) and (needs is None or (i < entries and bool(needs[i]))) for i, x in enumerate(call.arrays)
+        x is not None and bool(ask) and is_inexact(x)
+        for x, ask in itertools.zip_longest(call.arrays, asked, fillvalue=False)
     )
     y, backward = call.vjp(wanted)
     settings, like = current(), _likeness(y)

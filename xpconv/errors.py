@@ -49,4 +49,11 @@ def describe_all(**arrays: Any) -> str:
 
 def dtype_name(dtype: Any) -> str:
     """``float32`` for NumPy's, torch's and array-api-strict's spelling of it."""
-    return getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
+    key = (type(dtype), dtype)  # the type first: comparing dtypes of two libraries warns
+    name = _DTYPE_NAMES.get(key)
+    if name is None:
+        name = _DTYPE_NAMES[key] = getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
+    return name
+
+
+_DTYPE_NAMES: dict[tuple[type, Any], str] = {}

@@ -81,8 +81,11 @@ class _Applied(Generic[T]):
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _current.set(replace(current(), **{self._name: self._earlier}))
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        earlier: dict[str, Any] = {self._name: self._earlier}
+        _current.set(replace(current(), **earlier))
 
 
 class Setting:
@@ -136,7 +139,12 @@ def _parse_bytes(value: int | str) -> int:
         limit = 0
     if isinstance(value, bool) or limit < 1:
         raise ValueError(
-            message("workspace_limit", f"must be a positive number of bytes, not {value!r}.", "", "for example 64 * 2**20, or '64M'.")
+            message(
+                "workspace_limit",
+                f"must be a positive number of bytes, not {value!r}.",
+                "",
+                "for example 64 * 2**20, or '64M'.",
+            )
         )
     return limit
 

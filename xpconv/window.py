@@ -125,10 +125,16 @@ def _pads(op: str, given: Any, size: Any, kernel: Any, stride: Any, dilation: An
                 raise _fail(op, "padding='causal' is for one spatial axis.", f"given: {rank} spatial axes")
             return ((reach[0], 0),)
         causal = ", 'causal' (1-D)" if op == "conv" else ""
-        raise _fail(op, f"padding {given!r} is not known.", "", f"known: 'valid', 'same', 'same_lower'{causal}, integers.")
+        raise _fail(
+            op, f"padding {given!r} is not known.", "", f"known: 'valid', 'same', 'same_lower'{causal}, integers."
+        )
     if isinstance(given, tuple) and any(isinstance(part, tuple) for part in given):
         if len(given) != rank or not all(isinstance(part, tuple) and len(part) == 2 for part in given):
-            raise _fail(op, f"padding in pairs needs {rank} (before, after) pairs, one per spatial axis.", f"given: padding={given!r}")
+            raise _fail(
+                op,
+                f"padding in pairs needs {rank} (before, after) pairs, one per spatial axis.",
+                f"given: padding={given!r}",
+            )
         return tuple(per_axis(op, "padding", part, 2, least=0) for part in given)  # type: ignore[misc]
     return tuple((p, p) for p in per_axis(op, "padding", given, rank, least=0))
 
@@ -192,7 +198,11 @@ def _transposed_window(op: str, size: Any, kernel: Any, stride: Any, padding: An
         )
     if isinstance(padding, str) and padding in ("same", "same_lower"):
         if any(extra):
-            raise _fail(op, f"padding={padding!r} already fixes the output size at input * stride.", f"given: output_padding={extra}")
+            raise _fail(
+                op,
+                f"padding={padding!r} already fixes the output size at input * stride.",
+                f"given: output_padding={extra}",
+            )
         target = tuple(n * s for n, s in zip(size, stride, strict=True))
         pads = _pads(op, padding, target, kernel, stride, dilation)
     else:
@@ -202,6 +212,8 @@ def _transposed_window(op: str, size: Any, kernel: Any, stride: Any, padding: An
             for n, s, d, k, p, e in zip(size, stride, dilation, kernel, pads, extra, strict=True)
         )
         if min(target) < 1:
-            raise _fail(op, "the padding leaves no output.", f"input {size} · kernel {kernel} · padding {pads} -> {target}")
+            raise _fail(
+                op, "the padding leaves no output.", f"input {size} · kernel {kernel} · padding {pads} -> {target}"
+            )
     # `out` is the input's own size: output padding may leave room for a window more, which is not taken.
     return Window(target, kernel, stride, dilation, pads, size)

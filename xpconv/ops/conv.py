@@ -100,7 +100,8 @@ def conv(
     window = conv_window("conv", tuple(x.shape[1:-1]), tuple(w.shape[:-2]), stride, padding, dilation)
     expected = (x.shape[0], *window.out, w.shape[-1])
     if residual is not None and tuple(residual.shape) != expected:
-        raise ValueError(message("conv", f"residual must have the output's shape {expected}.", describe_all(x=x, w=w, residual=residual)))
+        rule = f"residual must have the output's shape {expected}."
+        raise ValueError(message("conv", rule, describe_all(x=x, w=w, residual=residual)))
     return _Conv("conv", (x, w, b, residual), {}, window, groups, activation)
 
 
@@ -200,17 +201,21 @@ class _Conv(Call):
             kept = None
 
         def pullback(dy: Array) -> tuple[Array | None, ...]:
-            dz = dy if self.activation is None else activation_grad(self.activation, kept, dy)
-            return (
-                _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
-                _wgrad(x, dz, self.window, self.groups, w.shape) if needs[1] else None,
-                _bias_grad(dz, b) if needs[2] else None,
-                dz if needs[3] else None,
-            )
+            return self.gradients(dy if kept is None else activation_grad(self.activation, kept, dy), needs)
 
         return y, pullback
 
-    def parts(self) -> list[tuple[str, tuple[Array | None, ...], dict[str, Any]]]:
+    def gradients(self, dz: Array, needs: Needs) -> tuple[Array | None, ...]:
+        """Gradients from dz, that of the sum before the activation; no forward is needed for them."""
+        x, w, b, _ = self.arrays
+        return (
+            _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
+            _wgrad(x, dz, self.window, self.groups, w.shape) if needs[1] else None,
+            _bias_grad(dz, b) if needs[2] else None,
+            dz if needs[3] else None,
+        )
+
+    def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b, residual = self.arrays
         y = _empty(x, self.window.out, w.shape[-1])
         common = {"window": self.window, "groups": self.groups}
@@ -244,7 +249,7 @@ class _ConvTranspose(Call):
 
         return self.run(), pullback
 
-    def parts(self) -> list[tuple[str, tuple[Array | None, ...], dict[str, Any]]]:
+    def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b = self.arrays
         y = _empty(x, self.window.size, w.shape[-2] * self.groups)
         common = {"window": self.window, "groups": self.groups}

@@ -34,7 +34,7 @@ def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
 
 def one_array(op: str, name: str, x: Any) -> None:
     """Check that one argument is an array the engines can work on, of whatever dtype."""
-    lib = _accepted(type(x))
+    lib = _accepted(type(x))  # type: ignore[arg-type]
     if lib is None:
         raise _not_an_array(op, name, x)
     if lib == "torch" and x.requires_grad:
@@ -46,7 +46,7 @@ def one_array(op: str, name: str, x: Any) -> None:
                 "use exchange.torch.function(op) inside a torch model, or pass tensor.detach() with xpconv.vjp.",
             )
         )
-    if lib == "numpy" and x.dtype.name == "bfloat16":
+    if lib == "numpy" and dtype_name(x.dtype) == "bfloat16":
         raise TypeError(
             message(
                 op,
@@ -115,7 +115,8 @@ def channel_vector(op: str, name: str, v: Array | None, channels: int) -> None:
     """Check for ``(C,)`` or any ``(1, ..., 1, C)``."""
     if v is None or (v.ndim and v.shape[-1] == channels and all(n == 1 for n in v.shape[:-1])):
         return
-    raise ValueError(message(op, f"{name} must have shape ({channels},) or (1, ..., 1, {channels}).", describe(name, v)))
+    rule = f"{name} must have shape ({channels},) or (1, ..., 1, {channels})."
+    raise ValueError(message(op, rule, describe(name, v)))
 
 
 def one_of(op: str, name: str, value: Any, known: tuple[Any, ...]) -> None:

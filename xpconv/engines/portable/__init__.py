@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from xpconv.engines.portable import activation, conv
-from xpconv.engines.portable.halves import widened
+from xpconv.engines.portable import (
+    activation,
+    adaptive,
+    conv,
+    dropout,
+    gelu,
+    linear,
+    loss,
+    maxpool,
+    norm,
+    pad,
+    pool,
+    resize,
+    softmax,
+    unpool,
+)
+from xpconv.engines.portable.widening import widened
 
-# What only selects or moves cells works in half precision as it is.
-_MOVES = ()
+# What only selects or moves cells works in half precision as it is; the sums of its gradient do not.
+_MOVES = ("adaptive_max_pool", "max_pool", "max_unpool", "pad")
 
 PRIMITIVES = {
-    name: primitive if name in _MOVES else widened(primitive)
-    for module in (activation, conv)
+    name: widened(primitive)._replace(run=primitive.run) if name in _MOVES else widened(primitive)
+    for module in (
+        activation,
+        adaptive,
+        conv,
+        dropout,
+        gelu,
+        linear,
+        loss,
+        maxpool,
+        norm,
+        pad,
+        pool,
+        resize,
+        softmax,
+        unpool,
+    )
     for name, primitive in module.PRIMITIVES.items()
 }

@@ -23,12 +23,12 @@ from xpconv.engines.portable.pieces import (
     budget,
     covered,
     extent,
-    itemsize,
     landing,
     taps,
     under,
     window_boxes,
 )
+from xpconv.engines.portable.products import block_product, plus, row_product
 from xpconv.window import Window
 
 Tap = tuple[int, ...]
@@ -55,6 +55,11 @@ class _Kernel(NamedTuple):
         c, o = self.matrices.shape[1], self.matrices.shape[2] // self.groups
         for g in range(self.groups):
             yield slice(g * c, g * c + c), slice(g * o, g * o + o)
+
+    def matrix(self, run: slice, outputs: slice) -> Array:
+        """The weights of a run of kernel cells for some output channels: (cells * C / groups, outputs)."""
+        part = self.matrices[run, :, outputs]
+        return namespace(part).reshape(part, (part.shape[0] * part.shape[1], part.shape[2]))
 
     def cells(self) -> Iterator[slice]:
         """Runs of kernel cells whose columns are one block of the sum."""
@@ -130,16 +135,9 @@ def _fprop_box(part: Array, kernel: _Kernel, window: Window, box: Box) -> Array:
     xp = namespace(part)
     outs = []
     for cs, os in kernel.parts():
-        z = None
+        z: Array = None
         for run in kernel.cells():
-            columns = _columns(part, kernel.taps[run], window, box, cs)
-            matrix = xp.reshape(kernel.matrices[run, :, os], (columns.shape[1], os.stop - os.start))
-            for terms in blocks(columns.shape[1]):
-                product = columns[:, terms] @ matrix[terms, :]
-                if z is None:
-                    z = product
-                else:
-                    z += product
+            z = plus(z, row_product(_columns(part, kernel.taps[run], window, box, cs), kernel.matrix(run, os)))
         outs.append(z)
     z = outs[0] if len(outs) == 1 else xp.concat(outs, axis=-1)
     return xp.reshape(z, (*extent(box), z.shape[-1]))
@@ -151,14 +149,7 @@ def _dgrad_box(dy: Array, kernel: _Kernel, window: Window, box: Box, dx: Array) 
     for cs, os in kernel.parts():
         c = cs.stop - cs.start
         for run in kernel.cells():
-            matrix = xp.reshape(kernel.matrices[run, :, os], (-1, os.stop - os.start)).T
-            shares = None
-            for terms in blocks(matrix.shape[0]):
-                product = rows[:, os][:, terms] @ matrix[terms, :]
-                if shares is None:
-                    shares = product
-                else:
-                    shares += product
+            shares = row_product(rows[:, os], kernel.matrix(run, os).T)
             for i, tap in enumerate(kernel.taps[run]):
                 place = landing(tap, window, box)
                 if place is not None:
@@ -172,41 +163,20 @@ def _wgrad_box(part: Array, dy: Array, kernel: _Kernel, window: Window, box: Box
         c, o = cs.stop - cs.start, os.stop - os.start
         for run in kernel.cells():
             columns = _columns(part, kernel.taps[run], window, box, cs)
-            product = _block_product(columns, rows[:, os], budget(part))
+            product = block_product(columns, rows[:, os], budget(part))
             kernel.matrices[run, :, os] += namespace(dy).reshape(product, (-1, c, o))
-
-
-def _block_product(a: Array, b: Array, limit: int) -> Array:
-    """a.T @ b over many rows, in blocks of 128 rows: (rows, m), (rows, n) -> (m, n)."""
-    xp = namespace(a)
-    m, n = a.shape[1], b.shape[1]
-    total = xp.zeros((m, n), dtype=a.dtype, device=a.device)
-    together = max(1, min(BLOCK, limit // max(4 * m * n * itemsize(a), 1)))  # blocks in one batched product
-    whole = a.shape[0] // BLOCK * BLOCK
-    for rows in blocks(whole, together * BLOCK):
-        k = (rows.stop - rows.start) // BLOCK
-        left = xp.reshape(a[rows, :], (k, BLOCK, m))
-        right = xp.reshape(b[rows, :], (k, BLOCK, n))
-        total += xp.sum(xp.matrix_transpose(left) @ right, axis=0, dtype=a.dtype)
-    if whole < a.shape[0]:
-        total += a[whole:, :].T @ b[whole:, :]
-    return total
 
 
 def _depthwise_fprop(part: Array, kernel: _Kernel, window: Window, box: Box) -> Array:
     """Each channel with its own kernels: z[..., c * multiplier + m] = sum over cells of x[..., c] w[cell, c, m]."""
     xp = namespace(part)
     weights = _per_channel(kernel)
-    z = None
+    z: Array = None
     for run in blocks(len(kernel.taps)):
-        block = None
+        block: Array = None
         for i in range(run.start, run.stop):
-            term = part[under(kernel.taps[i], window, box)][..., None] * weights[i, ...]
-            if block is None:
-                block = term
-            else:
-                block += term
-        z = block if z is None else z + block
+            block = plus(block, part[under(kernel.taps[i], window, box)][..., None] * weights[i, ...])
+        z = plus(z, block)
     return xp.reshape(z, (*extent(box), weights.shape[1] * weights.shape[2]))
 
 

@@ -1,0 +1,140 @@
+"""Bad input gets an error that names the rule, what was given, and what would work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from targets import missing
+
+import xpconv
+from xpconv import ops
+
+X = np.ones((8, 32, 32, 6), dtype="float32")
+W = np.ones((3, 3, 6, 16), dtype="float32")
+NARROW = np.ones((3, 3, 4, 16), dtype="float32")
+
+
+def of(name):
+    if missing(name):
+        pytest.skip(missing(name))
+    with xpconv.use_backend(name):
+        return xpconv.asarray(X)
+
+
+# (what is called, the error, words that its message must hold)
+BAD = {
+    "wrong rank": (lambda: ops.conv(X[0, 0], W), ValueError, ["(N, *spatial, C)", "(32, 6)", "x[None]"]),
+    "weights of another rank": (lambda: ops.conv(X, W[0]), ValueError, ["one axis per spatial axis", "w (3, 6, 16)"]),
+    "channel mismatch": (
+        lambda: ops.conv(X, NARROW),
+        ValueError,
+        [
+            "conv: w expects 4 input channels per group but x provides 6 per group.",
+            "x (N=8, H=32, W=32, C=6) float32",
+            "w (3, 3, 4, 16) float32",
+            "groups=1",
+            "C must equal groups * w.shape[-2]",
+            "exchange.to_nhwc / to_hwio",
+        ],
+    ),
+    "groups that do not divide": (lambda: ops.conv(X, W[:, :, :3, :], groups=3), ValueError, ["multiple of groups=3"]),
+    "groups 0": (lambda: ops.conv(X, W, groups=0), ValueError, ["groups must be at least 1"]),
+    "transposed channels": (lambda: ops.conv_transpose(X, W), ValueError, ["expects 16 input channels", "provides 6"]),
+    "bias of another size": (
+        lambda: ops.conv(X, W, np.ones(3, "float32")),
+        ValueError,
+        ["b must have shape (16,)", "b (3,)"],
+    ),
+    "residual of another shape": (lambda: ops.conv(X, W, residual=X), ValueError, ["output's shape (8, 30, 30, 16)"]),
+    "unknown activation": (lambda: ops.conv(X, W, activation="gelu"), ValueError, ["'gelu' is not known", "'relu'"]),
+    "kernel too large": (
+        lambda: ops.conv(X[:, :2], W, padding=((0, 0), (1, 1))),
+        ValueError,
+        ["larger than the padded input", "input (2, 32)", "kernel (3, 3)", "more padding"],
+    ),
+    "dilated kernel too large": (lambda: ops.conv(X, W, dilation=16), ValueError, ["cannot hold a window of 33"]),
+    "negative stride": (lambda: ops.conv(X, W, stride=-1), ValueError, ["stride must be at least 1", "stride=-1"]),
+    "stride 1.5": (lambda: ops.conv(X, W, stride=1.5), TypeError, ["stride must be integers", "1.5"]),
+    "three strides": (lambda: ops.conv(X, W, stride=(1, 2, 3)), ValueError, ["one per spatial axis", "(1, 2, 3)"]),
+    "negative padding": (lambda: ops.conv(X, W, padding=-1), ValueError, ["padding must be at least 0"]),
+    "half a padding pair": (lambda: ops.conv(X, W, padding=((1, 2), 3)), ValueError, ["(before, after) pairs"]),
+    "unknown padding": (lambda: ops.conv(X, W, padding="full"), ValueError, ["'full' is not known", "'same_lower'"]),
+    "causal in 2-D": (lambda: ops.conv(X, W, padding="causal"), ValueError, ["one spatial axis"]),
+    "output padding": (
+        lambda: ops.conv_transpose(X, W[..., :6], output_padding=1),
+        ValueError,
+        ["smaller than the stride"],
+    ),
+    "integers": (
+        lambda: ops.conv(X.astype("int64"), W.astype("int64")),
+        TypeError,
+        ["not int64", "x.astype('float32')"],
+    ),
+    "two dtypes": (lambda: ops.conv(X, W.astype("float64")), TypeError, ["share library, device and dtype", "float64"]),
+    "two libraries": (lambda: ops.conv(X, of("array_api_strict")), TypeError, ["numpy on cpu", "array_api_strict"]),
+    "two devices": (
+        lambda: ops.conv(of("array_api_strict"), of("array_api_strict:device1")),
+        TypeError,
+        ["share library, device", "device1"],
+    ),
+    "a list": (lambda: ops.relu([1.0, 2.0]), TypeError, ["builtins.list", "xpconv.asarray"]),
+    "masked array": (lambda: ops.relu(np.ma.ones(3)), TypeError, ["MaskedArray", "x.filled(0)"]),
+    "matrix": (lambda: ops.relu(np.ones((2, 2)).view(np.matrix)), TypeError, ["matrix", "np.asarray(x)"]),
+    "torch tensor that wants gradients": (
+        lambda: ops.relu(of("torch").requires_grad_()),
+        TypeError,
+        ["requires_grad", "exchange.torch.function", "detach"],
+    ),
+    "dy of another shape": (lambda: xpconv.vjp(ops.relu, X)[1](X[:1]), ValueError, ["dy must have the shape", "N=1"]),
+    "dy of another dtype": (lambda: xpconv.vjp(ops.relu, X)[1](X.astype("float64")), TypeError, ["dtype", "float64"]),
+    "needs of another length": (
+        lambda: xpconv.vjp(ops.conv, X, W, needs=(True,)),
+        ValueError,
+        ["1 entries for 2 arrays (x, w)"],
+    ),
+    "not an op": (lambda: xpconv.vjp(np.tanh, X), TypeError, ["'tanh' is not an op", "xpconv.ops"]),
+    "unknown backend": (
+        lambda: xpconv.use_backend("numpi"),
+        xpconv.BackendError,
+        ["'numpi'", "numpy", "cupy", "torch"],
+    ),
+    "NumPy on a GPU": (lambda: xpconv.use_backend("numpy:1"), xpconv.BackendError, ["no device '1'"]),
+    "device that is not there": (
+        lambda: xpconv.use_backend("array_api_strict:device9"),
+        xpconv.BackendError,
+        ["'device9'", "device1"],
+    ),
+    "unknown engine": (lambda: xpconv.use_engine("warp"), ValueError, ["'warp'", "portable", "reference"]),
+    "unknown precision": (lambda: xpconv.precision("half"), ValueError, ["'ieee' or 'fast'", "'half'"]),
+    "no workspace": (lambda: xpconv.workspace_limit(0), ValueError, ["positive number of bytes"]),
+    "neither true nor false": (lambda: xpconv.deterministic("maybe"), ValueError, ["True or False"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_the_message_says_what_is_wrong(name):
+    call, kind, words = BAD[name]
+    with pytest.raises(kind) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_backend_without_its_package_names_the_install_line(monkeypatch):
+    if not missing("cupy"):
+        pytest.skip("CuPy is here")
+    with pytest.raises(xpconv.BackendError, match=r"pip install 'xpconv\[cuda1[23]\]'|no usable CUDA device"):
+        xpconv.use_backend("cupy")
+
+
+def test_a_bad_environment_variable_is_named():
+    import os
+    import subprocess
+    import sys
+
+    code = "import numpy, xpconv; xpconv.ops.relu(numpy.ones(1))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "XPCONV_ENGINE": "warp"}
+    )
+    assert done.returncode != 0
+    assert "environment variable XPCONV_ENGINE='warp'" in done.stderr

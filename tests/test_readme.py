@@ -1,0 +1,58 @@
+"""The README keeps its word: examples run and print what it says, set-up lines and table are as promised."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpconv
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text() if README.exists() else ""
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: code.splitlines()[0])
+def test_examples_run_and_print_what_they_say(code):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})
+    promised = re.findall(r"^print\(.*\) +# (.*)$", code, re.MULTILINE)
+    for said, line in zip(promised, printed.getvalue().splitlines(), strict=True):
+        assert line.startswith(said.removesuffix("..."))
+
+
+def test_there_are_exactly_two_set_up_lines():
+    for heading in ("Run it", "Test it"):
+        section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        blocks = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+        assert len(blocks) == 1
+        assert len(blocks[0].strip().splitlines()) == 1
+        assert blocks[0].startswith("python3 -m venv ")
+
+
+def test_the_table_has_every_op():
+    section = TEXT.split("\n## Ops and backends\n")[1].split("\n## ")[0]
+    named = set(
+        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `")))
+    )
+    assert named == set(xpconv.ops.__all__)
+
+
+def test_docstring_examples_hold():
+    code = (
+        "import doctest, importlib, pkgutil, sys, xpconv\n"
+        "failed = 0\n"
+        "for m in pkgutil.walk_packages(xpconv.__path__, 'xpconv.'):\n"
+        "    if not m.name.endswith('__main__'):\n"
+        "        failed += doctest.testmod(importlib.import_module(m.name)).failed\n"
+        "sys.exit(bool(failed))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,108 @@
+"""One call on one target, beside the truth."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpconv import backend
+from xpconv.dispatch import vjp
+from xpconv.errors import dtype_name
+from xpconv.parity.bounds import NAMED, Truth, error_in_bounds
+from xpconv.parity.sample import Case, Sample, rounded
+from xpconv.settings import use_engine
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a case runs: a backend and an engine."""
+
+    backend: str
+    engine: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.backend}/{self.engine}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a target answered, still on the target."""
+
+    arrays: dict[str, Any]
+    results: tuple[Any, ...]  # y, and what else the op returns
+    dy: Any
+    grads: tuple[Any, ...]
+
+
+def answer(case: Case, sample: Sample, target: Target, dtype: str, fill: str = "random") -> Answer:
+    """Make the call and pull its gradients back."""
+    make = backend.get(target.backend).asarray
+    arrays = {name: None if x is None else make(x) for name, x in sample.draw(fill, dtype).items()}
+    with use_engine(target.engine):
+        y, pullback = vjp(case.op, **arrays, **sample.options)
+        results = y if isinstance(y, tuple) else (y,)
+        dy = make(_cotangent(sample, results[0].shape, dtype_name(results[0].dtype)))
+        return Answer(arrays, results, dy, pullback(dy))
+
+
+@functools.lru_cache(maxsize=1024)
+def _truth(case_name: str, sample_name: str, dtype: str, fill: str) -> tuple[Truth, tuple[Any, ...]]:
+    from xpconv.parity.cases import case_of
+
+    case = case_of(case_name)
+    sample = next(s for s in case.samples if s.name == sample_name)
+    arrays = {name: rounded(x, "float64") for name, x in sample.draw(fill, dtype).items()}
+    with use_engine("reference"), np.errstate(all="ignore"):
+        y, pullback = vjp(case.op, **arrays, **sample.options)
+        results = y if isinstance(y, tuple) else (y,)
+        like = dtype if results[0].dtype.kind == "f" else results[0].dtype.name
+        dy = _cotangent(sample, results[0].shape, like).astype(results[0].dtype)
+        return Truth(case.op, arrays, sample.options, dtype, results[0], dy, pullback(dy)), results
+
+
+def truth(case: Case, sample: Sample, dtype: str = "float64", fill: str = "random") -> Truth:
+    """The call in float64 on the reference engine, from the arrays as ``dtype`` holds them."""
+    return _truth(case.name, sample.name, dtype, fill)[0]
+
+
+def measure(
+    case: Case, sample: Sample, target: Target, dtype: str = "float32", fill: str = "random", c: float = NAMED
+) -> dict[str, float]:
+    """Errors in units of the bound: of y, of further results, and of each gradient by its array's name."""
+    true, results = _truth(case.name, sample.name, dtype, fill)
+    got = answer(case, sample, target, dtype, fill)
+    with use_engine("auto"), np.errstate(all="ignore"):
+        scales = case.scales(true)
+    scale = 0.0 if case.exact else scales.y
+    errors = {"y": _error(got.results[0], true.y, scale, c)}
+    for i, (extra, expected) in enumerate(zip(got.results[1:], results[1:], strict=True), 1):
+        integral = expected.dtype.kind in "iub"
+        errors[f"result {i}"] = _error(extra, expected, 0.0 if integral else np.abs(expected).max(initial=1.0), c)
+    for name, gradient, expected, scale in zip(got.arrays, got.grads, true.grads, scales.grads, strict=False):
+        if (gradient is None) != (expected is None):
+            errors[f"d{name}"] = float("inf")
+        elif gradient is not None:
+            errors[f"d{name}"] = _error(gradient, expected, scale, c)
+    return errors
+
+
+def _error(got: Any, true: Any, scale: Any, c: float) -> float:
+    name, host = dtype_name(got.dtype), backend.to_numpy(got)
+    if host.shape != true.shape:
+        return float("inf")
+    if host.dtype.kind in "iub":
+        return 0.0 if np.array_equal(host, true) else float("inf")
+    return error_in_bounds(host.astype(true.dtype), true, scale, name, c)
+
+
+def _cotangent(sample: Sample, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """A dy for a result of that shape; the same every time."""
+    rng = np.random.default_rng(len(sample.name))
+    values = rng.standard_normal(tuple(shape))
+    if dtype.startswith("complex"):
+        return (values + 1j * rng.standard_normal(tuple(shape))).astype(dtype)
+    return np.asarray(values, dtype=dtype if dtype.startswith("float") else "float64")
