@@ -35,7 +35,7 @@ class Backend:
 
     def asarray(self, obj: Any, dtype: Any = None) -> Array:
         """An array here with the values of ``obj``: a nested sequence, or an array of any library on any device."""
-        name = None if dtype is None else _dtype_name(dtype)
+        name = None if dtype is None else name_of_dtype(dtype)
         if isinstance(obj, np.ndarray) or not hasattr(obj, "shape") or library(obj) != self.library:
             obj = to_numpy(obj) if hasattr(obj, "shape") else np.asarray(obj)
             if self.library != "numpy" and not obj.flags.writeable:
@@ -131,7 +131,8 @@ def dtype_named(xp: ModuleType, name: str) -> Any:
     return dtype
 
 
-def _dtype_name(dtype: Any) -> str:
+def name_of_dtype(dtype: Any) -> str:
+    """The name of a dtype given by name, as a NumPy or Python type, or as any library's own object."""
     if isinstance(dtype, str):
         return dtype
     if isinstance(dtype, type) and issubclass(dtype, (np.generic, int, float, complex)):

@@ -1,0 +1,31 @@
+"""Networks that several tests use, and the backends that they run on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from targets import missing
+
+import xpconv
+from xpconv import nn
+
+BACKENDS = ["numpy", "array_api_strict", "array_api_strict:device1", "torch", "cupy"]
+
+
+def on(backend: str):
+    """`use_backend`, or a skip that names what is missing."""
+    if missing(backend):
+        pytest.skip(f"{backend}: {missing(backend)}")
+    return xpconv.use_backend(backend)
+
+
+def small():
+    """One of each: a convolution, running statistics, and a shape that is read from the first input."""
+    return nn.Sequential(
+        conv=nn.Conv2d(3, 4, 3, padding="same"), norm=nn.BatchNorm(4), flat=nn.Flatten(), head=nn.Linear(None, 2)
+    )
+
+
+def images(n=2, size=5, channels=3, dtype="float32"):
+    """Normal noise (n, size, size, channels)."""
+    return np.random.default_rng(0).normal(size=(n, size, size, channels)).astype(dtype)

@@ -1,0 +1,313 @@
+"""Saving and loading: round trips, and everything a file can have wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from nets import BACKENDS, images, on
+
+import xpconv
+from xpconv import FileError, exchange, nn
+from xpconv.exchange import files
+
+
+def network():
+    block = nn.Residual(nn.Sequential(conv=nn.Conv2d(4, 4, 3, padding="same"), norm=nn.BatchNorm()), activation="relu")
+    return nn.Sequential(
+        stem=nn.Conv2d(None, 4, (3, 3), padding=((1, 1), (0, 2)), bias=False),
+        block=block,
+        mix=nn.Parallel(nn.Identity(), nn.MaxPool2d([3, 3], 1, 1)),
+        flat=nn.Flatten(),
+        drop=nn.Dropout(0.5),
+        head=nn.Linear(None, 5),
+    )
+
+
+@pytest.fixture
+def trained():
+    net = network().initialize(seed=2)
+    net.vjp(images())
+    return net
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "net.safetensors"
+
+
+# -- round trips -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_saved_is_what_is_loaded_on_any_backend(trained, path, backend):
+    exchange.save(trained, path)
+    with on(backend):
+        net = exchange.load(str(path))
+        x = xpconv.asarray(images())
+        y = net(x)
+        again = path.with_name("again.safetensors")
+        exchange.save(net, again)
+    assert repr(net) == repr(trained)
+    assert net.stem.weight.value.device == x.device
+    np.testing.assert_allclose(xpconv.to_numpy(y), trained(images()), rtol=1e-4, atol=1e-5)
+    assert again.read_bytes() == path.read_bytes()
+    for name, value in trained.state_dict().items():
+        np.testing.assert_array_equal(xpconv.to_numpy(net.state_dict()[name]), value)
+
+
+@pytest.mark.parametrize("make", nn.models.MODELS.values(), ids=nn.models.MODELS)
+def test_every_model_survives(make, path):
+    net, x = make().initialize(), images()
+    expected = net(x)
+    exchange.save(net, path)
+    np.testing.assert_array_equal(exchange.load(path)(x), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex64"])
+def test_dtypes_are_kept(path, dtype):
+    with on("torch"):
+        net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).to(dtype=dtype).initialize()
+        exchange.save(net, path)
+        back = exchange.load(path)
+        for name, value in net.state_dict().items():
+            assert back.state_dict()[name].dtype == value.dtype
+            assert (back.state_dict()[name] == value).all()
+    on_host = exchange.load(path)["0"].weight
+    assert on_host.dtype == ("float32" if dtype == "bfloat16" else dtype)
+    np.testing.assert_array_equal(on_host.value, xpconv.to_numpy(net[0].weight.value))
+    with on("array_api_strict"):
+        strict = exchange.load(path)["0"].weight
+        assert strict.dtype == ("float32" if dtype in ("float16", "bfloat16") else dtype)
+
+
+def test_the_format_is_read_by_its_own_package(trained, path):
+    from safetensors import safe_open
+    from safetensors.numpy import load_file
+
+    exchange.save(trained, path)
+    found = load_file(path)
+    for name, value in trained.state_dict().items():
+        np.testing.assert_array_equal(found[name], value)
+    with safe_open(path, "np") as file:
+        assert json.loads(file.metadata()["architecture"])["net"]["layer"] == "Sequential"
+
+
+def test_a_shared_layer_stays_shared(path):
+    shared = nn.Linear(4, 4, activation="relu")
+    net = nn.Sequential(shared, nn.Residual(shared), nn.Linear(4, 2)).initialize()
+    exchange.save(net, path)
+    back = exchange.load(path)
+    assert back[0] is back[1].body
+    assert list(back.parameters()) == list(net.parameters())
+    x = images(channels=4)[:, 0, 0]
+    np.testing.assert_array_equal(back(x), net(x))
+
+
+def test_what_is_frozen_stays_frozen(trained, path):
+    trained.stem.freeze()
+    trained.head.bias.trainable = False
+    exchange.save(trained, path)
+    frozen = [name for name, p in exchange.load(path).parameters().items() if not p.trainable]
+    assert frozen == ["stem.weight", "head.bias"]
+
+
+def test_a_head_that_was_replaced_is_saved(trained, path):
+    trained["head"] = nn.Linear(None, 9)
+    trained.block.body["norm"] = nn.GroupNorm(2)
+    expected = trained(images())
+    exchange.save(trained, path)
+    np.testing.assert_array_equal(exchange.load(path)(images()), expected)
+
+
+class Scaled(nn.Module):
+    """A layer of one's own with arguments of every kind."""
+
+    def __init__(self, body, *others, factors=(1.0, 2.0), names=None, table=None):
+        self.body, self.others = body, list(others)
+        self.factors, self.names, self.table = factors, names, table
+
+    def vjp(self, x, training=True, needs_input=True):
+        y, pullback = self.body.vjp(x, training=training, needs_input=needs_input)
+        return y * self.factors[0], lambda dy: pullback(dy * self.factors[0])
+
+
+def test_layers_of_ones_own(path):
+    own = Scaled(
+        nn.Linear(3, 2), nn.ReLU(), factors=(np.float64(3.0), 1), names=["a", None, True], table={"k": (1, [2])}
+    )
+    net = nn.Sequential(own, nn.ReLU()).initialize()
+    exchange.save(net, path)
+    back = exchange.load(path, layers={"Scaled": Scaled})
+    assert (back[0].factors, back[0].names, back[0].table) == ((3.0, 1), ["a", None, True], {"k": (1, [2])})
+    assert isinstance(back[0].others[0], nn.ReLU)
+    x = images()[:, 0, 0]
+    np.testing.assert_allclose(back(x), net(x), rtol=1e-6)
+    with pytest.raises(FileError, match="no layer is called 'Scaled'") as error:
+        exchange.load(path)
+    assert "load(path, layers={'Scaled': Scaled})" in str(error.value)
+
+
+def test_a_layer_of_ones_own_may_have_the_name_of_another(path):
+    class Linear(nn.Linear):
+        def __call__(self, x):
+            return -super().__call__(x)
+
+    net, x = Linear(3, 2).initialize(), images()[:, 0, 0]
+    exchange.save(net, path)
+    with pytest.raises(FileError, match="no layer is called 'Linear'"):
+        exchange.load(path)
+    np.testing.assert_array_equal(exchange.load(path, layers={"Linear": Linear})(x), net(x))
+
+
+# -- what cannot be saved ----------------------------------------------------------------------------------------------
+
+
+def test_values_that_are_not_made(path):
+    with pytest.raises(ValueError, match=r"not made yet: stem\.weight"):
+        exchange.save(network(), path)
+    assert not path.exists()
+
+
+def test_arguments_that_a_file_cannot_tell_of(path):
+    net = nn.Sequential(Scaled(nn.Linear(3, 2), names=np.zeros(3))).initialize()
+    with pytest.raises(FileError, match=r"Sequential\(0\)\(names=\) is a ndarray"):
+        exchange.save(net, path)
+    with pytest.raises(TypeError, match="takes a network, not a dict"):
+        exchange.save({}, path)
+
+
+def test_a_network_that_its_arguments_do_not_make(trained, path):
+    trained.stem.stride = 2
+    with pytest.raises(FileError, match="not what its constructors' arguments make") as error:
+        exchange.save(trained, path)
+    assert "stride of stem is 2, not 1" in str(error.value)
+    trained.stem.stride = 1
+    trained.block.extra = nn.ReLU()
+    with pytest.raises(FileError, match=r"layers: block\.extra"):
+        exchange.save(trained, path)
+
+
+def test_a_dtype_that_the_format_lacks(path):
+    net = nn.Linear(3, 2).to(dtype="complex128").initialize()
+    with pytest.raises(FileError, match="weight is complex128, which the safetensors format does not have"):
+        exchange.save(net, path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(trained, path, monkeypatch):
+    exchange.save(trained, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(files.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space left"):
+        exchange.save(trained.initialize(seed=9), path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_saving_replaces_the_old_file(trained, path):
+    path.write_bytes(b"old")
+    exchange.save(trained, path)
+    assert exchange.load(path).state_dict().keys() == trained.state_dict().keys()
+    assert os.listdir(path.parent) == [path.name]
+
+
+# -- bad files ---------------------------------------------------------------------------------------------------------
+
+
+def metadata_of(path):
+    raw = path.read_bytes()
+    return json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+
+
+def rewritten(path, change):
+    """The file again, with other metadata."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors, metadata = load_file(path), metadata_of(path)
+    save_file(tensors, path, change(metadata))
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_truncated_files(trained, path, size):
+    exchange.save(trained, path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:size])
+    with pytest.raises(FileError, match="the file is truncated, damaged, or no safetensors file") as error:
+        exchange.load(path)
+    assert str(path) in str(error.value)
+    assert f"{len(raw[:size])} bytes" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + 200 * b"zip", b"\x80\x04\x95pickle", 64 * b"\xff", b"text\n" * 30])
+def test_foreign_files(path, content):
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="no safetensors file"):
+        exchange.load(path)
+
+
+def test_a_missing_file_is_the_systems_error(path):
+    with pytest.raises(FileNotFoundError):
+        exchange.load(path)
+
+
+def test_safetensors_of_others(path):
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.zeros(3)}, path)
+    with pytest.raises(FileError, match=r"holds arrays but no network that xpconv\.save wrote") as error:
+        exchange.load(path)
+    assert "load_state_dict" in str(error.value)
+
+
+@pytest.mark.parametrize("version", ["2", "0", "x"])
+def test_other_versions_of_the_format(trained, path, version):
+    exchange.save(trained, path)
+    rewritten(path, lambda metadata: {**metadata, "xpconv_format": version})
+    with pytest.raises(FileError, match="written by another version of xpconv") as error:
+        exchange.load(path)
+    assert f"version {version} of the format; this xpconv reads version 1" in str(error.value)
+
+
+def with_net(net):
+    return lambda metadata: {**metadata, "architecture": json.dumps({"net": net, "frozen": []})}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: {**m, "architecture": "{"}, "is no JSON"),
+        (lambda m: {**m, "architecture": "[]"}, "is malformed"),
+        (lambda m: {**m, "architecture": '{"net": null, "frozen": []}'}, "is malformed"),
+        (with_net({"layer": "os.system", "args": ["ls"], "kwargs": {}}), "no layer is called 'os.system'"),
+        (with_net({"layer": "Module", "args": [], "kwargs": {}}), "no layer is called 'Module'"),
+        (with_net({"layer": "Linear", "args": [3]}), "is malformed"),
+        (with_net({"again": 0}), "is malformed"),
+        (with_net({"layer": "Residual", "args": [{"again": 0}], "kwargs": {}}), "is malformed"),
+        (with_net({"layer": "Linear", "args": [], "kwargs": {"size": 3}}), "Linear refuses the arguments"),
+        (with_net({"layer": "Linear", "args": [3, 2], "kwargs": {}}), "arrays in the file do not fit"),
+    ],
+)
+def test_architectures_that_do_not_fit(trained, path, change, message):
+    exchange.save(trained, path)
+    rewritten(path, change)
+    with pytest.raises(FileError, match=message) as error:
+        exchange.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_arrays_of_another_architecture_are_all_named(trained, path):
+    exchange.save(trained, path)
+    rewritten(path, with_net({"layer": "Linear", "args": [3, 2], "kwargs": {}}))
+    with pytest.raises(FileError) as error:
+        exchange.load(path)
+    for line in ("weight is missing", "bias is missing", "stem.weight is unexpected", "head.bias is unexpected"):
+        assert line in str(error.value)
+
+
+def test_a_dtype_of_others(trained, path):
+    header = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    with pytest.raises(FileError, match="a has a dtype that is not known here"):
+        exchange.load(path)

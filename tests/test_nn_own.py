@@ -1,0 +1,103 @@
+"""Layers of one's own, and what a user sees of the package."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from nets import images
+
+import xpconv
+from xpconv import nn, ops
+
+
+class Scale(nn.Module):
+    """A layer with a parameter for each channel, as a user would write it."""
+
+    def __init__(self, channels=None):
+        self.scale = nn.Parameter((channels,), nn.init.ones)
+
+    def adapt(self, x):
+        self.scale.settle(x.shape[-1])
+
+    def vjp(self, x, training=True, needs_input=True):
+        scale = self.scale.value
+
+        def pullback(dy):
+            self.scale.accumulate((x * dy).sum(axis=tuple(range(x.ndim - 1))))
+            return dy * scale if needs_input else None
+
+        return x * scale, pullback
+
+
+class Squeeze(nn.Module):
+    """A network as a class: a squeeze-and-excitation block, which multiplies its input."""
+
+    def __init__(self, channels):
+        self.gate = nn.Sequential(nn.GlobalAvgPool(), nn.Linear(channels, channels, activation="sigmoid"))
+
+    def vjp(self, x, training=True, needs_input=True):
+        gate, gate_back = self.gate.vjp(x, training=training, needs_input=needs_input)
+
+        def pullback(dy):
+            dx = gate_back((x * dy).sum(axis=(1, 2), keepdims=True))
+            return dx + dy * gate if needs_input else None
+
+        return x * gate, pullback
+
+
+def test_a_layer_of_ones_own():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Scale(), Squeeze(4)).initialize(seed=2)
+    x = images()
+    y = net(x)
+    assert list(net.parameters())[2:] == ["1.scale", "2.gate.1.weight", "2.gate.1.bias"]
+    trained, pullback = net.vjp(x)
+    np.testing.assert_array_equal(trained, y)
+    assert pullback(y).shape == x.shape
+    assert net[1].scale.grad.shape == (4,)
+    np.testing.assert_array_equal(Scale()(np.full((1, 2), 3.0)), [[3.0, 3.0]])
+
+
+def test_a_layer_of_one_op_of_ones_own():
+    class Power(nn.Layer):
+        def bind(self, x, training):
+            return ops.lp_pool, (x, 2), {"p": 4}
+
+    x = np.random.default_rng(0).uniform(1, 2, size=(1, 4, 4, 2))
+    y, pullback = nn.Sequential(Power()).vjp(x)
+    expected, back = xpconv.vjp(ops.lp_pool, x, 2, p=4)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(pullback(y), back(y)[0])
+
+
+def test_a_layer_without_a_vjp_says_so():
+    class Empty(nn.Module):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Empty: a layer of one's own must write vjp"):
+        Empty()(np.zeros(3))
+
+
+def test_xpconv_vjp_points_to_the_method():
+    with pytest.raises(TypeError, match=r"call its own vjp\(x\) method"):
+        xpconv.vjp(nn.ReLU(), np.zeros(3))
+
+
+def test_signatures_and_docstrings_survive():
+    assert list(inspect.signature(nn.Conv2d).parameters)[:4] == ["in_channels", "out_channels", "kernel_size", "stride"]
+    for name in nn.__all__:
+        thing = getattr(nn, name)
+        assert thing.__doc__, name
+        if isinstance(thing, type):
+            for attribute, value in vars(thing).items():
+                assert attribute.startswith("_") or not callable(value) or value.__doc__, f"{name}.{attribute}"
+
+
+def test_importing_layers_is_light():
+    heavy = ("torch", "array_api_compat", "safetensors", "matplotlib", "rich")
+    code = f"import sys, xpconv.nn, xpconv.exchange; print([m for m in {heavy!r} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

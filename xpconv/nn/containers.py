@@ -1,0 +1,198 @@
+"""Modules made of modules: one after another, side by side, around a shortcut."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from xpconv import dispatch, ops
+from xpconv.backend import Array, namespace
+from xpconv.errors import describe, message
+from xpconv.nn.module import LayerPullback, Module
+from xpconv.ops import validate
+from xpconv.ops.activation import ACTIVATIONS
+
+
+class _Group(Module):
+    """Children by position or by name."""
+
+    def __init__(self, *children: Module, **named: Module) -> None:
+        """Take children by position, whose names are 0, 1, ..., or by name, which then are attributes too."""
+        if children and named:
+            raise TypeError(message(type(self).__name__, "takes its children by position or by name, not both."))
+        for name, child in named.items() if named else enumerate(children):
+            self._set(str(name), child)
+
+    def _set(self, name: str, child: Any) -> None:
+        if not isinstance(child, Module):
+            raise TypeError(message(type(self).__name__, f"child {name!r} is no layer.", f"given: {child!r}"))
+        if not name or "." in name or name.startswith("_") or hasattr(type(self), name):
+            rule = f"a child cannot be called {name!r}."
+            remedy = "a name has no dot, no leading underscore, and is not that of a method."
+            raise ValueError(message(type(self).__name__, rule, "", remedy))
+        setattr(self, name, child)
+
+    def __len__(self) -> int:
+        return len(self.children())
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.children().values())
+
+    def __getitem__(self, which: int | str | slice) -> Any:
+        """The child at a position or of a name; of a slice, a container of the same kind with the same children."""
+        if isinstance(which, slice):
+            return type(self)(**dict(list(self.children().items())[which]))
+        return self.children()[which] if isinstance(which, str) else list(self)[which]
+
+    def __setitem__(self, which: int | str, child: Module) -> None:
+        """Put another child in place of one."""
+        name = which if isinstance(which, str) else list(self.children())[which]
+        self._set(name, child)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The children of now."""
+        children = self.children()
+        if list(children) == [str(i) for i in range(len(children))]:
+            return tuple(children.values()), {}
+        return (), children
+
+
+class Sequential(_Group):
+    """Layers one after another, ``Sequential(a, b)`` or ``Sequential(conv1=a, bn1=b)``.
+
+    Below the first layer with something to learn, training keeps nothing and computes no gradient.
+
+    Examples
+    --------
+    >>> from xpconv import nn
+    >>> net = nn.Sequential(conv1=nn.Conv2d(3, 8, 3, activation="relu"), pool1=nn.MaxPool2d(2))
+    >>> net.conv1 is net[0], list(net.parameters())
+    (True, ['conv1.weight', 'conv1.bias'])
+    """
+
+    def __call__(self, x: Any) -> Any:
+        """Inference."""
+        for layer in self:
+            x = layer(x)
+        return x
+
+    def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
+        """See `Module.vjp`."""
+        pullbacks, wanted = [], needs_input
+        for layer in self:
+            x, back = layer.vjp(x, training=training, needs_input=wanted)
+            wanted = wanted or layer.learns()
+            if wanted:
+                pullbacks.append(back)
+
+        def pullback(dy: Array) -> Array | None:
+            for back in reversed(pullbacks):
+                dy = back(dy)
+            return dy if needs_input else None
+
+        return x, pullback
+
+
+class Residual(Module):
+    """``activation(body(x) + shortcut(x))``, where a shortcut of `None` is x itself."""
+
+    def __init__(self, body: Module, shortcut: Module | None = None, activation: str | None = None) -> None:
+        """Make the block; ``activation`` is the name of an activation without parameters."""
+        if activation is not None:
+            validate.one_of("Residual", "activation", activation, ACTIVATIONS)
+        self.body, self.shortcut, self.activation = body, shortcut, activation
+
+    def __call__(self, x: Array) -> Array:
+        """Inference."""
+        y = self._sum(self.body(x), x if self.shortcut is None else self.shortcut(x))
+        return y if self.activation is None else getattr(ops, self.activation)(y)
+
+    def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
+        """See `Module.vjp`."""
+        main, main_back = self.body.vjp(x, training=training, needs_input=needs_input)
+        side: Array = x
+        side_back: LayerPullback = _same
+        if self.shortcut is not None:
+            side, side_back = self.shortcut.vjp(x, training=training, needs_input=needs_input)
+        y, activation_back = self._sum(main, side), None
+        if self.activation is not None:
+            y, activation_back = dispatch.vjp(getattr(ops, self.activation), y)
+
+        def pullback(dy: Array) -> Array | None:
+            dz = dy if activation_back is None else activation_back(dy)[0]
+            dx: Any = main_back(dz)
+            dside: Any = side_back(dz)
+            return dx + dside if needs_input else None
+
+        return y, pullback
+
+    def _sum(self, main: Array, side: Array) -> Array:
+        if tuple(main.shape) != tuple(side.shape):
+            rule = "body and shortcut must give the same shape."
+            evidence = f"{describe('body', main)} · {describe('shortcut', side)}"
+            raise ValueError(message("Residual", rule, evidence, "give the shortcut a layer: shortcut=nn.Conv2d(...)."))
+        return main + side
+
+
+class Parallel(_Group):
+    """Layers side by side on the same input, their outputs joined along the channels, in order."""
+
+    def __call__(self, x: Array) -> Array:
+        """Inference."""
+        return self._join([layer(x) for layer in self])
+
+    def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
+        """See `Module.vjp`."""
+        results = [layer.vjp(x, training=training, needs_input=needs_input) for layer in self]
+        y = self._join([part for part, _ in results])
+        ends = list(itertools.accumulate(part.shape[-1] for part, _ in results))
+        backs = [back for _, back in results]
+
+        def pullback(dy: Array) -> Array | None:
+            shares: list[Any] = [back(dy[..., i:j]) for back, i, j in zip(backs, [0, *ends[:-1]], ends, strict=True)]
+            return sum(shares[1:], start=shares[0]) if needs_input else None
+
+        return y, pullback
+
+    def _join(self, parts: list[Array]) -> Array:
+        if not parts or any(tuple(part.shape[:-1]) != tuple(parts[0].shape[:-1]) for part in parts):
+            given = " · ".join(describe(name, part) for name, part in zip(self.children(), parts, strict=True))
+            raise ValueError(message("Parallel", "the outputs must agree in all axes but the channels.", given))
+        return namespace(parts[0]).concat(parts, axis=-1)
+
+
+class IdentityShortcut(Module):
+    """A shortcut without parameters: every stride-th cell, and zeros for the channels that are not there.
+
+    ``(N, *spatial, C) -> (N, *ceil(spatial / stride), out_channels)``; option A of He et al., arXiv:1512.03385, 2015.
+    """
+
+    def __init__(self, out_channels: int, stride: int = 1) -> None:
+        """Make the layer."""
+        self.out_channels, self.stride = out_channels, stride
+
+    def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
+        """See `Module.vjp`."""
+        channels = x.shape[-1]
+        if channels > self.out_channels:
+            rule = f"x has more channels than the {self.out_channels} of the output."
+            raise ValueError(message("IdentityShortcut", rule, describe("x", x)))
+        xp, like, shape = namespace(x), {"dtype": x.dtype, "device": x.device}, tuple(x.shape)
+        cells = (slice(None), *(slice(None, None, self.stride),) * (x.ndim - 2))
+        kept = x[(*cells, slice(None))]
+        y = xp.zeros((*kept.shape[:-1], self.out_channels), **like)
+        y[..., :channels] = kept
+
+        def pullback(dy: Array) -> Array | None:
+            if not needs_input:
+                return None
+            dx = xp.zeros(shape, **like)
+            dx[(*cells, slice(None))] = dy[..., :channels]
+            return dx
+
+        return y, pullback
+
+
+def _same(dy: Array) -> Array:
+    return dy

@@ -1,0 +1,92 @@
+"""The base of layers that apply one op: inference and both gradients follow from saying which op, with what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xpconv import dispatch
+from xpconv.backend import Array
+from xpconv.errors import describe, message
+from xpconv.nn.module import LayerPullback, Module
+from xpconv.nn.state import Parameter, State
+from xpconv.ops import validate
+
+Bound = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class Layer(Module):
+    """A layer that applies one op to its input and its parameters; a subclass writes `bind`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpconv import nn, ops
+    >>> class Shift(nn.Layer):
+    ...     def __init__(self): self.b = nn.Parameter((None,), nn.init.zeros)
+    ...     def bind(self, x, training): return ops.batch_norm, (x, None, self.b), {}
+    >>> Shift()(np.array([[1.0], [3.0]])).shape
+    (2, 1)
+    """
+
+    rank: int | None = None  # spatial axes that the layer is for; `None`: it takes any input
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """The op, its positional arguments, x first, and its options; parameters and buffers stand for their values."""
+        raise NotImplementedError(message(type(self).__name__, "a layer with an op of its own must write bind."))
+
+    def open_size(self, x: Array) -> int:
+        """The size of axes that were left open, from the first input: its channels."""
+        return x.shape[-1]
+
+    def adapt(self, x: Array) -> None:
+        """Settle what was left open, unless the op will refuse the input."""
+        validate.arrays(type(self).__name__, "fc", x=x)
+        self._check_rank(x)
+        size = self.open_size(x)
+        for _, state in self.members():
+            if isinstance(state, State):
+                state.settle(size)
+
+    def __call__(self, x: Array) -> Any:
+        """Inference."""
+        self._check_rank(x)
+        op, args, options = self.bind(x, False)
+        return op(*map(_value, args), **{name: _value(option) for name, option in options.items()})
+
+    def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
+        """See `Module.vjp`."""
+        self._check_rank(x)
+        op, args, options = self.bind(x, training)
+        owners = _arrays_of(op, args, options)
+        needs = tuple(
+            needs_input if owner is x else isinstance(owner, Parameter) and owner.trainable for owner in owners
+        )
+        values = {name: _value(option) for name, option in options.items()}
+        y, backward = dispatch.vjp(op, *map(_value, args), needs=needs, **values)
+
+        def pullback(dy: Array) -> Array | None:
+            grads = backward(dy)
+            for owner, grad in zip(owners, grads, strict=True):
+                if isinstance(owner, Parameter) and grad is not None:
+                    owner.accumulate(grad)
+            return grads[0]
+
+        return y, pullback
+
+    def _check_rank(self, x: Array) -> None:
+        if self.rank is not None and getattr(x, "ndim", self.rank + 2) != self.rank + 2:
+            layout = ("(N, W, C)", "(N, H, W, C)", "(N, D, H, W, C)")[self.rank - 1]
+            raise ValueError(message(type(self).__name__, f"takes x {layout}.", describe("x", x)))
+
+
+def _value(argument: Any) -> Any:
+    return argument.value if isinstance(argument, State) else argument
+
+
+def _arrays_of(op: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:
+    """What was passed for each array parameter of the op that a pullback has a gradient for."""
+    known = dispatch.registered(op)
+    entries = known.entries(args, options)
+    places = zip(known.arrays[:entries], known.positions[:entries], strict=True)
+    return [args[at] if at < len(args) else options.get(name) for name, at in places]

@@ -1,0 +1,304 @@
+"""Networks as trees of modules: their names, their parameters and buffers, and how these come to have values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from xpconv.backend import Array, name_of_dtype, backend_of, get, use_backend
+from xpconv.dispatch import dtype_kind, is_inexact
+from xpconv.errors import dtype_name, message
+from xpconv.nn.gate import gated, recorded
+from xpconv.nn.state import Buffer, Key, Parameter, State, copied
+from xpconv.settings import current
+
+if TYPE_CHECKING:
+    from xpconv.nn.summary import Summary
+
+LayerPullback = Callable[[Array], Array | None]
+
+
+class Module:
+    """A network, or a part of one: calling it is inference, `vjp` is training.
+
+    A layer of one's own subclasses `Module`, sets its `Parameter`, `Buffer` and `Module` objects as attributes (or in
+    a list, tuple or dict that is one), and writes ``vjp(x, training, needs_input) -> (y, pullback)``. Their names are
+    the attributes'. For one that applies a single op, `Layer` is shorter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpconv import nn
+    >>> net = nn.Sequential(nn.Conv2d(None, 4, 3), nn.Flatten(), nn.Linear(None, 10)).initialize(seed=0)
+    >>> y, pullback = net.vjp(np.ones((2, 8, 8, 1), dtype="float32"))
+    >>> pullback(y).shape, net.parameters()["0.weight"].grad.shape
+    ((2, 8, 8, 1), (3, 3, 1, 4))
+    """
+
+    _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # the arguments of the constructor
+    _key: Key | None = None  # the seed and the dotted name, known once initialised or run
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, wrap in (("__init__", recorded), ("__call__", gated), ("vjp", gated)):
+            if name in cls.__dict__:
+                setattr(cls, name, wrap(cls.__dict__[name]))
+
+    def __call__(self, x: Any) -> Any:
+        """Inference: running statistics, no dropout, nothing kept."""
+        return self.vjp(x, training=False, needs_input=False)[0]
+
+    def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
+        """Run the layer and return its result with a pullback.
+
+        Parameters
+        ----------
+        x : array, (N, ...)
+        training : bool
+            Whether to use batch statistics and dropout; False gives the gradients of inference.
+        needs_input : bool
+            Whether the gradient of x is wanted.
+
+        Returns
+        -------
+        y : array, (N, ...)
+        pullback : ``pullback(dy) -> dx``
+            Adds into the ``grad`` of every trainable parameter, each time it is called, and returns the gradient of x
+            (`None` where it is not wanted). It keeps what it needs until it is dropped.
+        """
+        raise NotImplementedError(message(type(self).__name__, "a layer of one's own must write vjp."))
+
+    def adapt(self, x: Any) -> None:
+        """Settle from the first input what was left open, as in ``self.weight.settle(x.shape[-1])``."""
+
+    def restart(self) -> None:
+        """Begin anew what is neither a parameter nor a buffer, such as a count of draws. Called by `initialize`."""
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Multiply-adds for one example, for `summary`; the batch axis leads both shapes and is 0."""
+        return 0
+
+    # -- the tree ------------------------------------------------------------------------------------------------------
+
+    def members(self) -> Iterator[tuple[str, State | Module]]:
+        """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""
+        for name, value in vars(self).items():
+            if isinstance(value, (State, Module)):
+                yield name, value
+            elif isinstance(value, (list, tuple, dict)):
+                for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                    if isinstance(part, (State, Module)):
+                        yield f"{name}.{key}", part
+
+    def children(self) -> dict[str, Module]:
+        """The modules directly below, by name."""
+        return {name: item for name, item in self.members() if isinstance(item, Module)}
+
+    def modules(self) -> dict[str, Module]:
+        """This module, under the empty name, and all below it, by dotted name."""
+        return {"": self, **{name: item for name, item in self._walk() if isinstance(item, Module)}}
+
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters, by dotted name; a shared one once, under its first name."""
+        return {name: item for name, item in self._walk() if isinstance(item, Parameter)}
+
+    def buffers(self) -> dict[str, Buffer]:
+        """All buffers, by dotted name."""
+        return {name: item for name, item in self._walk() if isinstance(item, Buffer)}
+
+    def _states(self) -> dict[str, State]:
+        return {name: item for name, item in self._walk() if isinstance(item, State)}
+
+    def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, State | Module]]:
+        """Everything below, parents before children, each object once."""
+        seen = {id(self)} if seen is None else seen
+        for name, item in self.members():
+            if id(item) not in seen:
+                seen.add(id(item))
+                yield prefix + name, item
+                if isinstance(item, Module):
+                    yield from item._walk(f"{prefix}{name}.", seen)
+
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def initialize(self, seed: int = 0) -> Self:
+        """Draw all values anew, on the backend in force; those whose shape is still open follow the first input.
+
+        The numbers depend on the seed and the dotted name of each parameter and on nothing else. A network that is
+        never initialised is with seed 0, at its first input.
+        """
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+            raise TypeError(message("initialize", f"seed must be an integer, not {seed!r}."))
+        place = get(current().backend)
+        for name, module in self.modules().items():
+            module._key = (seed.__index__(), name)
+            module.restart()
+        for name, state in self._states().items():
+            state._key = (seed.__index__(), name)
+            state.make(place, "float32")
+        return self
+
+    def _prepare(self, x: Any) -> None:
+        """Hand names down one level, and make what the first input lets be made."""
+        if self._key is None:
+            self._key = (0, "")
+        seed, path = self._key
+        waiting: dict[str, State] = {}
+        for name, item in self.members():
+            if item._key is None:
+                item._key = (seed, f"{path}.{name}" if path else name)
+            if isinstance(item, State) and item.value is None:
+                waiting[name] = item
+        if waiting:
+            self.adapt(x)
+            place, dtype = backend_of(x), dtype_name(x.dtype) if is_inexact(x) else "float32"
+            for name, state in waiting.items():
+                state.make(place, dtype)
+                if state.value is None:
+                    rule = f"the shape {state.shape} of {name} is still open; adapt(x) must settle it."
+                    raise ValueError(message(type(self).__name__, rule))
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters().values():
+            parameter.grad = None
+
+    def freeze(self) -> Self:
+        """Stop every parameter below from learning; running statistics go on moving in training."""
+        return self._set_trainable(False)
+
+    def unfreeze(self) -> Self:
+        """Let every parameter below learn."""
+        return self._set_trainable(True)
+
+    def _set_trainable(self, trainable: bool) -> Self:
+        for parameter in self.parameters().values():
+            parameter.trainable = trainable
+        return self
+
+    def learns(self) -> bool:
+        """Whether any parameter below is trainable."""
+        return any(isinstance(item, Parameter) and item.trainable for _, item in self._walk())
+
+    def to(self, backend: str | None = None, dtype: Any = None) -> Self:
+        """Move all parameters and buffers to a backend, a floating dtype, or both.
+
+        Parameters
+        ----------
+        backend : str, optional
+            As `xpconv.use_backend` takes it.
+        dtype : str or dtype, optional
+            ``"float32"``, ``"float16"``, ...; what is not made yet will be made in it.
+
+        Returns
+        -------
+        the module itself
+        """
+        place = None
+        if backend is not None:
+            with use_backend(backend):
+                place = get(current().backend)
+        name = None if dtype is None else name_of_dtype(dtype)
+        if name is not None and dtype_kind(name) not in "fc":
+            raise TypeError(message("to", f"takes floating-point dtypes, not {name}."))
+        for state in self._states().values():
+            state.to(place, name)
+        return self
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of the value of every parameter and buffer, by dotted name.
+
+        Raises
+        ------
+        ValueError
+            If some are not made yet.
+        """
+        states = self._states()
+        open_ones = [name for name, state in states.items() if state.value is None]
+        if open_ones:
+            rule = f"{', '.join(open_ones)} not made yet."
+            raise ValueError(message("state_dict", rule, "", "call initialize(seed), or run a first input through it."))
+        return {name: copied(state.value) for name, state in states.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Take over values by dotted name, from arrays of any library, cast and moved to where this network's are.
+
+        Parameters
+        ----------
+        state : dict of str to array
+        strict : bool
+            Whether the names must agree.
+
+        Returns
+        -------
+        missing, unexpected : list of str
+            Names that ``state`` lacks, and names that it alone has; both empty if strict.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes do not fit; it lists all that do not, and nothing is changed.
+        """
+        own = self._states()
+        common = [name for name in own if name in state]
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        shapes = {name: tuple(np.shape(state[name])) for name in common}
+        unfit = [name for name in common if not own[name].fits(shapes[name])]
+        problems = [f"{name} {shapes[name]} should be {own[name].shape}" for name in unfit]
+        if strict:
+            problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
+        if problems:
+            remedy = "strict=False takes what has the right name."
+            rule = "the state is not this network's."
+            raise ValueError(message("load_state_dict", rule, "\n  ".join(problems), remedy))
+        for name in common:
+            own[name].load(state[name])
+        return missing, unexpected
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments that make this module again; a module among them is the one that now has its name."""
+        args, kwargs = self._given
+        bound = inspect.signature(type(self)).bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            if value is None or isinstance(value, Module):
+                now = vars(self).get(name)
+                bound.arguments[name] = now if isinstance(now, Module) else value
+        return bound.args, bound.kwargs
+
+    def summary(self, input_shape: tuple[int, ...]) -> Summary:
+        """Output shape, parameters, multiply-adds and activation memory of every layer, for one example.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without the batch axis: ``(H, W, C)``.
+
+        Returns
+        -------
+        Summary
+            To be printed; also ``rows``, ``parameters``, ``multiply_adds``, ``activation_bytes``.
+        """
+        from xpconv.nn.summary import summarize
+
+        return summarize(self, input_shape)
+
+    def __repr__(self) -> str:
+        args, kwargs = self._given
+        shown = [repr(arg) for arg in args if not _modular(arg)]
+        shown += [f"{name}={arg!r}" for name, arg in kwargs.items() if not _modular(arg)]
+        lines = [f"{type(self).__name__}({', '.join(shown)})"]
+        for name, child in self.children().items():
+            lines.append(f"{name}: {child!r}".replace("\n", "\n  "))
+        return "\n  ".join(lines)
+
+
+def _modular(argument: Any) -> bool:
+    """Whether an argument is made of modules, which the tree shows below."""
+    parts = argument if isinstance(argument, (list, tuple)) else (argument,)
+    return any(isinstance(part, Module) for part in parts)

@@ -1,0 +1,119 @@
+"""Pooling layers: one for any rank, and a thin one for each."""
+
+from __future__ import annotations
+
+from xpconv import ops
+from xpconv.backend import Array
+from xpconv.nn.layer import Bound, Layer
+from xpconv.window import Ints, Padding
+
+
+class MaxPool(Layer):
+    """Maximum over windows of ``rank`` spatial axes; see `ops.max_pool`."""
+
+    rank: int
+
+    def __init__(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        padding: Padding = 0,
+        dilation: Ints = 1,
+        *,
+        ceil_mode: bool = False,
+        ties: str = "first",
+    ) -> None:
+        """Make the layer; the arguments are those of `ops.max_pool`."""
+        self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
+        self.ceil_mode, self.ties = ceil_mode, ties
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """`ops.max_pool`."""
+        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return ops.max_pool, (x, self.kernel_size), {**options, "ceil_mode": self.ceil_mode, "ties": self.ties}
+
+
+class MaxPool1d(MaxPool):
+    """Maximum over windows of 1 spatial axis, ``(N, W, C) -> (N, W', C)``; see `ops.max_pool`."""
+
+    rank = 1
+
+
+class MaxPool2d(MaxPool):
+    """Maximum over windows of 2 spatial axes, ``(N, H, W, C) -> (N, H', W', C)``; see `ops.max_pool`."""
+
+    rank = 2
+
+
+class MaxPool3d(MaxPool):
+    """Maximum over windows of 3 spatial axes, ``(N, D, H, W, C) -> (N, D', H', W', C)``; see `ops.max_pool`."""
+
+    rank = 3
+
+
+class AvgPool(Layer):
+    """Average over windows of ``rank`` spatial axes; see `ops.avg_pool`."""
+
+    rank: int
+
+    def __init__(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        padding: Padding = 0,
+        *,
+        dilation: Ints = 1,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: float | None = None,
+    ) -> None:
+        """Make the layer; the arguments are those of `ops.avg_pool`, ``divisor_override`` its divisor."""
+        self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+        self.divisor_override = divisor_override
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """`ops.avg_pool`."""
+        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        counting = {"count_include_pad": self.count_include_pad, "divisor": self.divisor_override}
+        return ops.avg_pool, (x, self.kernel_size), {**options, "ceil_mode": self.ceil_mode, **counting}
+
+
+class AvgPool1d(AvgPool):
+    """Average over windows of 1 spatial axis, ``(N, W, C) -> (N, W', C)``; see `ops.avg_pool`."""
+
+    rank = 1
+
+
+class AvgPool2d(AvgPool):
+    """Average over windows of 2 spatial axes, ``(N, H, W, C) -> (N, H', W', C)``; see `ops.avg_pool`."""
+
+    rank = 2
+
+
+class AvgPool3d(AvgPool):
+    """Average over windows of 3 spatial axes, ``(N, D, H, W, C) -> (N, D', H', W', C)``; see `ops.avg_pool`."""
+
+    rank = 3
+
+
+class AdaptiveAvgPool2d(Layer):
+    """Average over as many windows as the output is to have, ``(N, H, W, C) -> (N, *output_size, C)``."""
+
+    rank = 2
+
+    def __init__(self, output_size: Ints) -> None:
+        """Make the layer; see `ops.adaptive_avg_pool`."""
+        self.output_size = output_size
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """`ops.adaptive_avg_pool`."""
+        return ops.adaptive_avg_pool, (x, self.output_size), {}
+
+
+class GlobalAvgPool(Layer):
+    """Average over all spatial axes, which stay with size 1, ``(N, *spatial, C) -> (N, 1, ..., 1, C)``."""
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """`ops.global_avg_pool`."""
+        return ops.global_avg_pool, (x,), {}
