@@ -87,7 +87,7 @@ def test_conv_backward_runs_no_forward(draw, monkeypatch):
     def fail(*_):
         raise AssertionError("a forward convolution was run")
 
-    monkeypatch.setattr(sys.modules["xpconv.ops.conv"], "_fprop", fail)
+    monkeypatch.setattr(sys.modules["xpconv.ops.conv_gradients"], "_fprop", fail)
     steps.conv_backward(Z, cache)
 
 

@@ -87,8 +87,8 @@ def check_gradients(
             return float(np.sum(np.conj(dy) * to_numpy(result)).real)
 
         x = np.array(to_numpy(options[place] if isinstance(place, str) else args[place]))
-        tried, kinks, error = _compare(f"{known.name}: d{name}", loss, x, to_numpy(gradient), rng, tolerance)
-        checked, skipped, worst = checked + tried, skipped + kinks, max(worst, error)
+        compared, kinks, error = _compare(f"{known.name}: d{name}", loss, x, to_numpy(gradient), rng, tolerance)
+        checked, skipped, worst = checked + compared, skipped + kinks, max(worst, error)
     return GradientReport(checked, skipped, worst)
 
 
@@ -97,7 +97,7 @@ def _compare(
 ) -> tuple[int, int, float]:
     cells = np.arange(x.size) if x.size <= _CELLS else rng.choice(x.size, _CELLS, replace=False)
     unit = max(1.0, float(np.abs(gradient).max(initial=0.0)))
-    here, skipped, worst = loss(x), 0, 0.0
+    here, compared, skipped, worst = loss(x), 0, 0, 0.0
     for cell in cells:
         where = np.unravel_index(cell, x.shape)
         for direction in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
@@ -106,6 +106,7 @@ def _compare(
             if abs(forward - backward) > 1e-2 * unit:
                 skipped += 1
                 continue
+            compared += 1
             expected = (ahead - behind) / (2 * _STEP)
             got = float((gradient[where] * np.conj(direction)).real)
             error = abs(got - expected) / unit
@@ -119,7 +120,7 @@ def _compare(
                         f"the error {error:.3g} of the largest gradient, {unit:.3g}, is above {tolerance:g}.",
                     )
                 )
-    return len(cells), skipped, worst
+    return compared, skipped, worst
 
 
 def _moved(loss: Callable[[np.ndarray], float], x: np.ndarray, where: Any, step: complex) -> float:

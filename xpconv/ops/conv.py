@@ -1,25 +1,14 @@
-"""Convolution and its transpose. Engines serve three directions; the derivatives are stated here, once."""
+"""Convolution and its transpose: what they mean and what they accept."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from xpconv.backend import Array, namespace
-from xpconv.dispatch import Call, Needs, Pullback, op, select
+from xpconv.backend import Array
+from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, message
 from xpconv.ops import validate
-from xpconv.ops.activation import ACTIVATIONS, FROM_OUTPUT, activation_grad
-from xpconv.window import Ints, Padding, Window, conv_window, per_axis, transposed_window
-
-
-class Epilogue(NamedTuple):
-    """What is applied to the sums of a convolution before they are stored: activation(z + bias + residual)."""
-
-    bias: Array | None = None  # (O,)
-    residual: Array | None = None  # (N, *out, O)
-    activation: str | None = None
-    keep_sums: bool = False  # return (y, sums): the gradient of some activations needs what they were applied to
+from xpconv.ops.activation import ACTIVATIONS
+from xpconv.ops.conv_gradients import ConvCall, ConvTransposeCall
+from xpconv.window import Ints, Padding, conv_window, per_axis, transposed_window
 
 
 @op("x", "w", "b", "residual")
@@ -102,7 +91,7 @@ def conv(
     if residual is not None and tuple(residual.shape) != expected:
         rule = f"residual must have the output's shape {expected}."
         raise ValueError(message("conv", rule, describe_all(x=x, w=w, residual=residual)))
-    return _Conv("conv", (x, w, b, residual), {}, window, groups, activation)
+    return ConvCall("conv", (x, w, b, residual), {}, window, groups, activation)
 
 
 @op("x", "w", "b")
@@ -175,122 +164,7 @@ def conv_transpose(
     window = transposed_window(
         "conv_transpose", tuple(x.shape[1:-1]), tuple(w.shape[:-2]), stride, padding, dilation, output_padding
     )
-    return _ConvTranspose("conv_transpose", (x, w, b), {}, window, groups)
-
-
-@dataclass(slots=True)
-class _Conv(Call):
-    """conv and its derivatives: dx by dgrad, dw by wgrad, db and the residual's from dz, the gradient of the sum."""
-
-    window: Window
-    groups: int
-    activation: str | None
-
-    def run(self) -> Array:
-        x, w, b, residual = self.arrays
-        return _fprop(x, w, self.window, self.groups, Epilogue(_flat(b), residual, self.activation))
-
-    def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
-        x, w, b, residual = self.arrays
-        if self.activation is None or self.activation in FROM_OUTPUT:
-            kept = y = self.run()
-        else:
-            epilogue = Epilogue(_flat(b), residual, self.activation, keep_sums=True)
-            y, kept = _fprop(x, w, self.window, self.groups, epilogue)
-        if self.activation is None:
-            kept = None
-
-        def pullback(dy: Array) -> tuple[Array | None, ...]:
-            return self.gradients(dy if kept is None else activation_grad(self.activation, kept, dy), needs)
-
-        return y, pullback
-
-    def gradients(self, dz: Array, needs: Needs) -> tuple[Array | None, ...]:
-        """Gradients from dz, that of the sum before the activation; no forward is needed for them."""
-        x, w, b, _ = self.arrays
-        return (
-            _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
-            _wgrad(x, dz, self.window, self.groups, w.shape) if needs[1] else None,
-            _bias_grad(dz, b) if needs[2] else None,
-            dz if needs[3] else None,
-        )
-
-    def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-        x, w, b, residual = self.arrays
-        y = _empty(x, self.window.out, w.shape[-1])
-        common = {"window": self.window, "groups": self.groups}
-        return [
-            ("conv_fprop", (x, w), {**common, "epilogue": Epilogue(_flat(b), residual, self.activation)}),
-            ("conv_dgrad", (y, w), {**common, "bias": None}),
-            ("conv_wgrad", (x, y), {**common, "w_shape": w.shape}),
-        ]
-
-
-@dataclass(slots=True)
-class _ConvTranspose(Call):
-    """conv_transpose is dgrad; its own derivatives are fprop and wgrad with the roles of x and dy exchanged."""
-
-    window: Window
-    groups: int
-
-    def run(self) -> Array:
-        x, w, b = self.arrays
-        return _dgrad(x, _conj(w), self.window, self.groups, _flat(b))
-
-    def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
-        x, w, b = self.arrays
-
-        def pullback(dy: Array) -> tuple[Array | None, ...]:
-            return (
-                _fprop(dy, _conj(w), self.window, self.groups, Epilogue()) if needs[0] else None,
-                _conj(_wgrad(dy, x, self.window, self.groups, w.shape)) if needs[1] else None,
-                _bias_grad(dy, b) if needs[2] else None,
-            )
-
-        return self.run(), pullback
-
-    def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-        x, w, b = self.arrays
-        y = _empty(x, self.window.size, w.shape[-2] * self.groups)
-        common = {"window": self.window, "groups": self.groups}
-        return [
-            ("conv_dgrad", (x, w), {**common, "bias": _flat(b)}),
-            ("conv_fprop", (y, w), {**common, "epilogue": Epilogue()}),
-            ("conv_wgrad", (y, x), {**common, "w_shape": w.shape}),
-        ]
-
-
-def _fprop(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue) -> Any:
-    options = {"window": window, "groups": groups, "epilogue": epilogue}
-    return select("conv_fprop", x, w, **options).run(x, w, **options)
-
-
-def _dgrad(dy: Array, w: Array, window: Window, groups: int, bias: Array | None = None) -> Array:
-    options = {"window": window, "groups": groups, "bias": bias}
-    return select("conv_dgrad", dy, w, **options).run(dy, w, **options)
-
-
-def _wgrad(x: Array, dy: Array, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
-    options = {"window": window, "groups": groups, "w_shape": tuple(w_shape)}
-    return select("conv_wgrad", x, dy, **options).run(x, dy, **options)
-
-
-def _bias_grad(dy: Array, b: Array) -> Array:
-    return namespace(b).reshape(select("bias_grad", dy).run(dy), tuple(b.shape))
-
-
-def _flat(b: Array | None) -> Array | None:
-    return b if b is None or b.ndim == 1 else namespace(b).reshape(b, (b.shape[-1],))
-
-
-def _conj(x: Array) -> Array:
-    """The complex conjugate: dgrad and wgrad are adjoints and conjugate, where a transposed convolution does not."""
-    xp = namespace(x)
-    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
-
-
-def _empty(x: Array, spatial: tuple[int, ...], channels: int) -> Array:
-    return namespace(x).empty((x.shape[0], *spatial, channels), dtype=x.dtype, device=x.device)
+    return ConvTransposeCall("conv_transpose", (x, w, b), {}, window, groups)
 
 
 def _check_weights(op: str, x: Array, w: Array, groups: int) -> None:
@@ -302,7 +176,8 @@ def _check_weights(op: str, x: Array, w: Array, groups: int) -> None:
                 describe_all(x=x, w=w),
             )
         )
-    per_axis(op, "groups", groups, 1)
+    if type(groups) is not int or groups < 1:
+        per_axis(op, "groups", groups, 1)
 
 
 def _channel_error(op: str, x: Array, w: Array, groups: int) -> ValueError:

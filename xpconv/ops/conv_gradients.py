@@ -1,0 +1,139 @@
+"""The derivatives of convolution, stated once above the three directions that engines serve.
+
+`conv` is fprop; its gradients are dgrad and wgrad. `conv_transpose` is dgrad; its gradients are fprop and wgrad with
+the roles of x and dy exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from xpconv.backend import Array, namespace
+from xpconv.dispatch import Call, Needs, Pullback, select
+from xpconv.ops.activation import FROM_OUTPUT, activation_grad
+from xpconv.window import Window
+
+
+class Epilogue(NamedTuple):
+    """What is applied to the sums of a convolution before they are stored: activation(z + bias + residual)."""
+
+    bias: Array | None = None  # (O,)
+    residual: Array | None = None  # (N, *out, O)
+    activation: str | None = None
+    keep_sums: bool = False  # return (y, sums): the gradient of some activations needs what they were applied to
+
+
+@dataclass(slots=True)
+class ConvCall(Call):
+    """conv and its derivatives: dx by dgrad, dw by wgrad, db and the residual's from dz, the gradient of the sum."""
+
+    window: Window
+    groups: int
+    activation: str | None
+
+    def run(self) -> Array:
+        x, w, b, residual = self.arrays
+        return _fprop(x, w, self.window, self.groups, Epilogue(_flat(b), residual, self.activation))
+
+    def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
+        x, w, b, residual = self.arrays
+        lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
+        activation = self.activation
+        if activation is None:
+            return self.run(), lambda dy: lean.gradients(dy, needs)
+        if activation in FROM_OUTPUT:
+            kept = y = self.run()
+        else:
+            epilogue = Epilogue(_flat(b), residual, activation, keep_sums=True)
+            y, kept = _fprop(x, w, self.window, self.groups, epilogue)
+        return y, lambda dy: lean.gradients(activation_grad(activation, kept, dy), needs)
+
+    def gradients(self, dz: Array, needs: Needs) -> tuple[Array | None, ...]:
+        """Gradients from dz, that of the sum before the activation; no forward is needed for them."""
+        x, w, b, _ = self.arrays
+        return (
+            _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
+            _wgrad(x, dz, self.window, self.groups) if needs[1] else None,
+            _bias_grad(dz, b) if needs[2] else None,
+            dz if needs[3] else None,
+        )
+
+    def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+        x, w, b, residual = self.arrays
+        y = _empty(x, self.window.out, w.shape[-1])
+        common = {"window": self.window, "groups": self.groups}
+        return [
+            ("conv_fprop", (x, w), {**common, "epilogue": Epilogue(_flat(b), residual, self.activation)}),
+            ("conv_dgrad", (y, w), {**common, "bias": None}),
+            ("conv_wgrad", (x, y), {**common, "w_shape": w.shape}),
+        ]
+
+
+@dataclass(slots=True)
+class ConvTransposeCall(Call):
+    """conv_transpose is dgrad; its own derivatives are fprop and wgrad with the roles of x and dy exchanged."""
+
+    window: Window
+    groups: int
+
+    def run(self) -> Array:
+        x, w, b = self.arrays
+        return _dgrad(x, _conj(w), self.window, self.groups, _flat(b))
+
+    def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
+        x, w, b = self.arrays
+        lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b))
+        return self.run(), lambda dy: lean.gradients(dy, needs)
+
+    def gradients(self, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
+        x, w, b = self.arrays
+        return (
+            _fprop(dy, _conj(w), self.window, self.groups, Epilogue()) if needs[0] else None,
+            _conj(_wgrad(dy, x, self.window, self.groups)) if needs[1] else None,
+            _bias_grad(dy, b) if needs[2] else None,
+        )
+
+    def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+        x, w, b = self.arrays
+        y = _empty(x, self.window.size, w.shape[-2] * self.groups)
+        common = {"window": self.window, "groups": self.groups}
+        return [
+            ("conv_dgrad", (x, w), {**common, "bias": _flat(b)}),
+            ("conv_fprop", (y, w), {**common, "epilogue": Epilogue()}),
+            ("conv_wgrad", (y, x), {**common, "w_shape": w.shape}),
+        ]
+
+
+def _fprop(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue) -> Any:
+    options = {"window": window, "groups": groups, "epilogue": epilogue}
+    return select("conv_fprop", x, w, **options).run(x, w, **options)
+
+
+def _dgrad(dy: Array, w: Array, window: Window, groups: int, bias: Array | None = None) -> Array:
+    options = {"window": window, "groups": groups, "bias": bias}
+    return select("conv_dgrad", dy, w, **options).run(dy, w, **options)
+
+
+def _wgrad(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    w_shape = (*window.kernel, x.shape[-1] // groups, dy.shape[-1])
+    options = {"window": window, "groups": groups, "w_shape": w_shape}
+    return select("conv_wgrad", x, dy, **options).run(x, dy, **options)
+
+
+def _bias_grad(dy: Array, b: Array) -> Array:
+    return namespace(b).reshape(select("bias_grad", dy).run(dy), tuple(b.shape))
+
+
+def _flat(b: Array | None) -> Array | None:
+    return b if b is None or b.ndim == 1 else namespace(b).reshape(b, (b.shape[-1],))
+
+
+def _conj(x: Array) -> Array:
+    """The complex conjugate: dgrad and wgrad are adjoints and conjugate, where a transposed convolution does not."""
+    xp = namespace(x)
+    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
+
+
+def _empty(x: Array, spatial: tuple[int, ...], channels: int) -> Array:
+    return namespace(x).empty((x.shape[0], *spatial, channels), dtype=x.dtype, device=x.device)
