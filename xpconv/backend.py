@@ -37,7 +37,7 @@ class Backend:
         """An array here with the values of ``obj``: a nested sequence, or an array of any library on any device."""
         name = None if dtype is None else name_of_dtype(dtype)
         if isinstance(obj, np.ndarray) or not hasattr(obj, "shape") or library(obj) != self.library:
-            obj = to_numpy(obj) if hasattr(obj, "shape") else np.asarray(obj)
+            obj = np.asarray(to_numpy(obj) if hasattr(obj, "shape") and not isinstance(obj, np.generic) else obj)
             if self.library != "numpy" and not obj.flags.writeable:
                 obj = obj.copy()  # torch warns of read-only buffers
         wanted = {} if name is None else {"dtype": dtype_named(self.xp, name)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from xpconv.backend import Array, name_of_dtype, backend_of, get, use_backend
+from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
 from xpconv.dispatch import dtype_kind, is_inexact
 from xpconv.errors import dtype_name, message
 from xpconv.nn.gate import gated, recorded

@@ -6,7 +6,7 @@ from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, message
 from xpconv.ops import validate
-from xpconv.ops.activation import ACTIVATIONS
+from xpconv.ops.activation import check_named
 from xpconv.ops.conv_gradients import ConvCall, ConvTransposeCall
 from xpconv.window import Ints, Padding, conv_window, per_axis, transposed_window
 
@@ -85,7 +85,8 @@ def conv(
     channels = w.shape[-2] * groups
     if x.shape[-1] != channels or w.shape[-1] % groups:
         raise _channel_error("conv", x, w, groups)
-    _check_epilogue("conv", x, w.shape[-1], b, activation)
+    validate.channel_vector("conv", "b", b, w.shape[-1])
+    check_named("conv", activation, x)
     window = conv_window("conv", tuple(x.shape[1:-1]), tuple(w.shape[:-2]), stride, padding, dilation)
     expected = (x.shape[0], *window.out, w.shape[-1])
     if residual is not None and tuple(residual.shape) != expected:
@@ -160,7 +161,7 @@ def conv_transpose(
     _check_weights("conv_transpose", x, w, groups)
     if x.shape[-1] != w.shape[-1] or w.shape[-1] % groups:
         raise _channel_error("conv_transpose", x, w, groups)
-    _check_epilogue("conv_transpose", x, w.shape[-2] * groups, b, None)
+    validate.channel_vector("conv_transpose", "b", b, w.shape[-2] * groups)
     window = transposed_window(
         "conv_transpose", tuple(x.shape[1:-1]), tuple(w.shape[:-2]), stride, padding, dilation, output_padding
     )
@@ -198,10 +199,3 @@ def _channel_error(op: str, x: Array, w: Array, groups: int) -> ValueError:
             "arrays in PyTorch's layout convert with exchange.to_nhwc / to_hwio.",
         )
     )
-
-
-def _check_epilogue(op: str, x: Array, channels: int, b: Array | None, activation: str | None) -> None:
-    validate.channel_vector(op, "b", b, channels)
-    if activation is not None:
-        validate.one_of(op, "activation", activation, ACTIVATIONS)
-        validate.arrays(activation, "f", x=x)

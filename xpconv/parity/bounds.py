@@ -20,6 +20,7 @@ NAMED = 2.0  # c for the named samples under precision("ieee")
 PROPERTY = 4.0  # c for properties over generated arguments
 
 _ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+_SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float32": 2.0**-149, "float64": 2.0**-1074}  # subnormal
 _KEPT_IN = {"float16": "float32", "bfloat16": "float32"}
 
 
@@ -49,7 +50,7 @@ def permitted(scale: Any, true: Any, dtype: str, c: float = NAMED) -> Any:
     real = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
     u = _ROUNDOFF[_KEPT_IN.get(real, real)]
     with np.errstate(invalid="ignore"):
-        return c * u * scale + _ROUNDOFF[real] * np.abs(true)
+        return c * u * scale + np.maximum(_ROUNDOFF[real] * np.abs(true), _SMALLEST[real] / 2)
 
 
 def ulps(n: float) -> Callable[[Truth], Scales]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 
-from xpconv.parity import conv
+from xpconv.parity import activation, conv, dropout, linear, loss, norm, pad, pool, resize
 from xpconv.parity.sample import Case
 
-CASES: tuple[Case, ...] = tuple(case for family in (conv,) for case in family.CASES)
+_FAMILIES = (conv, pool, pad, resize, linear, norm, activation, loss, dropout)
+
+CASES: tuple[Case, ...] = tuple(case for family in _FAMILIES for case in family.CASES)
 
 
 @functools.cache

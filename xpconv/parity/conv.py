@@ -6,11 +6,7 @@ import math
 
 from xpconv import ops
 from xpconv.parity.bounds import Truth, sums
-from xpconv.parity.sample import Case, Sample, Spec
-
-
-def _complex(*shape: int) -> Spec:
-    return lambda rng: rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+from xpconv.parity.sample import Case, Sample, Spec, complex_normal
 
 
 def _conv_terms(truth: Truth) -> tuple[int, ...]:
@@ -30,6 +26,10 @@ def _transposed_terms(truth: Truth) -> tuple[int, ...]:
 
 def _call(x: tuple[int, ...], w: tuple[int, ...], bias: bool = True) -> dict[str, Spec]:
     return {"x": x, "w": w, **({"b": w[-1:]} if bias else {})}
+
+
+def _complex_call(x: tuple[int, ...], w: tuple[int, ...], b: int) -> dict[str, Spec]:
+    return {"x": complex_normal(*x), "w": complex_normal(*w), "b": complex_normal(b)}
 
 
 CONV = Case(
@@ -70,7 +70,11 @@ CONV = Case(
         ),
         Sample("silu", _call((2, 5, 4, 3), (3, 3, 3, 4)), {"activation": "silu"}, fills=False),
         Sample("relu", _call((2, 5, 4, 3), (3, 3, 3, 4)), {"activation": "relu"}, fills=False),
-        Sample("complex", {"x": _complex(2, 5, 6, 2), "w": _complex(3, 2, 2, 3), "b": _complex(3)}, {"stride": 2}),
+        Sample(
+            "complex",
+            {"x": complex_normal(2, 5, 6, 2), "w": complex_normal(3, 2, 2, 3), "b": complex_normal(3)},
+            {"stride": 2},
+        ),
     ),
     sums(_conv_terms),
     linear=("x", "w"),
@@ -99,7 +103,11 @@ CONV_TRANSPOSE = Case(
         Sample("1-D", {"x": (2, 7, 3), "w": (4, 2, 3), "b": (2,)}, {"stride": 2, "padding": 1}),
         Sample("3-D", {"x": (1, 3, 4, 2, 2), "w": (2, 3, 2, 3, 2)}, {"stride": (2, 1, 2)}),
         Sample("empty batch", {"x": (0, 4, 3, 5), "w": (2, 2, 3, 5), "b": (3,)}, {"stride": 2}),
-        Sample("complex", {"x": _complex(1, 3, 4, 2), "w": _complex(2, 2, 3, 2), "b": _complex(3)}, {"stride": 2}),
+        Sample(
+            "complex",
+            {"x": complex_normal(1, 3, 4, 2), "w": complex_normal(2, 2, 3, 2), "b": complex_normal(3)},
+            {"stride": 2},
+        ),
     ),
     sums(_transposed_terms),
     linear=("x", "w"),

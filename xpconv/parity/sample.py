@@ -14,6 +14,12 @@ from xpconv.parity.bounds import Scales, Truth
 Rng = np.random.Generator
 Spec = tuple[int, ...] | Callable[[Rng], np.ndarray] | None  # a shape of normal numbers, a drawing, or absent
 
+
+def complex_normal(*shape: int) -> Spec:
+    """Normal numbers in both parts."""
+    return lambda rng: rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+
 FILLS = ("random", "constant", "positive")
 
 

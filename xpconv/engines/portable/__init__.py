@@ -15,6 +15,7 @@ from xpconv.engines.portable import (
     pad,
     pool,
     resize,
+    response_norm,
     softmax,
     unpool,
 )
@@ -38,6 +39,7 @@ PRIMITIVES = {
         pad,
         pool,
         resize,
+        response_norm,
         softmax,
         unpool,
     )

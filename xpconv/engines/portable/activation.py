@@ -37,6 +37,13 @@ def sigmoid(x: Array) -> Array:
     return y
 
 
+def sigmoid_slope(x: Array) -> Array:
+    """σ(x) (1 - σ(x)), without the cancellation of 1 - σ(x)."""
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))
+    return e / ((1.0 + e) * (1.0 + e))
+
+
 def _tanh(x: Array) -> Array:
     return namespace(x).tanh(x)
 
@@ -95,8 +102,7 @@ def _softplus_grad(y: Array, dy: Array) -> Array:
 
 
 def _silu_grad(x: Array, dy: Array) -> Array:
-    s = sigmoid(x)
-    return dy * (s * (1.0 + x * (1.0 - s)))
+    return dy * (sigmoid(x) + x * sigmoid_slope(x))
 
 
 def _hard_swish_grad(x: Array, dy: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable import activation as activations
-from xpconv.engines.portable.pieces import as_rows, block_sum, blocks, budget, itemsize
+from xpconv.engines.portable.pieces import as_rows, block_sum, budget, row_runs
 from xpconv.engines.portable.products import block_product, row_product
 
 
@@ -18,7 +18,7 @@ def run(x: Array, w: Array, b: Array | None, *, needs: Needs, activation: str | 
     rows = as_rows(x)
     y = xp.empty((rows.shape[0], w.shape[1]), dtype=x.dtype, device=x.device)
     sums = xp.empty_like(y) if keep_sums else None
-    for part in blocks(rows.shape[0], _rows_at_once(y)):
+    for part in row_runs(rows, 2 * y.shape[1]):
         z = row_product(rows[part, :], w)
         if b is not None:
             z += b  # after the sum, so that it is rounded once
@@ -42,17 +42,12 @@ def backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...
     if needs[0]:
         back = _conj(w).T
         dx = xp.empty((rows.shape[0], back.shape[1]), dtype=dy.dtype, device=dy.device)
-        for part in blocks(rows.shape[0], _rows_at_once(dx)):
+        for part in row_runs(rows, 2 * dx.shape[1]):
             dx[part, :] = row_product(rows[part, :], back)
         dx = xp.reshape(dx, (*dy.shape[:-1], back.shape[1]))
     if needs[1]:
         dw = block_product(_conj(as_rows(x)), rows, budget(dy))
     return dx, dw, block_sum(rows) if needs[2] else None
-
-
-def _rows_at_once(y: Array) -> int:
-    """Rows whose sum and partial product fit the budget."""
-    return max(1, budget(y) // (2 * itemsize(y) * max(y.shape[1], 1)))
 
 
 def _conj(x: Array) -> Array:

@@ -137,7 +137,12 @@ def as_rows(x: Array) -> Array:
 
 def cut(x: Array) -> Iterator[Box]:
     """Boxes of x small enough for the few arrays of their size that a formula makes."""
-    return boxes(tuple(x.shape), budget(x) // (4 * itemsize(x)))
+    return boxes(tuple(x.shape), budget(x) // (10 * itemsize(x)))
+
+
+def row_runs(rows: Array, scratch: int) -> Iterator[slice]:
+    """Runs of whole rows whose ``scratch`` elements each fit the budget."""
+    return blocks(rows.shape[0], max(1, budget(rows) // (itemsize(rows) * max(scratch, 1))))
 
 
 def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xpconv.engines import portable
 from xpconv.engines.portable.widening import DOUBLE, widened
-from xpconv.engines.reference import conv
+from xpconv.engines.reference import conv, pool
 
-_LOOPS = {**conv.PRIMITIVES}
+_LOOPS = {**conv.PRIMITIVES, **pool.PRIMITIVES}
 
 PRIMITIVES = {**portable.PRIMITIVES, **{name: widened(primitive, DOUBLE) for name, primitive in _LOOPS.items()}}
