@@ -14,7 +14,9 @@ from typing import Any
 
 from xpconv.backend import Array, cast, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.pieces import RunningSum, axis_sum, cut, elementwise, masked
+from xpconv.engines.portable.memory import masked
+from xpconv.engines.portable.pieces import cut, elementwise
+from xpconv.engines.portable.sums import RunningSum, axis_sum
 
 # -- values --------------------------------------------------------------------------------------------------------
 

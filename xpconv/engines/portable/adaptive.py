@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from xpconv.backend import Array, cast, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.folds import finite, where_won
-from xpconv.engines.portable.pieces import axis_sum, boxes, budget, itemsize
+from xpconv.engines.portable.folds import where_won
+from xpconv.engines.portable.memory import budget, finite, itemsize
+from xpconv.engines.portable.pieces import boxes
+from xpconv.engines.portable.sums import axis_sum
 
 Sizes = tuple[int, ...]
 

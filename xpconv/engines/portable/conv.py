@@ -15,20 +15,9 @@ from typing import Any, NamedTuple
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Primitive
 from xpconv.engines.portable.activation import activate
-from xpconv.engines.portable.pieces import (
-    BLOCK,
-    Box,
-    block_sum,
-    blocks,
-    budget,
-    covered,
-    extent,
-    landing,
-    taps,
-    under,
-    window_boxes,
-)
-from xpconv.engines.portable.products import block_product, plus, row_product
+from xpconv.engines.portable.memory import Box, budget
+from xpconv.engines.portable.pieces import covered, extent, landing, taps, under, window_boxes
+from xpconv.engines.portable.sums import BLOCK, block_product, block_sum, blocks, plus, row_product
 from xpconv.window import Window
 
 Tap = tuple[int, ...]

@@ -15,7 +15,8 @@ from typing import Any
 
 from xpconv.backend import Array, cast, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.pieces import blocks, budget, masked
+from xpconv.engines.portable.memory import budget, masked
+from xpconv.engines.portable.sums import blocks
 
 _LIMB = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

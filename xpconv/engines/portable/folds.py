@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any
 
-import numpy as np
-
 from xpconv.backend import Array, cast, namespace
-from xpconv.engines.portable.pieces import Box, blocks, extent, landing, taps, window_boxes
+from xpconv.engines.portable.memory import Box
+from xpconv.engines.portable.pieces import extent, landing, taps, window_boxes
+from xpconv.engines.portable.sums import blocks
 from xpconv.window import Window
 
 
@@ -94,11 +94,6 @@ def real_cells(window: Window, box: Box) -> tuple[Box, Box]:
     place = landing((0,) * window.rank, single, (box[0], *cells))
     assert place is not None, "every window holds a real cell"
     return place
-
-
-def finite(x: Array) -> bool:
-    """Whether all of x is finite; no, without looking, where looking would make the host wait for a device."""
-    return isinstance(x, np.ndarray) and bool(np.isfinite(x).all())
 
 
 def where_won(won: Array, dy: Array, tame: bool) -> Array:

@@ -7,8 +7,9 @@ from typing import Any
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable import activation as activations
-from xpconv.engines.portable.pieces import as_rows, block_sum, budget, row_runs
-from xpconv.engines.portable.products import block_product, row_product
+from xpconv.engines.portable.memory import budget
+from xpconv.engines.portable.pieces import row_runs
+from xpconv.engines.portable.sums import as_rows, block_product, block_sum, row_product
 
 
 def run(x: Array, w: Array, b: Array | None, *, needs: Needs, activation: str | None) -> tuple[Array, Any]:

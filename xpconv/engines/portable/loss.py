@@ -9,7 +9,8 @@ from typing import Any
 from xpconv.backend import Array, cast, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable.activation import sigmoid
-from xpconv.engines.portable.pieces import RunningSum, as_rows, axis_sum, cut, elementwise, row_runs
+from xpconv.engines.portable.pieces import cut, elementwise, row_runs
+from xpconv.engines.portable.sums import RunningSum, as_rows, axis_sum
 
 # -- cross-entropy of labels -------------------------------------------------------------------------------------------
 

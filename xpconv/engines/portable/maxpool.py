@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from xpconv.backend import Array, cast, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.folds import finite, fold, inputs, largest, outputs, pool_boxes, real, where_won
-from xpconv.engines.portable.pieces import Box, covered, taps
+from xpconv.engines.portable.folds import fold, inputs, largest, outputs, pool_boxes, real, where_won
+from xpconv.engines.portable.memory import Box, finite
+from xpconv.engines.portable.pieces import covered, taps
 from xpconv.window import Window
 
 

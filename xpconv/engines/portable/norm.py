@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.pieces import Box, RunningSum, as_rows, axes_sum, cut, within
+from xpconv.engines.portable.memory import Box
+from xpconv.engines.portable.pieces import cut
+from xpconv.engines.portable.sums import RunningSum, as_rows, axes_sum, within
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Cutting work into boxes that fit a budget, the input cells under a box of windows, and long sums in blocks."""
+"""Cutting work into boxes that fit a budget, and the input cells under a box of windows."""
 
 from __future__ import annotations
 
@@ -6,36 +6,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from xpconv.backend import Array, namespace
-from xpconv.settings import current
+from xpconv.engines.portable.memory import Box, budget, itemsize
+from xpconv.engines.portable.sums import blocks
 from xpconv.window import Window
-
-# Terms that one running sum may take: longer sums are sums of such blocks, so that rounding grows with the
-# number of blocks and not of terms (a constant image is the worst case: every rounding has the same sign).
-BLOCK = 128
-
-# Scratch per piece for host arrays: near the second-level cache of two cores, yet long enough products for a threaded
-# BLAS; measured best, or within the noise of it, among 0.25 to 32 MiB on 3x3 convolutions of 64 to 512 channels.
-_CACHE = 4 * 2**20
-
-Box = tuple[slice, ...]
-
-
-def budget(x: Array) -> int:
-    """Bytes of scratch that one piece may take: the user's limit, and the cache where the host computes."""
-    limit = current().workspace_limit
-    return min(limit, _CACHE) if isinstance(x, np.ndarray) else limit
-
-
-def itemsize(x: Array) -> int:
-    """Bytes of one element (array-api-strict's dtypes have no `itemsize`)."""
-    xp = namespace(x)
-    if xp.isdtype(x.dtype, "bool"):
-        return 1
-    info = xp.iinfo(x.dtype) if xp.isdtype(x.dtype, "integral") else xp.finfo(x.dtype)
-    return info.bits // 8 * (2 if xp.isdtype(x.dtype, "complex floating") else 1)
 
 
 def boxes(shape: tuple[int, ...], cells: int) -> Iterator[Box]:
@@ -124,17 +98,6 @@ def landing(tap: tuple[int, ...], window: Window, box: Box) -> tuple[Box, Box] |
     return (*into, slice(None)), (*of, slice(None))
 
 
-def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
-    """Consecutive slices of at most ``size``."""
-    for i in range(0, n, size):
-        yield slice(i, min(i + size, n))
-
-
-def as_rows(x: Array) -> Array:
-    """(..., C) -> (rows, C)."""
-    return namespace(x).reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-
-
 def cut(x: Array) -> Iterator[Box]:
     """Boxes of x small enough for the few arrays of their size that a formula makes."""
     return boxes(tuple(x.shape), budget(x) // (10 * itemsize(x)))
@@ -157,63 +120,3 @@ def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
     for box in places:
         y[box] = function(*(a[box] for a in arrays))
     return y
-
-
-def masked(mask: Array, x: Array) -> Array:
-    """x where the mask holds, else 0."""
-    if isinstance(x, np.ndarray):
-        with np.errstate(invalid="ignore"):
-            y = x * mask  # on masks without a pattern 15 times faster than np.where
-            if np.isfinite(np.sum(y)):  # but an inf or nan that was masked out would show
-                return y
-    xp = namespace(x)
-    return xp.where(mask, x, xp.zeros((), dtype=x.dtype, device=x.device))
-
-
-def block_sum(x: Array) -> Array:
-    """Sum over all axes but the last, in blocks of blocks: (..., C) -> (C,)."""
-    return axis_sum(as_rows(x), 0)[0, :]
-
-
-def axis_sum(x: Array, axis: int) -> Array:
-    """Sum along one axis, which stays with size 1, in blocks of blocks."""
-    xp, before = namespace(x), (slice(None),) * axis
-    while x.shape[axis] > BLOCK:
-        n = x.shape[axis]
-        whole = n // BLOCK * BLOCK
-        shape = (*x.shape[:axis], whole // BLOCK, BLOCK, *x.shape[axis + 1 :])
-        parts = xp.sum(xp.reshape(x[(*before, slice(0, whole), ...)], shape), axis=axis + 1, dtype=x.dtype)
-        if whole < n:
-            rest = xp.sum(x[(*before, slice(whole, n), ...)], axis=axis, keepdims=True, dtype=x.dtype)
-            parts = xp.concat([parts, rest], axis=axis)
-        x = parts
-    return xp.sum(x, axis=axis, keepdims=True, dtype=x.dtype)
-
-
-def axes_sum(x: Array, axes: tuple[int, ...]) -> Array:
-    """Sum along several axes, which stay with size 1, in blocks of blocks."""
-    for axis in axes:
-        x = axis_sum(x, axis)
-    return x
-
-
-def within(reduced: Array, box: Box) -> Box:
-    """Where a box of x lies in an array whose summed axes have size 1."""
-    return tuple(slice(0, 1) if n == 1 else s for n, s in zip(reduced.shape, box, strict=True))
-
-
-class RunningSum:
-    """A sum that grows box by box; Kahan's compensation keeps its error from growing with their number."""
-
-    def __init__(self, like: Array, shape: tuple[int, ...]) -> None:
-        xp = namespace(like)
-        self.total = xp.zeros(shape, dtype=like.dtype, device=like.device)
-        self._lost = xp.zeros(shape, dtype=like.dtype, device=like.device)
-
-    def add(self, box: Box, part: Array) -> None:
-        """Add the sums of one box, whose summed axes have size 1."""
-        at = within(self.total, box)
-        part = part - self._lost[at]
-        total = self.total[at] + part
-        self._lost[at] = (total - self.total[at]) - part
-        self.total[at] = total

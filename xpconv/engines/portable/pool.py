@@ -8,7 +8,9 @@ from typing import Any
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable.folds import fold, inputs, largest, outputs, pool_boxes, real, real_cells, spread, total
-from xpconv.engines.portable.pieces import Box, blocks, covered
+from xpconv.engines.portable.memory import Box
+from xpconv.engines.portable.pieces import covered
+from xpconv.engines.portable.sums import blocks
 from xpconv.window import Window
 
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.pieces import blocks, boxes, budget, itemsize
+from xpconv.engines.portable.memory import budget, itemsize
+from xpconv.engines.portable.pieces import boxes
+from xpconv.engines.portable.sums import blocks
 
 Sizes = tuple[int, ...]
 

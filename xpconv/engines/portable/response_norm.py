@@ -6,7 +6,8 @@ from typing import Any
 
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.pieces import as_rows, blocks, row_runs
+from xpconv.engines.portable.pieces import row_runs
+from xpconv.engines.portable.sums import as_rows, blocks
 
 
 def _neighbours(x: Array, before: int, after: int) -> Array:

@@ -8,7 +8,9 @@ from typing import Any
 
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.pieces import axis_sum, boxes, budget, itemsize
+from xpconv.engines.portable.memory import budget, itemsize
+from xpconv.engines.portable.pieces import boxes
+from xpconv.engines.portable.sums import axis_sum
 
 
 def _softmax(x: Array) -> Array:

@@ -8,7 +8,8 @@ from typing import Any
 
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.pieces import boxes, budget
+from xpconv.engines.portable.memory import budget
+from xpconv.engines.portable.pieces import boxes
 
 Sizes = tuple[int, ...]
 
