@@ -23,7 +23,7 @@ STOREYS = (
     ("ops",),
     ("dispatch",),
     ("window", "backend"),
-    ("settings",),
+    ("settings", "atomic"),
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {"dispatch", "window", "backend", "settings", "errors"}

@@ -19,7 +19,7 @@ from xpconv.errors import EngineError, describe, dtype_name, message
 from xpconv.settings import ENGINES, applied, current
 
 CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("portable",), "cupy": ("portable",)}
-_ANY_LIBRARY = ("portable",)
+ANY_LIBRARY = ("portable",)
 
 Needs = tuple[bool, ...]  # for each array parameter of an op: is its gradient wanted
 Pullback = Callable[[Array], tuple[Array | None, ...]]
@@ -68,7 +68,7 @@ def select(name: str, *arrays: Array | None, **options: Any) -> Primitive:
 
 
 def _chain(x: Array) -> tuple[str, ...]:
-    return current().engine or CHAINS.get(library(x), _ANY_LIBRARY)
+    return current().engine or CHAINS.get(library(x), ANY_LIBRARY)
 
 
 def _offer(engine: str, name: str, arrays: tuple[Array | None, ...], options: dict[str, Any]) -> tuple[Any, str | None]:

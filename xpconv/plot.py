@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xpconv.atomic import replacing
 from xpconv.errors import describe, message
 
 # Two colours of the Okabe-Ito palette, told apart with every kind of colour vision.
@@ -28,6 +28,7 @@ def learning_curves(
     accuracy: Sequence[float] | None = None,
     validation_loss: Sequence[float] | None = None,
     validation_accuracy: Sequence[float] | None = None,
+    validation_name: str = "validation",
 ) -> None:
     """Loss and accuracy against the epoch, training and validation, as a PNG.
 
@@ -37,6 +38,8 @@ def learning_curves(
         The PNG file; replaced whole.
     loss, accuracy, validation_loss, validation_accuracy : sequence of float, one per epoch
         What was not measured is `None`, or nan in single epochs.
+    validation_name : str
+        What the curves of images that were not trained on are called.
 
     Examples
     --------
@@ -51,7 +54,7 @@ def learning_curves(
     for axes, (name, training, validation) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
-        _curve_panel(axes, name, training, validation)
+        _curve_panel(axes, name, {"training": training, validation_name: validation})
     _write(figure, path)
 
 
@@ -173,9 +176,9 @@ def mistakes(
     else:
         title = f"No mistake among {len(images)} test images: the {len(worst)} least certain"
 
-    columns = max(1, min(6, len(worst)))
-    rows = max(1, math.ceil(len(worst) / columns))
-    figure = _figure(max(1.45 * columns, 3.6), 1.72 * rows + 0.4)
+    rows = max(1, math.ceil(len(worst) / 6))
+    columns = max(1, math.ceil(len(worst) / rows))
+    figure = _figure(max(1.45 * columns, 3.6), 1.67 * rows + 0.4)
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 1.0)
     for at, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         _frame(axes, visible=at < len(worst))
@@ -193,11 +196,11 @@ def mistakes(
     _write(figure, path)
 
 
-def _curve_panel(axes: Any, name: str, training: Sequence[float] | None, validation: Sequence[float] | None) -> None:
+def _curve_panel(axes: Any, name: str, curves: dict[str, Sequence[float] | None]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ends = []
-    for values, label, colour in ((training, "training", _TRAINING), (validation, "validation", _VALIDATION)):
+    for (label, values), colour in zip(curves.items(), (_TRAINING, _VALIDATION), strict=True):
         if values is not None and np.isfinite(np.asarray(values, dtype="float64")).any():
             y = np.asarray(values, dtype="float64")
             epochs = np.arange(1, len(y) + 1)
@@ -234,7 +237,7 @@ def _label_ends(axes: Any, ends: list[tuple[int, float, str, str]]) -> None:
         places = [middle - apart / 2, middle + apart / 2]
     for (x, y, label, colour), place in zip(ends, places, strict=True):
         axes.annotate(
-            f"{label} {y:.3g}" if abs(y) < 0.1 else f"{label} {y:.3f}",
+            f"{label} {y:.2g}" if abs(y) < 0.1 else f"{label} {y:.3f}",
             (x, place),
             xytext=(8, 0),
             textcoords="offset points",
@@ -295,10 +298,5 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _write(figure: Any, path: str | os.PathLike[str]) -> None:
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, format="png", dpi=_DPI)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=_DPI)

@@ -6,16 +6,14 @@ The format is of raw arrays behind a JSON header, so that loading a file runs no
 from __future__ import annotations
 
 import json
-import math
 import os
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from xpconv.backend import Array, get, to_numpy
+from xpconv.atomic import replacing
+from xpconv.backend import get, to_numpy
 from xpconv.errors import FileError, dtype_name, message
 from xpconv.exchange import architecture
 from xpconv.nn import Module
@@ -23,29 +21,10 @@ from xpconv.settings import current
 
 # Grows when an older reader could misread a file.
 FORMAT_VERSION = 1
-_VERSION_KEY, _ARCHITECTURE_KEY = "xpconv_format", "architecture"
-
-# The names that the format has for dtypes; what is not here it cannot hold.
-_CODES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "complex64": "C64",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-_NAMES = {code: name for name, code in _CODES.items()}
+_KEY = "xpconv"  # of the one entry in the file's metadata: several would be written in any order
 
 
-def save(net: Module, path: str | os.PathLike[str]) -> None:
+def save(net: Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None) -> None:
     """Write a network to a safetensors file: what it is made of, its parameters, and its buffers.
 
     The file appears under its name only when it is whole; an older one of that name stays until then. Gradients and
@@ -57,6 +36,8 @@ def save(net: Module, path: str | os.PathLike[str]) -> None:
         Its layers may be of one's own, if their constructors take plain values and layers.
     path : str or path
         By custom ending in ``.safetensors``.
+    notes : dict, optional
+        What else the file should tell, of values that JSON has; `read_notes` gives it back.
 
     Raises
     ------
@@ -82,10 +63,37 @@ def save(net: Module, path: str | os.PathLike[str]) -> None:
     if unmade:
         rule = f"not made yet: {', '.join(unmade)}."
         raise ValueError(message("save", rule, "", "call initialize(seed), or run a first input through the network."))
-    frozen = [name for name, parameter in net.parameters().items() if not parameter.trainable]
-    data = {"net": architecture.describe(net), "frozen": frozen}
-    metadata = {_VERSION_KEY: str(FORMAT_VERSION), _ARCHITECTURE_KEY: json.dumps(data)}
-    _write_whole(Path(path), _header(arrays, metadata), arrays)
+    hosts = {name: to_numpy(x) for name, x in arrays.items() if x is not None}
+    data = {
+        "format": FORMAT_VERSION,
+        "net": architecture.describe(net),
+        "frozen": [name for name, parameter in net.parameters().items() if not parameter.trainable],
+        # NumPy has no bfloat16, so its arrays lie in the file as the float32 of the same value.
+        "bfloat16": [name for name, x in arrays.items() if x is not None and dtype_name(x.dtype) == "bfloat16"],
+        "notes": dict(notes or {}),
+    }
+    raw = _serialized(hosts, {_KEY: json.dumps(data)})
+    with replacing(path) as beside:
+        beside.write_bytes(raw)
+
+
+def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The notes that were given to `save`.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileError
+        As `load` does.
+    """
+    return _description(path)["notes"]
 
 
 def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None = None) -> Module:
@@ -108,11 +116,13 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
         If the file is truncated, is no safetensors file or none of `save`, is of a later version, or tells of layers
         that are not known or do not fit its arrays.
     """
-    tensors, metadata = _read(Path(path))
-    data = _architecture(Path(path), metadata)
+    data = _description(path)
     net = architecture.build(data["net"], {} if layers is None else layers, _subject(path))
     place = get(current().backend)
-    arrays = {name: place.asarray(x.values, _available(x.dtype, place.xp)) for name, x in tensors.items()}
+    arrays = {}
+    for name, x in _arrays(path).items():
+        dtype = "bfloat16" if name in data["bfloat16"] else dtype_name(x.dtype)
+        arrays[name] = place.asarray(x, _available(dtype, place.xp))
     try:
         net.load_state_dict(arrays)
     except ValueError as error:
@@ -122,86 +132,24 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
     return net
 
 
-class _Tensor(NamedTuple):
-    """An array of a file: its values in a dtype that NumPy has, and the name of its own."""
-
-    values: np.ndarray
-    dtype: str
-
-
-# -- writing -----------------------------------------------------------------------------------------------------------
-
-
-def _header(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """The format's header: where each array lies, as JSON, to a multiple of 8 bytes."""
-    table: dict[str, Any] = {"__metadata__": dict(metadata)}
-    start = 0
-    for name, x in arrays.items():
-        dtype = dtype_name(x.dtype)
-        if dtype not in _CODES:
-            rule = f"{name} is {dtype}, which the safetensors format does not have."
-            raise FileError(message("save", rule, "", "cast the network first: net.to(dtype=...)."))
-        end = start + math.prod(x.shape) * _stored(dtype).itemsize
-        table[name] = {"dtype": _CODES[dtype], "shape": list(x.shape), "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(table, separators=(",", ":")).encode()
-    return text + b" " * (-len(text) % 8)
-
-
-def _write_whole(path: Path, header: bytes, arrays: Mapping[str, Array]) -> None:
-    """Write beside the file and put it in place at the end, so that no half of a file is ever seen."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            _write(file, header, arrays)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _write(file: BinaryIO, header: bytes, arrays: Mapping[str, Array]) -> None:
-    file.write(len(header).to_bytes(8, "little"))
-    file.write(header)
-    for x in arrays.values():
-        values, dtype = to_numpy(x), dtype_name(x.dtype)
-        if dtype == "bfloat16":  # the upper half of a float32
-            values = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        file.write(values.astype(_stored(dtype), copy=False).tobytes())
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _stored(dtype: str) -> np.dtype[Any]:
-    """How the format holds a dtype: little-endian, bfloat16 as its bits."""
-    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
-
-
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> tuple[dict[str, _Tensor], dict[str, str]]:
-    """The arrays and the metadata of a safetensors file, which the format's own package checks."""
+def _serialized(arrays: dict[str, np.ndarray], notes: dict[str, str]) -> bytes:
     import safetensors
+    from safetensors.numpy import save as serialize
 
-    raw = path.read_bytes()
     try:
-        found = safetensors.deserialize(raw)
+        return serialize({name: np.ascontiguousarray(x).reshape(x.shape) for name, x in arrays.items()}, notes)
     except safetensors.SafetensorError as error:
-        rule = "the file is truncated, damaged, or no safetensors file."
-        raise _bad(path, rule, f"{len(raw)} bytes: {error}") from error
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    return {name: _tensor(path, name, part) for name, part in found}, header.get("__metadata__") or {}
+        rule = "the safetensors format does not have a dtype of this network."
+        raise FileError(message("save", rule, str(error), "cast the network first: net.to(dtype=...).")) from error
 
 
-def _tensor(path: Path, name: str, part: Mapping[str, Any]) -> _Tensor:
-    dtype = _NAMES.get(part["dtype"])
-    if dtype is None:
-        raise _bad(path, f"{name} has a dtype that is not known here.", part["dtype"])
-    values = np.frombuffer(part["data"], _stored(dtype)).reshape(part["shape"])
-    if dtype == "bfloat16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    return _Tensor(values.astype(values.dtype.newbyteorder("="), copy=False), dtype)
+def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (KeyError, AttributeError) as error:  # the package meets a dtype that NumPy lacks
+        raise _bad(path, "an array has a dtype that is not known here.", str(error)) from error
 
 
 def _available(dtype: str, xp: Any) -> str:
@@ -209,24 +157,35 @@ def _available(dtype: str, xp: Any) -> str:
     return dtype if hasattr(xp, dtype) or dtype not in ("float16", "bfloat16") else "float32"
 
 
-def _architecture(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON that `save` put in the metadata."""
-    version, text = metadata.get(_VERSION_KEY), metadata.get(_ARCHITECTURE_KEY)
-    if version is None or text is None:
+    text = _metadata(path).get(_KEY)
+    if text is None:
         remedy = "make the network, and pass the arrays to its load_state_dict."
-        raise _bad(
-            path, "the file holds arrays but no network that xpconv.save wrote.", f"metadata: {dict(metadata)}", remedy
-        )
-    if version != str(FORMAT_VERSION):
-        evidence = f"version {version} of the format; this xpconv reads version {FORMAT_VERSION}"
-        raise _bad(path, "the file was written by another version of xpconv.", evidence, "pip install --upgrade xpconv")
+        raise _bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise _bad(path, "the architecture in the metadata is no JSON.", str(error)) from error
-    if not isinstance(data, dict) or not isinstance(data.get("frozen"), list) or "net" not in data:
+    if isinstance(data, dict) and data.get("format") != FORMAT_VERSION:
+        evidence = f"version {data.get('format')} of the format; this xpconv reads version {FORMAT_VERSION}"
+        raise _bad(path, "the file was written by another version of xpconv.", evidence, "pip install --upgrade xpconv")
+    kinds = {"net": dict, "frozen": list, "bfloat16": list, "notes": dict}
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), kind) for key, kind in kinds.items()):
         raise _bad(path, "the architecture in the metadata is malformed.", text[:80])
     return data
+
+
+def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    import safetensors
+
+    size = os.stat(path).st_size  # an OSError of Python's own names the path
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        rule = "the file is truncated, damaged, or no safetensors file."
+        raise _bad(path, rule, f"{size} bytes: {error}") from error
 
 
 def _bad(path: str | os.PathLike[str], rule: str, evidence: str = "", remedy: str = "") -> FileError:

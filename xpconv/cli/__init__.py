@@ -1,0 +1,183 @@
+"""The command line: ``xpconv train``, ``xpconv predict``, ``xpconv info``.
+
+Each subcommand lives in the module of its name, whose ``run(options)`` answers the exit status; it is imported when it
+runs, so that ``xpconv --help`` costs what ``import xpconv`` costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from xpconv import __version__, settings
+from xpconv.backend import use_backend
+from xpconv.cli.console import INTERRUPTED, UsageError, from_options
+from xpconv.errors import BackendError, EngineError, FileError
+
+_REFUSED, _BROKEN_PIPE = 2, 141  # argparse's own status; 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status.
+
+    A mistake of the user's (an option, a file, a backend that is not here) is one message on the standard error and
+    status 2; anything else is a bug and keeps its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal or pipe of few characters shows "?" for the others
+    options = _parser().parse_args(argv)
+    try:
+        with ExitStack() as chosen:
+            _choose(options, chosen)
+            status: int = importlib.import_module(f"xpconv.cli.{options.command}").run(options)
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # the reader of a pipe went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except (UsageError, BackendError, EngineError, FileError, OSError) as error:
+        what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        print(f"error: {what}", file=sys.stderr)
+        return _REFUSED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _choose(options: argparse.Namespace, chosen: ExitStack) -> None:
+    """Put the settings that were given as options in force, for this command only."""
+    with from_options():
+        settings.current()  # what the environment says is judged here, before anything is begun
+        if options.backend:
+            chosen.enter_context(use_backend(options.backend))
+        if options.engine:
+            chosen.enter_context(settings.use_engine(*(name.strip() for name in options.engine.split(","))))
+        if options.precision:
+            chosen.enter_context(settings.precision(options.precision))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xpconv",
+        description="Convolutional networks on NumPy and CuPy arrays: train one, ask it, see what this machine can do.",
+        epilog="examples:\n"
+        "  xpconv train                            a small network on handwritten digits, in seconds\n"
+        "  xpconv predict xpconv-run/model.safetensors seven.png\n"
+        "  xpconv info                             what is installed, and what would make it faster",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"xpconv {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    _add_train(commands)
+    _add_predict(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a network on images and write it with its curves",
+        description="Train a network on labelled images, report the accuracy on images it has not seen, and write the\n"
+        "network, the history and three pictures. Ctrl-C stops early and keeps what was learned; a second one\n"
+        "leaves at once.",
+        epilog="files written into --out:\n"
+        "  model.safetensors   the network; `xpconv predict` and `xpconv.load` read it\n"
+        "  history.jsonl       one line of JSON per epoch\n"
+        "  curves.png          loss and accuracy against the epoch\n"
+        "  filters.png         the kernels of the first convolution\n"
+        "  mistakes.png        the test images it gets wrong, worst first",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        default="digits",
+        metavar="digits|PATH",
+        help="'digits' (1797 handwritten digits of 8x8 pixels, shipped with scikit-learn); or an .npz file, a folder "
+        "of IDX files (MNIST and its family, .gz too), or a folder with one sub-folder of images per class "
+        "(default: digits)",
+    )
+    parser.add_argument(
+        "--image-size", type=_positive_int, metavar="N", help="bring the image files of a folder to N x N pixels"
+    )
+    parser.add_argument("--model", default="lenet", metavar="NAME", help="lenet, resnet20, ... (default: lenet)")
+    parser.add_argument(
+        "--epochs", type=_positive_int, default=20, metavar="N", help="passes over the training images (default: 20)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive_int, default=32, metavar="N", help="images per step (default: 32)"
+    )
+    parser.add_argument(
+        "--lr",
+        type=_positive_float,
+        default=3e-3,
+        metavar="F",
+        help="learning rate of Adam at the start (default: 0.003)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of weights, shuffles and dropout (default: 0)"
+    )
+    parser.add_argument(
+        "--out", default="xpconv-run", metavar="DIR", help="folder for the files written (default: xpconv-run)"
+    )
+    _add_settings(parser)
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="ask a trained network what is on images",
+        description="Print the three most probable classes of each image. An image is brought to the size and\n"
+        "channels the network was trained on, its values to 0..1.",
+        epilog="A network trained on 'digits' expects a light digit on a dark ground that fills its 8x8 pixels.\n"
+        "An .npy file holds one image (H, W) or (H, W, C), or several (N, H, W) or (N, H, W, C): integers from\n"
+        "0 to 255, or numbers from 0 to 1. Those of sklearn.datasets.load_digits() run from 0 to 16: divide by 16.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model.safetensors written by `xpconv train`")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture file, or an .npy array")
+    parser.add_argument("--json", action="store_true", help="one JSON document on the standard output, for machines")
+    _add_settings(parser)
+
+
+def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="what is installed here, which engines serve it, and what would make it faster",
+        description="Versions, cores, backends, engines, settings in force with their environment variables, advice.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on the standard output, for machines")
+    parser.set_defaults(backend=None, engine=None, precision=None)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where and how it is computed")
+    group.add_argument(
+        "--backend", metavar="B", help="numpy, cupy, cupy:1, torch, ..., or auto: CuPy where a GPU is, else NumPy"
+    )
+    group.add_argument(
+        "--engine",
+        metavar="E",
+        help=f"auto, or a strict chain such as portable or reference,portable ({', '.join(settings.ENGINES)})",
+    )
+    group.add_argument("--precision", metavar="P", help="ieee (default) or fast")
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
+    return value

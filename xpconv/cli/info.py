@@ -1,0 +1,174 @@
+"""``xpconv info``: what is installed here, which engines serve it, and what would make it faster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import textwrap
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import xpconv
+from xpconv import settings
+from xpconv.backend import get
+from xpconv.cli.console import columns
+from xpconv.cli.machine import blas, openblas_advice, usable_cores
+from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_primitives
+from xpconv.errors import BackendError
+
+# Each backend's distributions; versions come from their metadata, so that nothing heavy is imported for them.
+BACKENDS = {
+    "numpy": ("numpy",),
+    "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
+    "torch": ("torch",),
+    "array_api_strict": ("array-api-strict",),
+}
+EXTRAS = {"train": "xpconv train and predict, plots", "onnx": "ONNX models"}
+
+
+def run(options: argparse.Namespace) -> int:
+    facts = gather()
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if options.json else render(facts))
+    return 0
+
+
+def gather() -> dict[str, Any]:
+    """Everything `render` shows, as plain data."""
+    library = blas()
+    cores, limit = usable_cores()
+    advice = openblas_advice(library)
+    return {
+        "xpconv": xpconv.__version__,
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "platform": platform.platform(),
+        "cores": {"usable": cores, "limit": limit},
+        "blas": library._asdict(),
+        "backends": {name: _backend(name) for name in BACKENDS},
+        "engines": {name: _engine(name) for name in settings.ENGINES},
+        "chains": {name: list(chain) for name, chain in {**CHAINS, "any other": ANY_LIBRARY}.items()},
+        "settings": {
+            setting.name: _setting(setting)
+            for setting in vars(xpconv).values()
+            if isinstance(setting, settings.Setting)
+        },
+        "extras": {name: _extra(name) for name in EXTRAS},
+        "advice": [advice] if advice else [],
+    }
+
+
+def _version(*distributions: str) -> str | None:
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _backend(name: str) -> dict[str, Any]:
+    version = _version(*BACKENDS[name])
+    devices = []
+    try:
+        if version is None:
+            get(name)  # is not here, and fails at once with what to install
+        elif name == "cupy":
+            devices = _devices(get(name).xp)  # only CuPy itself can say whether there are GPUs for it
+    except BackendError as error:
+        rule, *rest = str(error).splitlines()
+        return {
+            "version": version,
+            "problem": rule.partition(": ")[2],
+            "remedy": rest[-1].strip() if rest else "",
+            "devices": [],
+        }
+    return {"version": version, "problem": "", "remedy": "", "devices": devices}
+
+
+def _devices(cupy: Any) -> list[str]:
+    runtime = cupy.cuda.runtime
+    return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
+
+
+def _engine(name: str) -> dict[str, Any]:
+    table = engine_primitives(name)
+    return {"problem": table} if isinstance(table, str) else {"problem": "", "primitives": sorted(table)}
+
+
+def _setting(setting: settings.Setting) -> dict[str, Any]:
+    value = getattr(settings.current(), setting.name)
+    return {
+        "value": value,
+        "variable": setting.variable,
+        "from": "environment" if os.environ.get(setting.variable) else "default",
+    }
+
+
+def _extra(name: str) -> dict[str, Any]:
+    """Which of an extra's packages are missing, by the record of this package's own installation."""
+    try:
+        wanted = [line for line in metadata.requires("xpconv") or [] if re.search(rf"extra == ['\"]{name}['\"]", line)]
+    except metadata.PackageNotFoundError:
+        wanted = []
+    packages = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in wanted]
+    return {"for": EXTRAS[name], "missing": [package for package in packages if _version(package) is None]}
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The facts as text for a terminal or a bug report."""
+    cores = facts["cores"]
+    lines = [
+        f"xpconv {facts['xpconv']} · Python {facts['python']} · {facts['platform']}",
+        f"cores usable by this process: {cores['usable']}" + (f" ({cores['limit']})" if cores["limit"] else ""),
+    ]
+    sections: dict[str, Sequence[Sequence[str]]] = {
+        "backends": [
+            (name, fact["version"] or "-", _backend_note(name, fact, facts["blas"]))
+            for name, fact in facts["backends"].items()
+        ],
+        "engines": [
+            (name, fact["problem"] or f"ready, {len(fact['primitives'])} primitives")
+            for name, fact in facts["engines"].items()
+        ],
+        "engine chains, by the arrays' library": [(name, ", ".join(chain)) for name, chain in facts["chains"].items()],
+        "settings": [
+            (name, _shown(name, fact["value"]), fact["from"], fact["variable"])
+            for name, fact in facts["settings"].items()
+        ],
+        "extras": [(name, _extra_note(name, fact)) for name, fact in facts["extras"].items()],
+    }
+    for title, rows in sections.items():
+        lines += ["", title, *columns(rows)]
+    if facts["advice"]:
+        lines += [
+            "",
+            "advice",
+            *(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ") for text in facts["advice"]),
+        ]
+    return "\n".join(lines)
+
+
+def _backend_note(name: str, fact: dict[str, Any], library: dict[str, str]) -> str:
+    if name == "numpy":
+        kernels = f", {library['kernels']} kernels" if library["kernels"] else ""
+        return f"BLAS: {library['name']} {library['version']}{kernels}"
+    if fact["problem"]:
+        return fact["remedy"] if fact["version"] is None else f"{fact['problem']} {fact['remedy']}"
+    return ", ".join(f"{name}:{i} {device}" for i, device in enumerate(fact["devices"]))
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "auto"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value / 2**20:g} MiB" if name == "workspace_limit" else str(value)
+
+
+def _extra_note(name: str, fact: dict[str, Any]) -> str:
+    if not fact["missing"]:
+        return f"installed: {fact['for']}"
+    return f"pip install 'xpconv[{name}]' for {fact['for']} (missing: {', '.join(fact['missing'])})"

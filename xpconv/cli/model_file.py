@@ -1,0 +1,36 @@
+"""A network in a file together with the images it takes, so that `xpconv predict` knows how to ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from xpconv import exchange
+from xpconv.errors import FileError, message
+from xpconv.nn import Module
+
+_KEY = "images"  # among the file's notes
+
+
+class Images(NamedTuple):
+    """What a network was trained on."""
+
+    shape: tuple[int, int, int]  # (H, W, C)
+    class_names: tuple[str, ...]
+
+
+def save(net: Module, images: Images, path: Path) -> None:
+    """Write the network and the facts about its images into one file, which is replaced whole."""
+    exchange.save(net, path, notes={_KEY: images._asdict()})
+
+
+def load(path: Path) -> tuple[Module, Images]:
+    """Read what `save` wrote."""
+    net = exchange.load(path)
+    try:
+        facts = exchange.read_notes(path)[_KEY]
+        height, width, channels = map(int, facts["shape"])
+        return net, Images((height, width, channels), tuple(map(str, facts["class_names"])))
+    except (ValueError, TypeError, KeyError) as error:
+        rule = f"{str(path)!r} does not say what images its network takes."
+        raise FileError(message("model", rule, "", "use a model.safetensors that `xpconv train` wrote.")) from error

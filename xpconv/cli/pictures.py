@@ -1,0 +1,78 @@
+"""Pictures as a network takes them: read from image files and arrays, brought to its size and channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpconv.errors import FileError, message
+from xpconv.train.data import unit
+from xpconv.train.folder import opened, pixels
+
+Shape = tuple[int, int, int]  # (H, W, C)
+
+_LUMA = np.asarray([0.299, 0.587, 0.114], dtype="float32")  # ITU-R BT.601, as Pillow turns colours grey
+
+
+class Picture(NamedTuple):
+    """One picture in the network's shape."""
+
+    name: str
+    pixels: np.ndarray  # (H, W, C) float32, 0..1
+    resized_from: tuple[int, int] | None  # (height, width), where it had another size
+
+
+def read(path: Path, shape: Shape) -> list[Picture]:
+    """The picture of an image file, or every picture of an ``.npy`` array."""
+    return _from_array(path, shape) if path.suffix.lower() == ".npy" else [_from_file(path, shape)]
+
+
+def _from_file(path: Path, shape: Shape) -> Picture:
+    from PIL import ImageOps
+
+    with opened(path) as image:
+        width, height = ImageOps.exif_transpose(image).size
+        fitted = pixels(image, shape)
+    return Picture(str(path), fitted, None if (height, width) == shape[:2] else (height, width))
+
+
+def _from_array(path: Path, shape: Shape) -> list[Picture]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        remedy = "it may be truncated, or hold pickled objects, which are never loaded."
+        raise FileError(
+            message("predict", f"cannot read {str(path)!r} as an .npy file.", str(error), remedy)
+        ) from error
+    single = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3))
+    images = array[None] if single else array
+    images = images[..., None] if images.ndim == 3 else images
+    taken = {1: (1, 3)}.get(shape[2], (1, shape[2]))
+    if images.ndim != 4 or images.shape[-1] not in taken or not images.size:
+        rule = (
+            f"{str(path)!r} must hold images (H, W), (H, W, C), (N, H, W) or (N, H, W, C), C {taken[0]} or {taken[1]}."
+        )
+        raise FileError(message("predict", rule, f"it holds {array.shape} {array.dtype}"))
+    size = images.shape[1:3]
+    resized = None if size == shape[:2] else (int(size[0]), int(size[1]))
+    names = [str(path)] if single else [f"{path}[{i}]" for i in range(len(images))]
+    fitted = (_fitted(image, shape) for image in unit(str(path), images))
+    return [Picture(name, image, resized) for name, image in zip(names, fitted, strict=True)]
+
+
+def _fitted(image: np.ndarray, shape: Shape) -> np.ndarray:
+    """(H, W, C) in 0..1, brought to a shape: channels first, then size."""
+    height, width, channels = shape
+    if image.shape[-1] == 3 and channels == 1:
+        image = (image @ _LUMA)[..., None]
+    if image.shape[:2] != (height, width):
+        image = np.stack([_resized(image[..., c], (width, height)) for c in range(image.shape[-1])], axis=-1)
+    return np.broadcast_to(image, shape)
+
+
+def _resized(plane: np.ndarray, size: tuple[int, int]) -> Any:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))

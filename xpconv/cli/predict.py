@@ -1,0 +1,58 @@
+"""``xpconv predict``: ask a trained network what is on images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpconv import ops, train
+from xpconv.cli import model_file
+from xpconv.cli.console import columns, from_options, require
+from xpconv.cli.pictures import Picture, read
+from xpconv.nn import Module
+from xpconv.settings import use_engine
+
+BATCH = 256  # images asked about at once
+_TOP = 3
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, ask, print; answer the exit status."""
+    require("train", ["PIL"])
+    net, trained_on = model_file.load(Path(options.model))
+    with from_options():
+        pictures = [picture for path in options.images for picture in read(Path(path), trained_on.shape)]
+    answers = probabilities(net, np.stack([picture.pixels for picture in pictures]))
+    results = [_result(picture, row, trained_on.class_names) for picture, row in zip(pictures, answers, strict=True)]
+    print(json.dumps(results, indent=2, ensure_ascii=False) if options.json else _table(results, trained_on.shape))
+    return 0
+
+
+def probabilities(net: Module, images: np.ndarray) -> np.ndarray:
+    """What the network makes of each class: (N, H, W, C) -> (N, classes), on the host."""
+    outputs = train.predict(net, images, BATCH)
+    with use_engine("auto"):  # an engine that was asked for serves the network, which may live elsewhere
+        return ops.softmax(outputs)
+
+
+def _result(picture: Picture, row: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
+    best = np.argsort(-row, kind="stable")[:_TOP]
+    return {
+        "image": picture.name,
+        "resized_from": picture.resized_from,
+        "classes": [{"class": class_names[i], "probability": round(float(row[i]), 6)} for i in best],
+    }
+
+
+def _table(results: list[dict[str, Any]], shape: tuple[int, int, int]) -> str:
+    rows = []
+    for result in results:
+        cells = [cell for best in result["classes"] for cell in (best["class"], f"{best['probability']:.4f}")]
+        resized = result["resized_from"]
+        note = f"resized from {resized[0]}×{resized[1]} to {shape[0]}×{shape[1]}" if resized else ""
+        rows.append([result["image"], *cells, note])
+    return "\n".join(columns(rows, indent=""))

@@ -1,0 +1,175 @@
+"""Data sets: images (N, H, W, C) in 0..1 with class labels, from a name or from files."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xpconv.errors import describe
+from xpconv.train import folder, idx
+from xpconv.train.common import bad_data, bad_file, optional
+
+Parts = dict[str, tuple[np.ndarray, np.ndarray]]  # "train", and "test" where there is one: images, labels
+
+# Every fifth image of each class is held out where a source has no test images of its own.
+_FIFTH = 5
+
+# Names of the arrays in an .npz, as they are tried: images and labels for training, then for testing.
+_NPZ_NAMES = (
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("images", "labels"),
+    ("x", "y"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Images ``(N, H, W, C)`` float32 in 0..1 and labels ``(N,)`` int64, for training and for testing."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def load(spec: str | os.PathLike[str], *, size: int | tuple[int, int] | None = None) -> Dataset:
+    """Load a data set.
+
+    Parameters
+    ----------
+    spec : str or path
+        - ``"digits"``: the 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn [1]_.
+        - an ``.npz`` with arrays ``x_train, y_train, x_test, y_test``, or ``train_images, train_labels, test_images,
+          test_labels``, or ``images, labels``, or ``x, y``;
+        - a folder of IDX files of the MNIST family, plain or ``.gz``;
+        - a folder with one sub-folder of image files per class, or ``train`` and ``test`` folders of such.
+    size : int or (height, width), optional
+        What to resize image files to; without it those of a folder must all have one size. Arrays stay as they are.
+
+    Returns
+    -------
+    Dataset
+        Integer pixels are scaled to 0..1 (uint8 by 255, uint16 by 65535); floating-point ones are taken as they are.
+        Where the source has no test images, every fifth image of each class is held out, always the same ones.
+
+    Raises
+    ------
+    FileError
+        For a file that is missing, truncated or of another kind; the message names it.
+    ValueError
+        For arrays that do not fit together.
+    ImportError
+        Where scikit-learn (digits) or Pillow (image files) is missing.
+
+    References
+    ----------
+    .. [1] E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning
+       Repository, 1998.
+
+    Examples
+    --------
+    >>> from xpconv import train
+    >>> digits = train.load("digits")
+    >>> digits.train_images.shape, digits.test_images.shape
+    ((1442, 8, 8, 1), (355, 8, 8, 1))
+    """
+    if spec == "digits":
+        return _dataset("digits", _digits())
+    path = Path(spec)
+    if not path.exists():
+        raise bad_file(f"{str(spec)!r} is neither a known data set nor a file or folder.", "", "known: 'digits'.")
+    if path.is_file():
+        return _dataset(str(path), _npz(path))
+    roles = idx.files(path)
+    if roles:
+        return _dataset(str(path), idx.read_folder(path, roles))
+    parts, names = folder.read_folder(path, (size, size) if isinstance(size, int) else size)
+    return _dataset(str(path), parts, names)
+
+
+def _digits() -> Parts:
+    found = optional("sklearn.datasets", "the data set 'digits'").load_digits()
+    return {"train": (found.images.astype(np.float32) / 16, found.target)}
+
+
+def _npz(path: Path) -> Parts:
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            held = loaded.files
+            names = next((names for names in _NPZ_NAMES if set(names) <= set(held)), None)
+            arrays = [loaded[name] for name in names or ()]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        remedy = "it may be truncated, of another kind, or hold pickled objects, which are never loaded."
+        raise bad_file(f"cannot read {str(path)!r} as an .npz file.", error, remedy) from error
+    if not arrays:
+        known = f"known: {'; '.join(', '.join(names) for names in _NPZ_NAMES)}."
+        raise bad_file(
+            f"{str(path)!r} lacks arrays of a known name.", f"it holds {', '.join(held) or 'nothing'}", known
+        )
+    return {"train": (arrays[0], arrays[1])} | ({"test": (arrays[2], arrays[3])} if len(arrays) == 4 else {})
+
+
+def _dataset(source: str, parts: Parts, class_names: tuple[str, ...] | None = None) -> Dataset:
+    """Bring what was read to one form, and hold out test images where there are none."""
+    checked = {part: _part(f"{source} ({part})", *arrays) for part, arrays in parts.items()}
+    images, labels = checked["train"]
+    if "test" not in checked:
+        held_out = _every_fifth(source, labels)
+        checked = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
+    train, test = checked["train"], checked["test"]
+    if train[0].shape[1:] != test[0].shape[1:]:
+        evidence = f"train {train[0].shape} · test {test[0].shape}"
+        raise bad_data(f"{source!r}: training and test images must have one shape.", evidence)
+    classes = 1 + max(int(part.max()) for part in (train[1], test[1]))
+    return Dataset(*train, *test, class_names or tuple(map(str, range(classes))))
+
+
+def _every_fifth(source: str, labels: np.ndarray) -> np.ndarray:
+    """Mark the fifth, tenth, ... image of each class, in the order given."""
+    order = np.argsort(labels, kind="stable")
+    within = np.empty(len(labels), np.int64)
+    within[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    held_out = within % _FIFTH == _FIFTH - 1
+    if not held_out.any():
+        rule = f"{source!r} has too few images to hold every {_FIFTH}th of a class out for testing."
+        raise bad_data(rule, f"{len(labels)} images", "add images, or give test images of their own.")
+    return held_out
+
+
+def _part(source: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or images.ndim not in (3, 4) or len(images) != len(labels) or not images.size:
+        rule = f"{source}: needs images (N, H, W) or (N, H, W, C) and as many labels (N,), none of them empty."
+        raise bad_data(rule, f"{describe('images', images)} · {describe('labels', labels)}")
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
+        rule = f"{source}: images seem to be channels first, (N, C, H, W)."
+        remedy = "store them as (N, H, W, C): np.moveaxis(images, 1, -1)."
+        raise bad_data(rule, describe("images", images), remedy)
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        found = f"; the lowest is {labels.min()}" if labels.dtype.kind in "iuf" else ""
+        rule = f"{source}: labels must be integers of at least 0, one per class."
+        raise bad_data(rule, f"{describe('labels', labels)}{found}", "number the classes from 0.")
+    return unit(source, images[..., None] if images.ndim == 3 else images), labels.astype(np.int64)
+
+
+def unit(source: str, images: np.ndarray) -> np.ndarray:
+    """Pixels as float32, integers scaled to 0..1."""
+    kind, top = images.dtype.kind, 65535 if images.dtype == np.uint16 else 255
+    if kind == "b" or (kind == "f" and np.isfinite(images).all()):
+        return np.ascontiguousarray(images, np.float32)
+    if kind in "iu" and images.min() >= 0 and images.max() <= top:
+        return images.astype(np.float32) / np.float32(top)
+    spread = f"; from {images.min()} to {images.max()}" if kind in "iuf" else ""
+    rule = f"{source}: pixels must be finite floating-point numbers, or integers in 0..255 (uint16: 0..65535)."
+    raise bad_data(rule, f"{describe('images', images)}{spread}")

@@ -1,0 +1,108 @@
+"""Data on its way to a network: checked once on the host, moved to where the network is, handed out in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpconv.backend import Array, Backend, backend_of, get, namespace, to_numpy
+from xpconv.dispatch import dtype_kind
+from xpconv.errors import describe, describe_all, message
+from xpconv.settings import current
+from xpconv.train.objective import Objective
+
+if TYPE_CHECKING:
+    from xpconv.nn import Module
+
+# Arrays up to this many elements are moved to the network as a whole, larger ones batch by batch.
+_WHOLE = 2**28
+
+
+class Column:
+    """Images, or their targets: an array and where its batches belong."""
+
+    def __init__(self, array: Any, place: Backend, dtype: str) -> None:
+        array = array if hasattr(array, "shape") else np.asarray(array)
+        self.place, self.dtype = place, dtype
+        self.array = place.asarray(array, dtype) if np.prod(array.shape) <= _WHOLE else array
+
+    def batches(self, size: int, order: np.ndarray | None = None) -> Iterator[Array]:
+        """Batches of the rows in order, the last one smaller; a single empty one of no rows."""
+        xp, rows = namespace(self.array), None if order is None else backend_of(self.array).asarray(order)
+        n = self.array.shape[0]
+        for start in range(0, max(n, 1), size):
+            span = slice(start, min(start + size, n))
+            part = self.array[span, ...] if rows is None else xp.take(self.array, rows[span], axis=0)
+            yield self.place.asarray(part, self.dtype)
+
+    def empty(self) -> Array:
+        """A batch of no rows."""
+        return self.place.asarray(self.array[:0, ...], self.dtype)
+
+
+class Feed:
+    """Images with targets, checked against the network that is to see them."""
+
+    def __init__(self, subject: str, net: Module, data: Any, objective: Objective, batch_size: int) -> None:
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise TypeError(message(subject, "data must be a pair (images, labels).", f"given: {type(data).__name__}"))
+        images, targets = (array if hasattr(array, "shape") else np.asarray(array) for array in data)
+        check_count(subject, "batch_size", batch_size)
+        if not images.ndim or not targets.ndim or images.shape[0] != targets.shape[0] or not images.shape[0]:
+            rule = "needs as many labels as images, and at least one."
+            raise ValueError(message(subject, rule, describe_all(images=images, labels=targets)))
+        self.images = images_for(subject, net, images)
+        outputs = net(self.images.empty())  # makes what the network has left open, and says how many classes there are
+        self.labelled = objective.takes_labels(targets)
+        if self.labelled:
+            targets = to_numpy(targets)
+            _check_labels(subject, targets, outputs)
+        self.targets = Column(targets, self.images.place, "int64" if self.labelled else self.images.dtype)
+        self.batch_size = batch_size
+        self.samples = images.shape[0]
+        self.steps = -(-self.samples // batch_size)
+
+    def batches(self, order: np.ndarray | None = None) -> Iterator[tuple[Array, Array]]:
+        """Batches of images and targets where the network is."""
+        return zip(
+            self.images.batches(self.batch_size, order), self.targets.batches(self.batch_size, order), strict=True
+        )
+
+
+def images_for(subject: str, net: Module, images: Any) -> Column:
+    """Images bound for the network: its backend and dtype, or where it has no values yet, those it will be made in."""
+    images = images if hasattr(images, "shape") else np.asarray(images)
+    if dtype_kind(images.dtype) == "?":
+        raise TypeError(message(subject, "images must be numbers.", describe("images", images)))
+    parameters = net.parameters().values()
+    place = next((backend_of(p.value) for p in parameters if p.value is not None), None)
+    dtype = next((p.dtype for p in parameters if p.dtype is not None), None)
+    return Column(images, place or get(current().backend), dtype or "float32")
+
+
+def check_count(subject: str, name: str, value: Any) -> None:
+    """Refuse what is not an integer of at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+        raise ValueError(message(subject, f"{name} must be an integer of at least 1.", f"given: {name}={value!r}"))
+
+
+def _check_labels(subject: str, labels: np.ndarray, outputs: Array) -> None:
+    """Labels as the losses take them; on the device, a wrong one would only make the loss nan."""
+    if labels.dtype.kind not in "iu":
+        remedy = "cast them: labels.astype('int64'); one-hot targets become labels with labels.argmax(axis=-1)."
+        raise ValueError(message(subject, "labels must be integers.", describe("labels", labels), remedy))
+    expected = (labels.shape[0], *outputs.shape[1:-1])
+    if labels.shape != expected:
+        evidence = f"{describe('labels', labels)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
+        raise ValueError(message(subject, f"labels must have shape {expected}.", evidence))
+    wrong = np.flatnonzero((labels < 0) | (labels >= outputs.shape[-1]))
+    if wrong.size:
+        at = np.unravel_index(wrong[0], labels.shape)
+        place = ", ".join(map(str, at))
+        rule = f"labels must lie in 0..{outputs.shape[-1] - 1}; found {labels[at]} at index {place}."
+        evidence = f"{wrong.size} of {labels.size} labels are outside"
+        raise ValueError(
+            message(subject, rule, evidence, "give the network an output per class, or number classes from 0.")
+        )

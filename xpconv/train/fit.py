@@ -1,0 +1,259 @@
+"""The training loop, and the loops that measure and use what it gave."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpconv.backend import to_numpy
+from xpconv.errors import message
+from xpconv.nn.init import generator
+from xpconv.train.augment import Augment
+from xpconv.train.feed import Feed, check_count, images_for
+from xpconv.train.history import Epoch, History
+from xpconv.train.objective import Evaluation, Loss, Objective, Tally
+from xpconv.train.optim import Adam, Optimizer
+from xpconv.train.progress import Progress, display
+from xpconv.train.schedule import Schedule
+
+if TYPE_CHECKING:
+    from xpconv.nn import Module, Parameter
+
+
+def fit(
+    net: Module,
+    data: tuple[Any, Any],
+    *,
+    epochs: int,
+    batch_size: int,
+    optimizer: Optimizer | None = None,
+    schedule: Schedule | None = None,
+    loss: Loss = "softmax_cross_entropy",
+    validation: tuple[Any, Any] | None = None,
+    augment: Augment | None = None,
+    seed: int = 0,
+    progress: bool | Progress = True,
+) -> History:
+    """Train a network.
+
+    Parameters
+    ----------
+    net : Module
+        Where its parameters are, there it is trained; one without values yet is made on the backend in force, float32.
+    data : (images, labels)
+        Arrays (N, ...) of any library, cast and moved to the network. Labels are integers in 0..classes-1 for
+        ``"softmax_cross_entropy"``, numbers of the output's shape for the other named losses.
+    epochs, batch_size : int
+        The last batch of an epoch holds what is left.
+    optimizer : Optimizer, optional
+        Default: ``Adam(1e-3)``.
+    schedule : function of (step, total_steps), optional
+        Multiplies the optimizer's learning rate at each step; afterwards the rate is as it was.
+    loss : str or op
+        ``"softmax_cross_entropy"``, ``"mse"``, ``"binary_cross_entropy_with_logits"``, or an op of outputs and targets
+        that gives their mean loss; `functools.partial` binds options, such as ``label_smoothing``.
+    validation : (images, labels), optional
+        Measured after each epoch.
+    augment : function of (images, rng), optional
+        Applied to each batch where the network is; see `train.augment`.
+    seed : int
+        Of the shuffles and augmentations, which are then the same on every backend. The first weights and the dropout
+        masks follow ``net.initialize(seed)``.
+    progress : bool or Progress
+        Show a bar on a terminal, else a line per epoch; or tell a `Progress` of one's own.
+
+    Returns
+    -------
+    History
+        A record per epoch. The first Ctrl-C ends the run after the step in progress, with ``interrupted`` set in the
+        history; a second one raises KeyboardInterrupt at once.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Before the first step, for data that do not fit: another number of labels than of images, labels that are not
+        integers or out of range.
+
+    Notes
+    -----
+    Nothing waits for the device within an epoch: losses and counts of right answers are gathered there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpconv import nn, train
+    >>> x = np.asarray([[0.0, 1.0], [1.0, 0.0]] * 20, dtype="float32")
+    >>> net = nn.Sequential(nn.Linear(None, 2)).initialize(seed=0)
+    >>> history = train.fit(net, (x, [1, 0] * 20), epochs=20, batch_size=10, optimizer=train.SGD(0.5), progress=False)
+    >>> history[-1].accuracy
+    1.0
+    """
+    check_count("fit", "epochs", epochs)
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(message("fit", f"seed must be an integer, not {seed!r}."))
+    shown, objective = display(progress), Objective("fit", loss)
+    feed = Feed("fit", net, data, objective, batch_size)
+    held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
+    optimizer = Adam() if optimizer is None else optimizer
+    run = _Run(net, net.parameters(), feed, objective, optimizer, optimizer.lr, schedule, augment, seed, shown, epochs)
+    history = History()
+    net.zero_grad()
+    shown.on_start(epochs, feed.steps)
+    try:
+        with _ctrl_c() as pressed:
+            for epoch in range(epochs):
+                started = time.perf_counter()
+                trained = None if pressed() else run.epoch(epoch, pressed)
+                if trained is None:
+                    break
+                val_loss, val_accuracy = (None, None) if held_out is None else _measured(net, held_out, objective)
+                seconds = time.perf_counter() - started
+                rate = float(optimizer.lr)
+                history.append(Epoch(epoch + 1, *trained, val_loss, val_accuracy, rate, seconds))
+                shown.on_epoch(history[-1])
+    finally:
+        optimizer.lr = run.rate
+        history.interrupted = len(history) < epochs
+        shown.on_end(history)
+    return history
+
+
+def evaluate(
+    net: Module, data: tuple[Any, Any], batch_size: int = 256, *, loss: Loss = "softmax_cross_entropy"
+) -> Evaluation:
+    """Measure a network on images with labels.
+
+    Parameters
+    ----------
+    net : Module
+    data : (images, labels)
+        As `fit` takes them.
+    batch_size : int
+        Changes memory and speed alone.
+    loss : str or op
+        As `fit` takes it.
+
+    Returns
+    -------
+    Evaluation
+        ``loss``, the mean over all images, and ``accuracy`` in 0..1, `None` where the targets are not class labels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fit` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpconv import nn, train
+    >>> train.evaluate(nn.Sequential(nn.Flatten()), (np.eye(4), [0, 1, 2, 0])).accuracy
+    0.75
+    """
+    objective = Objective("evaluate", loss)
+    return _measured(net, Feed("evaluate", net, data, objective, batch_size), objective)
+
+
+def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
+    """The outputs of a network, batch by batch, on the host.
+
+    Parameters
+    ----------
+    net : Module
+    images : array, (N, ...)
+        Of any library; cast and moved to the network.
+    batch_size : int
+        Changes memory and speed alone.
+
+    Returns
+    -------
+    NumPy array, (N, ...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpconv import nn, train
+    >>> train.predict(nn.Sequential(nn.Flatten()), np.ones((5, 2, 2, 1)), batch_size=2).shape
+    (5, 4)
+    """
+    check_count("predict", "batch_size", batch_size)
+    batches = images_for("predict", net, images).batches(batch_size)
+    return np.concatenate([to_numpy(net(x)) for x in batches])
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the steps of a run need."""
+
+    net: Module
+    parameters: dict[str, Parameter]  # gathered once: walking a deep tree takes as long as a small step
+    feed: Feed
+    objective: Objective
+    optimizer: Optimizer
+    rate: Any  # the optimizer's own, before any schedule
+    schedule: Schedule | None
+    augment: Augment | None
+    seed: int
+    shown: Progress
+    epochs: int
+
+    def epoch(self, epoch: int, pressed: Callable[[], bool]) -> Evaluation | None:
+        """Every batch once, in an order that depends on the seed and the epoch alone; `None` if stopped midway."""
+        steps, tally = self.feed.steps, Tally(self.feed.labelled)
+        self.shown.running = tally
+        order = generator(self.seed, f"shuffle.{epoch}").permutation(self.feed.samples)
+        for step, (x, target) in enumerate(self.feed.batches(order)):
+            if self.augment is not None:
+                x = self.augment(x, generator(self.seed, f"augment.{epoch}.{step}"))
+            if self.schedule is not None:
+                self.optimizer.lr = self.rate * self.schedule(epoch * steps + step, self.epochs * steps)
+            outputs, pullback = self.net.vjp(x, needs_input=False)
+            loss, slope = self.objective.gradient(outputs, target)
+            pullback(slope)
+            self.optimizer.step(self.parameters)
+            for parameter in self.parameters.values():
+                parameter.grad = None
+            tally.add(loss, outputs, target)
+            self.shown.on_step(epoch + 1, step + 1)
+            if pressed():
+                return None
+        return tally.result()
+
+
+def _measured(net: Module, feed: Feed, objective: Objective) -> Evaluation:
+    tally = Tally(feed.labelled)
+    for x, target in feed.batches():
+        outputs = net(x)
+        tally.add(objective.value(outputs, target), outputs, target)
+    return tally.result()
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Hold the first Ctrl-C back, so that no step is left half done; gives a function that tells whether there was one.
+
+    Only the main thread can, and only where Ctrl-C has its usual meaning.
+    """
+    pressed: list[bool] = []
+
+    def note(number: int, frame: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    usual = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,87 @@
+"""What is to be made small: a loss of outputs and targets, and where targets are class labels, the accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpconv import ops
+from xpconv.backend import Array, cast, namespace, to_numpy
+from xpconv.dispatch import dtype_kind, registered, vjp
+from xpconv.errors import message
+
+Loss = str | Callable[..., Any]
+
+# Losses by name, and those whose targets are numbers to come close to, whatever dtype they are given in.
+_NAMED = {loss.__name__: loss for loss in (ops.softmax_cross_entropy, ops.mse, ops.binary_cross_entropy_with_logits)}
+_OF_NUMBERS = (ops.mse, ops.binary_cross_entropy_with_logits)
+
+
+class Evaluation(NamedTuple):
+    """Mean loss, and the share of labels that got the largest output; `None` where targets are not class labels."""
+
+    loss: float
+    accuracy: float | None
+
+
+class Objective:
+    """A loss, by its name or as an op ``loss(outputs, targets)``; `functools.partial` binds options to one."""
+
+    def __init__(self, subject: str, loss: Loss) -> None:
+        if isinstance(loss, str) and loss not in _NAMED:
+            known = f"known: {', '.join(_NAMED)}; an op may be passed too."
+            raise ValueError(message(subject, f"loss {loss!r} is not known.", "", known))
+        self.op: Any = _NAMED[loss] if isinstance(loss, str) else loss
+        self.options: dict[str, Any] = {}
+        if isinstance(loss, partial):
+            self.op, self.options = loss.func, loss.keywords
+        registered(self.op)
+        if "reduction" in self.options:
+            raise ValueError(message(subject, "the loss must be the mean over a batch.", f"given: {self.options}"))
+
+    def takes_labels(self, targets: Array) -> bool:
+        """Whether the targets are class labels, to be checked and counted."""
+        integers = dtype_kind(targets.dtype) == "i"
+        return self.op is ops.softmax_cross_entropy or (integers and self.op not in _OF_NUMBERS)
+
+    def value(self, outputs: Array, targets: Array) -> Array:
+        """The loss, one number on the device."""
+        return self.op(outputs, targets, **self.options)
+
+    def gradient(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
+        """The loss and its gradient in the outputs."""
+        loss, pullback = vjp(self.op, outputs, targets, needs=(True, False), **self.options)
+        return loss, pullback(namespace(loss).ones_like(loss))[0]
+
+
+class Tally:
+    """Losses and right answers of batches. They stay on the device until `result`, so that no step waits for them."""
+
+    def __init__(self, labelled: bool) -> None:
+        self._labelled = labelled
+        self._losses: list[Array] = []
+        self._right: list[Array] = []
+        self._samples: list[int] = []
+        self._labels = 0
+
+    def add(self, loss: Array, outputs: Array, targets: Array) -> None:
+        """Note a batch."""
+        self._losses.append(loss)
+        self._samples.append(outputs.shape[0])
+        if self._labelled:
+            xp = namespace(outputs)
+            self._right.append(xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64)))
+            self._labels += int(np.prod(targets.shape))
+
+    def result(self) -> Evaluation:
+        """Means over all samples noted."""
+        loss = float(np.average(_fetched(self._losses).astype(np.float64), weights=self._samples))
+        return Evaluation(loss, int(_fetched(self._right).sum()) / self._labels if self._labelled else None)
+
+
+def _fetched(numbers: list[Array]) -> np.ndarray:
+    """Numbers of the device, in one transfer."""
+    return to_numpy(namespace(numbers[0]).stack(numbers))

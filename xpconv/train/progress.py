@@ -1,0 +1,122 @@
+"""What is shown of a training run: `fit` tells a `Progress`, and whoever has a display of their own subclasses it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from typing import Any
+
+from xpconv.errors import message
+from xpconv.train.history import Epoch, History
+from xpconv.train.objective import Tally
+
+_REFRESH = 0.1  # seconds between two looks at the running loss, each of which waits for the device
+
+
+class Progress:
+    """Told of every step and epoch of a run; shows nothing. Epochs and steps count from 1."""
+
+    running: Tally | None = None  # of the epoch in progress; asking for its `result` waits for the device
+
+    def on_start(self, epochs: int, steps: int) -> None:
+        """The run begins: so many epochs, of so many steps each."""
+
+    def on_step(self, epoch: int, step: int) -> None:
+        """A step was queued. Nothing here may wait for the device."""
+
+    def on_epoch(self, record: Epoch) -> None:
+        """An epoch is over and measured."""
+
+    def on_end(self, history: History) -> None:
+        """The run is over: done, interrupted (`History.interrupted`), or ended by an error on its way up."""
+
+
+class Lines(Progress):
+    """A table of plain text, a row per epoch; ``held_out`` is what the columns of the validation data are called."""
+
+    def __init__(self, held_out: str = "val") -> None:
+        self._head = f"  epoch      loss  accuracy  {held_out + ' loss':>9}  {held_out + ' accuracy':>13}  seconds"
+
+    def on_start(self, epochs: int, steps: int) -> None:
+        """Print the head of the table."""
+        self._epochs = epochs
+        self._print(self._head)
+
+    def on_epoch(self, record: Epoch) -> None:
+        """Print the row of an epoch."""
+        at = f"{record.epoch}/{self._epochs}"
+        numbers = (record.loss, record.accuracy, record.val_loss, record.val_accuracy)
+        loss, accuracy, val_loss, val_accuracy = ("-" if number is None else f"{number:.4f}" for number in numbers)
+        self._print(f"{at:>7}  {loss:>8}  {accuracy:>8}  {val_loss:>9}  {val_accuracy:>13}  {record.seconds:>7.1f}")
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+
+
+class Bar(Lines):
+    """The table, and below it a live bar within the epoch with the time left, the loss and the accuracy so far.
+
+    Needs the package rich.
+    """
+
+    def on_start(self, epochs: int, steps: int) -> None:
+        """Start the display."""
+        from rich import console, progress
+
+        self._bar: Any = progress.Progress(
+            progress.TextColumn("{task.description}", style="none"),
+            progress.BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan"),
+            progress.TextColumn("{task.completed}/{task.total}  {task.fields[status]}", style="none"),
+            console=console.Console(),  # rich's shared one remembers what the output was when first used
+            transient=True,
+        )
+        self._task = self._bar.add_task(f"{f'1/{epochs}':>7}", total=steps, status="")
+        self._steps, self._started, self._looked = steps, time.monotonic(), 0.0
+        self._bar.start()
+        super().on_start(epochs, steps)
+
+    def on_step(self, epoch: int, step: int) -> None:
+        """Move the bar; now and then, look at the loss."""
+        now = time.monotonic()
+        if now - self._looked < _REFRESH and step < self._steps:
+            return
+        self._looked = now
+        done = (epoch - 1) * self._steps + step
+        left = (now - self._started) / done * (self._epochs * self._steps - done)
+        status = [f"{int(left) // 60}:{int(left) % 60:02} left"]
+        if self.running is not None:
+            loss, accuracy = self.running.result()
+            status += [f"loss {loss:.4f}", *([f"accuracy {accuracy:.4f}"] if accuracy is not None else [])]
+        description = f"{f'{epoch}/{self._epochs}':>7}"
+        self._bar.update(self._task, completed=step, description=description, status="  ".join(status))
+
+    def on_epoch(self, record: Epoch) -> None:
+        """Print the row above the bar, and show the bar of an epoch that was too short for it to move by itself."""
+        self._bar.refresh()
+        super().on_epoch(record)
+
+    def on_end(self, history: History) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def _print(self, line: str) -> None:
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def on_terminal() -> bool:
+    """Whether the output is a terminal that can show a live bar."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def display(choice: object) -> Progress:
+    """The display that was asked for: one's own, none, or a bar where there is a terminal and rich for it."""
+    if isinstance(choice, Progress):
+        return choice
+    if not isinstance(choice, bool):
+        rule = "progress must be True, False or a train.Progress."
+        raise TypeError(message("fit", rule, f"given: progress={choice!r}"))
+    if not choice:
+        return Progress()
+    return Bar() if on_terminal() and importlib.util.find_spec("rich") is not None else Lines()
