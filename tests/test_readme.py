@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -43,6 +44,18 @@ def test_the_table_has_every_op():
         re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `")))
     )
     assert named == set(xpconv.ops.__all__)
+
+
+def test_figures_are_those_of_the_result_files():
+    results = README.parent / "bench" / "results"
+    conv = json.loads((results / "portable_conv.json").read_text())
+    columns = ("portable_gflops", "torch_gflops", "speed_over_torch", "speed_over_reference")
+    for row in conv["rows"]:
+        shown = f"| {row['size']} × {row['size']}, {row['in']} → {row['out']} |"
+        assert f"{shown} {' | '.join(str(row[name]) for name in columns)} |" in TEXT
+    overhead = json.loads((results / "overhead.json").read_text())
+    assert f"adds {overhead['import_adds_ms']} ms" in TEXT
+    assert f"{overhead['dispatch_us']['conv']} µs (`conv`)" in TEXT
 
 
 def test_docstring_examples_hold():
