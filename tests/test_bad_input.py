@@ -24,14 +24,14 @@ def of(name):
 # (what is called, the error, words that its message must hold)
 BAD = {
     "wrong rank": (lambda: ops.conv(X[0, 0], W), ValueError, ["(N, *spatial, C)", "(32, 6)", "x[None]"]),
-    "weights of another rank": (lambda: ops.conv(X, W[0]), ValueError, ["one axis per spatial axis", "w (3, 6, 16)"]),
+    "weights of another rank": (lambda: ops.conv(X, W[0]), ValueError, ["an axis per spatial axis", "w (3, 6, 16)"]),
     "channel mismatch": (
         lambda: ops.conv(X, NARROW),
         ValueError,
         [
-            "conv: w expects 4 input channels per group but x provides 6 per group.",
+            "conv: w expects 4 input channels per group but x provides 6.",
             "x (N=8, H=32, W=32, C=6) float32",
-            "w (3, 3, 4, 16) float32",
+            "w (3, 3, C/groups=4, O=16) float32",
             "groups=1",
             "C must equal groups * w.shape[-2]",
             "exchange.to_nhwc / to_hwio",
@@ -55,6 +55,20 @@ BAD = {
     "dilated kernel too large": (lambda: ops.conv(X, W, dilation=16), ValueError, ["cannot hold a window of 33"]),
     "negative stride": (lambda: ops.conv(X, W, stride=-1), ValueError, ["stride must be at least 1", "stride=-1"]),
     "stride 1.5": (lambda: ops.conv(X, W, stride=1.5), TypeError, ["stride must be integers", "1.5"]),
+    "stride 1.0, though 1 was seen before": (lambda: (ops.conv(X, W), ops.conv(X, W, stride=1.0)), TypeError, ["1.0"]),
+    "stride True": (lambda: ops.conv(X, W, stride=True), TypeError, ["stride must be integers", "True"]),
+    "groups in a pair": (lambda: ops.conv(X, W, groups=(1, 1)), ValueError, ["groups needs an int"]),
+    "foreign byte order": (lambda: ops.relu(X.astype(">f4")), TypeError, ["byte order", "newbyteorder"]),
+    "masked array to asarray": (lambda: xpconv.asarray(np.ma.ones(3)), TypeError, ["mask", "x.filled(0)"]),
+    "dy that is a number": (lambda: xpconv.vjp(ops.relu, X)[1](1.0), TypeError, ["relu: dy is a builtins.float"]),
+    "dy that is masked": (lambda: xpconv.vjp(ops.relu, X)[1](np.ma.array(X)), TypeError, ["dy", "MaskedArray"]),
+    "rate as text": (lambda: ops.dropout(X, "0.5", key=(0, 0)), TypeError, ["rate must be a real number"]),
+    "smoothing of None": (
+        lambda: ops.softmax_cross_entropy(X[0, 0], np.zeros(32, int), label_smoothing=None),
+        TypeError,
+        ["label_smoothing must be a real number"],
+    ),
+    "eps below 0": (lambda: ops.layer_norm(X, eps=-1), ValueError, ["eps must be at least 0"]),
     "three strides": (lambda: ops.conv(X, W, stride=(1, 2, 3)), ValueError, ["one per spatial axis", "(1, 2, 3)"]),
     "negative padding": (lambda: ops.conv(X, W, padding=-1), ValueError, ["padding must be at least 0"]),
     "half a padding pair": (lambda: ops.conv(X, W, padding=((1, 2), 3)), ValueError, ["(before, after) pairs"]),

@@ -22,7 +22,8 @@ STOREYS = (
     ("steps", "gradients"),
     ("ops",),
     ("dispatch",),
-    ("window", "backend"),
+    ("window", "arrays"),
+    ("backend",),
     ("settings", "atomic"),
     ("errors",),
 )

@@ -174,8 +174,23 @@ def everything(A_prev, W, b):
             ),
             "shape of Z",
         ),
+        (
+            lambda: steps.conv_single_step(np.ones((3, 3, 2)), np.ones((2, 2, 2)), np.ones((1, 1, 1))),
+            "the same shape",
+        ),
+        (
+            lambda: steps.pool_backward(np.ones((1, 9, 9, 1)), (np.ones((1, 4, 4, 1)), {"stride": 2, "f": 2})),
+            "dA must have the shape of A",
+        ),
     ],
 )
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_integer_images_have_no_gradient(mode):
+    cache = (np.ones((1, 4, 4, 1), int), {"stride": 2, "f": 2})
+    with pytest.raises(TypeError, match="cast it"):
+        steps.pool_backward(np.ones((1, 2, 2, 1), int), cache, mode=mode)

@@ -90,5 +90,12 @@ def test_every_way_of_writing_is_the_same_window():
     assert plain == conv_window("conv", (9, 8), (3, 2), (2, 2), (1, 1), (1, 1))
     assert plain == conv_window("conv", (9, 8), (3, 2), [2, 2], [[1, 1], [1, 1]], [1, 1])
     assert plain == conv_window("conv", (9, 8), (3, 2), np.int64(2), ((1, 1), (1, 1)), np.array(1))
+    assert plain == conv_window("conv", (9, 8), (3, 2), np.array([2, 2]), ([1, 1], (np.int64(1), 1)), 1)
     assert conv_window("conv", (9,), (3,), padding="valid") == conv_window("conv", (9,), (3,), padding=0)
     assert pool_window("max_pool", (9, 8), 3) == pool_window("max_pool", (9, 8), (3, 3), 3)
+
+
+def test_ceil_mode_holds_a_window_that_begins_inside_but_ends_beyond():
+    assert pool_window("max_pool", (2, 2), 3, 2, 0, 1, True).out == (1, 1)
+    with pytest.raises(ValueError, match="larger than the padded input"):
+        pool_window("max_pool", (2, 2), 3, 2)

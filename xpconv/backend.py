@@ -37,9 +37,12 @@ class Backend:
         """An array here with the values of ``obj``: a nested sequence, or an array of any library on any device."""
         name = None if dtype is None else name_of_dtype(dtype)
         if isinstance(obj, np.ndarray) or not hasattr(obj, "shape") or library(obj) != self.library:
+            if isinstance(obj, np.ma.MaskedArray):
+                rule = "a masked array would lose its mask."
+                raise TypeError(message("asarray", rule, "", "fill it first, as in x.filled(0)."))
             obj = np.asarray(to_numpy(obj) if hasattr(obj, "shape") and not isinstance(obj, np.generic) else obj)
-            if self.library != "numpy" and not obj.flags.writeable:
-                obj = obj.copy()  # torch warns of read-only buffers
+            if self.library != "numpy" and _awkward(obj):
+                obj = np.array(obj, dtype=obj.dtype.newbyteorder("="), order="C")
         wanted = {} if name is None else {"dtype": dtype_named(self.xp, name)}
         if self.library == "cupy" and self.device is not None:
             with self.device:
@@ -47,6 +50,11 @@ class Backend:
         if self.library == "array_api_strict" and self.device is not None and not isinstance(obj, np.ndarray):
             obj = obj.to_device(self.device)  # its asarray moves nothing between its devices
         return self.xp.asarray(obj, device=self.device, **wanted)
+
+
+def _awkward(x: np.ndarray) -> bool:
+    """Whether other libraries warn of, or refuse, such a buffer: read-only, backwards, or of foreign byte order."""
+    return not x.flags.writeable or not x.dtype.isnative or any(stride < 0 for stride in x.strides)
 
 
 def namespace(x: Array) -> ModuleType:
@@ -87,7 +95,7 @@ def to_numpy(x: Array) -> np.ndarray:
     if name == "cupy":
         return x.get()
     if name == "torch":
-        x = x.detach().cpu()
+        x = x.detach().cpu().resolve_conj().resolve_neg()
         return (x.float() if dtype_name(x.dtype) == "bfloat16" else x).numpy()
     if name == "array_api_strict":
         return np.asarray(x.to_device(namespace(x).Device("CPU_DEVICE")))

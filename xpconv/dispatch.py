@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, ParamSpec
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.errors import EngineError, describe, dtype_name, message
 from xpconv.settings import ENGINES, applied, current
@@ -172,7 +173,8 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
         One gradient for each array parameter, in signature order, as far as the last one passed, with that
         argument's shape and dtype; `None` for one passed as `None`, for integer arrays, and for what is not needed.
         ``dy`` has the shape and dtype of y (of the first of several results). It may be called again. It runs under
-        the settings that held at `vjp`, and keeps what the gradients need until it is dropped.
+        the settings that held at `vjp`, and keeps what the gradients need until it is dropped; the arrays given, y and
+        dy must not be written to before that.
 
     Raises
     ------
@@ -207,6 +209,7 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
     settings, like = current(), _likeness(y)
 
     def pullback(dy: Array) -> tuple[Array | None, ...]:
+        check_array(known.name, "dy", dy)
         if _likeness(dy) != like:
             raise _unfit(known.name, dy, like)
         if not any(wanted):

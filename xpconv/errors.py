@@ -29,8 +29,8 @@ def message(subject: str, rule: str, evidence: str = "", remedy: str = "") -> st
     return "\n".join(lines)
 
 
-def describe(name: str, x: Any) -> str:
-    """``x (N=8, H=32, W=32, C=6) float32``: name, shape (axes named for activations), dtype."""
+def describe(name: str, x: Any, last: tuple[str, ...] = ()) -> str:
+    """``x (N=8, H=32, W=32, C=6) float32``: name, shape (axes named for activations, or the ``last`` ones), dtype."""
     shape = getattr(x, "shape", None)
     if shape is None:
         return f"{name}={x!r}"
@@ -38,7 +38,10 @@ def describe(name: str, x: Any) -> str:
         axes = ("N", *_SPATIAL[len(shape) - 2], "C")
         inside = ", ".join(f"{axis}={n}" for axis, n in zip(axes, shape, strict=True))
     else:
-        inside = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        names = [""] * (len(shape) - len(last)) + [f"{axis}=" for axis in last]
+        inside = ", ".join(f"{axis}{n}" for axis, n in zip(names, shape, strict=True)) + (
+            "," if len(shape) == 1 else ""
+        )
     return f"{name} ({inside}) {dtype_name(x.dtype)}"
 
 

@@ -20,7 +20,7 @@ _CELLS = 200  # cells tried per array; larger arrays are sampled
 class GradientReport:
     """What `check_gradients` did: cells compared, cells skipped at a kink, and the largest error found.
 
-    ``max_error`` is absolute, in units of the largest gradient of its array (at least 1).
+    ``max_error`` is in units of the largest gradient of its array.
     """
 
     checked: int
@@ -42,7 +42,7 @@ def check_gradients(
     op, *args, **options
         As for `xpconv.vjp`; floating arrays are taken to float64.
     tolerance : float
-        Largest error that passes, in units of the largest gradient of the array (at least 1).
+        Largest error that passes, in units of the largest gradient of the array.
     seed : int
         Of dy and of the cells chosen.
 
@@ -96,31 +96,31 @@ def _compare(
     subject: str, loss: Callable[[np.ndarray], float], x: np.ndarray, gradient: np.ndarray, rng: Any, tolerance: float
 ) -> tuple[int, int, float]:
     cells = np.arange(x.size) if x.size <= _CELLS else rng.choice(x.size, _CELLS, replace=False)
-    unit = max(1.0, float(np.abs(gradient).max(initial=0.0)))
-    here, compared, skipped, worst = loss(x), 0, 0, 0.0
-    for cell in cells:
-        where = np.unravel_index(cell, x.shape)
+    here, tried = loss(x), []
+    for where in (np.unravel_index(cell, x.shape) for cell in cells):
         for direction in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
             ahead, behind = _moved(loss, x, where, _STEP * direction), _moved(loss, x, where, -_STEP * direction)
-            forward, backward = (ahead - here) / _STEP, (here - behind) / _STEP
-            if abs(forward - backward) > 1e-2 * unit:
-                skipped += 1
-                continue
-            compared += 1
-            expected = (ahead - behind) / (2 * _STEP)
             got = float((gradient[where] * np.conj(direction)).real)
-            error = abs(got - expected) / unit
-            worst = max(worst, error)
-            if not error <= tolerance:
-                raise GradientError(
-                    message(
-                        subject,
-                        "the gradient disagrees with central differences.",
-                        f"cell {tuple(map(int, where))}: gradient {got:.9g} · differences {expected:.9g}",
-                        f"the error {error:.3g} of the largest gradient, {unit:.3g}, is above {tolerance:g}.",
-                    )
+            tried.append((where, got, (ahead - here) / _STEP, (here - behind) / _STEP))
+    # Differences are no better than the roundoff of the loss over the step, ten times which must pass.
+    least = 10 * np.finfo(np.float64).eps * abs(here) / _STEP / tolerance
+    unit = max(least, 1e-300, *(abs(number) for _, *numbers in tried for number in numbers))
+    smooth = [entry for entry in tried if abs(entry[2] - entry[3]) <= 1e-2 * unit]
+    worst = 0.0
+    for where, got, forward, backward in smooth:
+        expected = (forward + backward) / 2
+        error = abs(got - expected) / unit
+        worst = max(worst, error)
+        if not error <= tolerance:
+            raise GradientError(
+                message(
+                    subject,
+                    "the gradient disagrees with central differences.",
+                    f"cell {tuple(map(int, where))}: gradient {got:.9g} · differences {expected:.9g}",
+                    f"the error {error:.3g} of the largest gradient, {unit:.3g}, is above {tolerance:g}.",
                 )
-    return compared, skipped, worst
+            )
+    return len(smooth), len(tried) - len(smooth), worst
 
 
 def _moved(loss: Callable[[np.ndarray], float], x: np.ndarray, where: Any, step: complex) -> float:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, asarray, namespace
 from xpconv.dispatch import registered, vjp
-from xpconv.errors import message
+from xpconv.errors import describe_all, message
 from xpconv.ops import avg_pool, conv, max_pool, validate
 from xpconv.ops import pad as pad_op
 
@@ -80,7 +81,10 @@ def conv_single_step(a_slice_prev: Array, W: Array, b: Array) -> Any:
     12.5
     """
     for name, x in (("a_slice_prev", a_slice_prev), ("W", W), ("b", b)):
-        validate.one_array("conv_single_step", name, x)
+        check_array("conv_single_step", name, x)
+    if tuple(a_slice_prev.shape) != tuple(W.shape) or math.prod(b.shape) != 1:
+        rule = "a_slice_prev and W must have the same shape, and b one element."
+        raise ValueError(message("conv_single_step", rule, describe_all(a_slice_prev=a_slice_prev, W=W, b=b)))
     xp = namespace(W)
     return conv(a_slice_prev[None, ...], W[..., None], xp.reshape(b, (1,)))[(0,) * (W.ndim + 1)]
 
@@ -167,8 +171,13 @@ def pool_backward(dA: Array, cache: tuple[Any, ...], mode: str = "max") -> Array
     """
     A_prev, hparameters = cache
     options = _pool_options("pool_backward", hparameters, mode)
-    _, pullback = vjp(max_pool, A_prev, ties="all", **options) if mode == "max" else vjp(avg_pool, A_prev, **options)
-    return pullback(dA)[0]
+    op = max_pool if mode == "max" else avg_pool
+    if mode == "max":
+        options["ties"] = "all"
+    call = registered(op).bind(A_prev, **options)
+    windows = call.options["window"].out
+    _check_gradient("pool_backward", "dA", dA, A_prev, (A_prev.shape[0], *windows, A_prev.shape[-1]))
+    return vjp(op, A_prev, **options)[1](dA)[0]
 
 
 def create_mask_from_window(x: Array) -> Array:
@@ -189,7 +198,7 @@ def create_mask_from_window(x: Array) -> Array:
     >>> steps.create_mask_from_window(np.array([[1, 3], [3, 2]])).tolist()
     [[False, True], [True, False]]
     """
-    validate.one_array("create_mask_from_window", "x", x)
+    check_array("create_mask_from_window", "x", x)
     return x == namespace(x).max(x)
 
 
@@ -239,6 +248,5 @@ def _entry(name: str, hparameters: HParameters, key: str) -> int:
 def _check_gradient(name: str, label: str, gradient: Array, like: Array, shape: tuple[int, ...]) -> None:
     validate.arrays(name, "fc", **{label: gradient, "A_prev": like})
     if tuple(gradient.shape) != shape:
-        raise ValueError(
-            message(name, f"{label} must have the shape of Z, {shape}.", f"given: {tuple(gradient.shape)}")
-        )
+        rule = f"{label} must have the shape of {label.removeprefix('d')}, {shape}."
+        raise ValueError(message(name, rule, f"given: {tuple(gradient.shape)}"))

@@ -40,11 +40,6 @@ class Window:
             for o, s, d, k in zip(self.out, self.stride, self.dilation, self.kernel, strict=True)
         )
 
-    @property
-    def reach(self) -> tuple[tuple[int, int], ...]:
-        """Per axis, cells to add before and after so that every window fits; a negative one is to be cut off."""
-        return tuple((lo, p - n - lo) for (lo, _), p, n in zip(self.padding, self.padded, self.size, strict=True))
-
 
 def conv_window(
     op: str,
@@ -85,12 +80,27 @@ def transposed_window(
 
 
 def _key(value: Any) -> Any:
-    """A hashable form of what the user wrote, for the cache; judged later, where the message can name it."""
-    if isinstance(value, (int, str, tuple)) or value is None:
+    """A form of what the user wrote that the caches can hold: integers, strings, None, and tuples of these.
+
+    Anything else is wrapped, so that 2.0 and True do not find what was cached for 2 and 1; `per_axis` refuses it.
+    """
+    if type(value) is int or type(value) is str or value is None:
         return value
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) or getattr(value, "ndim", 0) > 0:
         return tuple(_key(part) for part in value)
-    return value.__index__() if hasattr(value, "__index__") else value
+    if isinstance(value, (bool, float)) or not hasattr(value, "__index__"):
+        return _Odd(value)
+    return value.__index__()
+
+
+class _Odd:
+    """Something that is no size, equal to nothing else."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 def _fail(op: str, rule: str, evidence: str = "", remedy: str = "") -> ValueError:
@@ -99,12 +109,12 @@ def _fail(op: str, rule: str, evidence: str = "", remedy: str = "") -> ValueErro
 
 def per_axis(op: str, name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
     """An int for every axis, or one per axis; at least ``least``."""
-    values = (value,) * rank if not isinstance(value, tuple) else value
+    given = _key(value)
+    values = given if isinstance(given, tuple) else (given,) * rank
     if len(values) != rank:
         raise _fail(op, f"{name} needs an int or {rank} of them, one per spatial axis.", f"given: {name}={value!r}")
-    if not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in values):
+    if not all(type(v) is int for v in values):
         raise TypeError(message(op, f"{name} must be integers.", f"given: {name}={value!r}"))
-    values = tuple(v.__index__() for v in values)
     if min(values, default=least) < least:
         raise _fail(op, f"{name} must be at least {least} on every axis.", f"given: {name}={value!r}")
     return values
@@ -149,7 +159,11 @@ def _window(op: str, size: Any, kernel: Any, stride: Any, padding: Any, dilation
     out = []
     for n, k, s, d, (lo, hi) in zip(size, kernel, stride, dilation, pads, strict=True):
         room = n + lo + hi - d * (k - 1) - 1
-        if room < 0:
+        count = room // s + 1
+        # Ceil counts one window more, unless it would start in the end padding (PyTorch's rule).
+        if ceil_mode and room % s and count * s < n + lo:
+            count += 1
+        if count < 1:
             raise _fail(
                 op,
                 "the kernel is larger than the padded input.",
@@ -157,10 +171,6 @@ def _window(op: str, size: Any, kernel: Any, stride: Any, padding: Any, dilation
                 f"an axis of {n} cells padded to {n + lo + hi} cannot hold a window of {d * (k - 1) + 1}; "
                 "use a smaller kernel or dilation, or more padding.",
             )
-        count = room // s + 1
-        # Ceil counts one window more, unless it would start in the end padding (PyTorch's rule).
-        if ceil_mode and room % s and count * s < n + lo:
-            count += 1
         out.append(count)
     return Window(size, kernel, stride, dilation, pads, tuple(out))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, Backend, backend_of, cast, dtype_named, get, library, namespace
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
-from xpconv.ops import validate
 from xpconv.settings import current
 
 Shape = tuple[int | None, ...]  # an axis that is `None` is read from the first input
@@ -62,7 +62,7 @@ class State:
         TypeError
             If it is not a plain array.
         """
-        validate.one_array(str(self), "value", array)
+        check_array(str(self), "value", array)
         if not self.fits(array.shape):
             raise ValueError(message(str(self), f"has shape {self.shape}.", describe("array", array)))
         dtype = self._kept_in(dtype_name(array.dtype))

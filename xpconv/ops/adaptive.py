@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe, message
@@ -195,5 +193,4 @@ def output_sizes(op: str, x: Array, output_size: Ints) -> tuple[int, ...]:
     validate.activations(op, x)
     if 0 in x.shape[1:-1]:
         raise ValueError(message(op, "every spatial axis must hold a cell.", describe("x", x)))
-    value = tuple(output_size) if isinstance(output_size, Sequence) else output_size
-    return per_axis(op, "output_size", value, x.ndim - 2)
+    return per_axis(op, "output_size", output_size, x.ndim - 2)

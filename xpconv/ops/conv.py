@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
-from xpconv.errors import describe_all, message
+from xpconv.errors import describe, describe_all, message
 from xpconv.ops import validate
 from xpconv.ops.activation import check_named
 from xpconv.ops.conv_gradients import ConvCall, ConvTransposeCall
@@ -81,9 +81,9 @@ def conv(
     """
     validate.arrays("conv", "fc", x=x, w=w, b=b, residual=residual)
     validate.activations("conv", x)
-    _check_weights("conv", x, w, groups)
+    groups = _check_weights("conv", x, w, groups)
     channels = w.shape[-2] * groups
-    if x.shape[-1] != channels or w.shape[-1] % groups:
+    if x.shape[-1] != channels:
         raise _channel_error("conv", x, w, groups)
     validate.channel_vector("conv", "b", b, w.shape[-1])
     check_named("conv", activation, x)
@@ -158,8 +158,8 @@ def conv_transpose(
     """
     validate.arrays("conv_transpose", "fc", x=x, w=w, b=b)
     validate.activations("conv_transpose", x)
-    _check_weights("conv_transpose", x, w, groups)
-    if x.shape[-1] != w.shape[-1] or w.shape[-1] % groups:
+    groups = _check_weights("conv_transpose", x, w, groups)
+    if x.shape[-1] != w.shape[-1]:
         raise _channel_error("conv_transpose", x, w, groups)
     validate.channel_vector("conv_transpose", "b", b, w.shape[-2] * groups)
     window = transposed_window(
@@ -168,34 +168,32 @@ def conv_transpose(
     return ConvTransposeCall("conv_transpose", (x, w, b), {}, window, groups)
 
 
-def _check_weights(op: str, x: Array, w: Array, groups: int) -> None:
+def _check_weights(op: str, x: Array, w: Array, groups: int) -> int:
+    """Check the axes of w, and that ``groups`` divides the last; answer groups as an int."""
     if w.ndim != x.ndim or 0 in w.shape:
-        raise ValueError(
-            message(
-                op,
-                f"w must have one axis per spatial axis of x and two of channels, {x.ndim} in all, none of them empty.",
-                describe_all(x=x, w=w),
-            )
-        )
+        rule = f"w must have an axis per spatial axis of x and two of channels, {x.ndim} in all, none of them empty."
+        raise ValueError(message(op, rule, describe_all(x=x, w=w)))
     if type(groups) is not int or groups < 1:
-        per_axis(op, "groups", groups, 1)
+        (groups,) = per_axis(op, "groups", groups, 1)
+    if w.shape[-1] % groups:
+        rule = f"the last axis of w, {w.shape[-1]}, is not a multiple of groups={groups}."
+        raise ValueError(message(op, rule, _shapes(op, x, w, groups), "use a divisor of it."))
+    return groups
 
 
 def _channel_error(op: str, x: Array, w: Array, groups: int) -> ValueError:
-    layout = "w (*kernel, C / groups, O)" if op == "conv" else "w (*kernel, O / groups, C)"
-    if w.shape[-1] % groups:
-        rule = f"the last axis of w, {w.shape[-1]}, is not a multiple of groups={groups}."
-    elif op == "conv":
-        given = f"{x.shape[-1] // groups} per group" if x.shape[-1] % groups == 0 else f"{x.shape[-1]} in all"
-        rule = f"w expects {w.shape[-2]} input channels per group but x provides {given}."
-    else:
-        rule = f"w expects {w.shape[-1]} input channels but x provides {x.shape[-1]}."
-    return ValueError(
-        message(
-            op,
-            rule,
-            f"{describe_all(x=x, w=w)} · groups={groups} · {layout}",
-            f"C must equal {'groups * w.shape[-2]' if op == 'conv' else 'w.shape[-1]'}; "
-            "arrays in PyTorch's layout convert with exchange.to_nhwc / to_hwio.",
+    if op == "conv":
+        given = f"{x.shape[-1] // groups}" if x.shape[-1] % groups == 0 else f"{x.shape[-1]} in {groups} groups"
+        rule, equal = (
+            f"w expects {w.shape[-2]} input channels per group but x provides {given}.",
+            "groups * w.shape[-2]",
         )
-    )
+    else:
+        rule, equal = f"w expects {w.shape[-1]} input channels but x provides {x.shape[-1]}.", "w.shape[-1]"
+    remedy = f"C must equal {equal}; arrays in PyTorch's layout convert with exchange.to_nhwc / to_hwio."
+    return ValueError(message(op, rule, _shapes(op, x, w, groups), remedy))
+
+
+def _shapes(op: str, x: Array, w: Array, groups: int) -> str:
+    last = ("C/groups", "O") if op == "conv" else ("O/groups", "C")
+    return f"{describe('x', x)} · {describe('w', w, last)} · groups={groups}"

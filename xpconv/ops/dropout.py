@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.dispatch import Call, dtype_kind, op
 from xpconv.errors import describe, message
@@ -60,13 +61,14 @@ def dropout(x: Array, rate: float, *, key: tuple[int, int | Array]) -> Call:
     [0.0, 2.0, 2.0, 2.0, 2.0, 0.0, 2.0, 0.0]
     """
     validate.arrays("dropout", x=x)
-    if not 0 <= rate < 1:
-        raise ValueError(message("dropout", f"rate must satisfy 0 <= rate < 1, not {rate!r}."))
+    rate = validate.number("dropout", "rate", rate, least=0)
+    if rate >= 1:
+        raise ValueError(message("dropout", f"rate must be below 1, not {rate!r}."))
     if not isinstance(key, tuple) or len(key) != 2:
         raise TypeError(message("dropout", f"key must be a pair (seed, counter), not {key!r}."))
     seed = _word("seed", key[0])
     counter = _word("counter", key[1]) if isinstance(key[1], (int, np.integer)) else _counter_array(x, key[1])
-    return Call("dropout", (x,), {"rate": float(rate), "seed": seed, "counter": counter})
+    return Call("dropout", (x,), {"rate": rate, "seed": seed, "counter": counter})
 
 
 def _word(name: str, value: Any) -> int:
@@ -78,7 +80,7 @@ def _word(name: str, value: Any) -> int:
 
 
 def _counter_array(x: Array, counter: Any) -> Array:
-    validate.one_array("dropout", "counter", counter)
+    check_array("dropout", "counter", counter)
     alike = library(counter) == library(x) and counter.device == x.device
     if counter.ndim or dtype_kind(counter.dtype) != "i" or not alike:
         rule = "a counter that is an array must be a 0-d integer one, of the library and device of x."

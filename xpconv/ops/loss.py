@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.dispatch import Call, dtype_kind, op
 from xpconv.errors import describe_all, dtype_name, message
@@ -63,10 +64,8 @@ def softmax_cross_entropy(
     validate.arrays("softmax_cross_entropy", logits=logits)
     _check_labels("softmax_cross_entropy", logits, labels)
     validate.one_of("softmax_cross_entropy", "reduction", reduction, REDUCTIONS)
-    if not 0 <= label_smoothing <= 1:
-        rule = f"label_smoothing must lie in 0..1, not {label_smoothing!r}."
-        raise ValueError(message("softmax_cross_entropy", rule))
-    options = {"reduction": reduction, "label_smoothing": float(label_smoothing)}
+    smoothing = validate.number("softmax_cross_entropy", "label_smoothing", label_smoothing, least=0, most=1)
+    options = {"reduction": reduction, "label_smoothing": smoothing}
     return Call("softmax_cross_entropy", (logits, labels), options)
 
 
@@ -162,7 +161,7 @@ def _elementwise(op: str, y: Array, target: Array, reduction: str, names: tuple[
 
 
 def _check_labels(op: str, logits: Array, labels: Array) -> None:
-    validate.one_array(op, "labels", labels)
+    check_array(op, "labels", labels)
     given = describe_all(logits=logits, labels=labels)
     if dtype_kind(labels.dtype) != "i":
         rule = f"labels must be integers, not {dtype_name(labels.dtype)}."

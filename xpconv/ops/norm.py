@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, message
@@ -76,7 +78,7 @@ def batch_norm(
     validate.arrays("batch_norm", x=x, gamma=gamma, beta=beta, mean=mean, var=var)
     if x.ndim < 2:
         raise ValueError(message("batch_norm", "x needs at least 2 axes, the channels last.", describe_all(x=x)))
-    _check_eps("batch_norm", eps)
+    eps = validate.number("batch_norm", "eps", eps, least=0)
     for name, v in {"gamma": gamma, "beta": beta, "mean": mean, "var": var}.items():
         _check_shape("batch_norm", name, v, (x.shape[-1],), x)
     if (mean is None) != (var is None):
@@ -87,7 +89,7 @@ def batch_norm(
                 describe_all(x=x, mean=mean, var=var),
             )
         )
-    return Call("batch_norm", (x, gamma, beta, mean, var), {"eps": float(eps), "return_stats": bool(return_stats)})
+    return Call("batch_norm", (x, gamma, beta, mean, var), {"eps": eps, "return_stats": bool(return_stats)})
 
 
 @op("x", "gamma", "beta")
@@ -144,11 +146,11 @@ def layer_norm(
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
     validate.arrays("layer_norm", x=x, gamma=gamma, beta=beta)
-    _check_eps("layer_norm", eps)
+    eps = validate.number("layer_norm", "eps", eps, least=0)
     over = _axes("layer_norm", x, axes)
     for name, v in {"gamma": gamma, "beta": beta}.items():
         _check_shape("layer_norm", name, v, tuple(x.shape[axis] for axis in over), x)
-    return Call("layer_norm", (x, gamma, beta), {"axes": over, "eps": float(eps)})
+    return Call("layer_norm", (x, gamma, beta), {"axes": over, "eps": eps})
 
 
 @op("x", "gamma", "beta")
@@ -196,10 +198,10 @@ def instance_norm(x: Array, gamma: Array | None = None, beta: Array | None = Non
     """
     validate.arrays("instance_norm", x=x, gamma=gamma, beta=beta)
     validate.activations("instance_norm", x)
-    _check_eps("instance_norm", eps)
+    eps = validate.number("instance_norm", "eps", eps, least=0)
     for name, v in {"gamma": gamma, "beta": beta}.items():
         _check_shape("instance_norm", name, v, (x.shape[-1],), x)
-    return Call("instance_norm", (x, gamma, beta), {"eps": float(eps)})
+    return Call("instance_norm", (x, gamma, beta), {"eps": eps})
 
 
 @op("x", "gamma", "beta")
@@ -250,19 +252,19 @@ def group_norm(
     """
     validate.arrays("group_norm", x=x, gamma=gamma, beta=beta)
     validate.activations("group_norm", x, least=2)
-    _check_eps("group_norm", eps)
+    eps = validate.number("group_norm", "eps", eps, least=0)
     (groups,) = per_axis("group_norm", "num_groups", num_groups, 1)
     if x.shape[-1] % groups:
         rule = f"num_groups={groups} must divide the {x.shape[-1]} channels of x."
         raise ValueError(message("group_norm", rule, describe_all(x=x)))
     for name, v in {"gamma": gamma, "beta": beta}.items():
         _check_shape("group_norm", name, v, (x.shape[-1],), x)
-    return Call("group_norm", (x, gamma, beta), {"num_groups": groups, "eps": float(eps)})
+    return Call("group_norm", (x, gamma, beta), {"num_groups": groups, "eps": eps})
 
 
 def _axes(op: str, x: Array, axes: int | Sequence[int]) -> tuple[int, ...]:
     """The axes counted from 0, in ascending order, as engines want them."""
-    given = tuple(axes) if isinstance(axes, Sequence) else (axes,)
+    given = tuple(np.ravel(np.asarray(axes)))
     if not all(hasattr(axis, "__index__") for axis in given):
         raise TypeError(message(op, f"axes must be integers, not {axes!r}."))
     places = sorted({axis.__index__() % max(x.ndim, 1) for axis in given})
@@ -270,11 +272,6 @@ def _axes(op: str, x: Array, axes: int | Sequence[int]) -> tuple[int, ...]:
         rule = f"axes must name some of the {x.ndim} axes of x, each once, not {axes!r}."
         raise ValueError(message(op, rule, describe_all(x=x)))
     return tuple(places)
-
-
-def _check_eps(op: str, eps: float) -> None:
-    if not eps >= 0:
-        raise ValueError(message(op, f"eps must be a number of at least 0, not {eps!r}."))
 
 
 def _check_shape(op: str, name: str, v: Array | None, shape: tuple[int, ...], x: Array) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import SupportsFloat
-
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, message
@@ -47,8 +44,8 @@ def clip(x: Array, min: float | None = None, max: float | None = None) -> Call:
     [0.0, 0.5, 1.0]
     """
     validate.arrays("clip", x=x)
-    lower = None if min is None else _number("clip", "min", min)
-    upper = None if max is None else _number("clip", "max", max)
+    lower = None if min is None else validate.number("clip", "min", min)
+    upper = None if max is None else validate.number("clip", "max", max)
     return Call("clip", (x,), {"min": lower, "max": upper})
 
 
@@ -88,7 +85,7 @@ def leaky_relu(x: Array, slope: float = 0.01) -> Call:
     [-1.0, 3.0]
     """
     validate.arrays("leaky_relu", x=x)
-    return Call("leaky_relu", (x,), {"slope": _number("leaky_relu", "slope", slope)})
+    return Call("leaky_relu", (x,), {"slope": validate.number("leaky_relu", "slope", slope)})
 
 
 @op("x", "slope")
@@ -176,7 +173,7 @@ def elu(x: Array, alpha: float = 1.0) -> Call:
     [-0.6321, 2.0]
     """
     validate.arrays("elu", x=x)
-    return Call("elu", (x,), {"alpha": _number("elu", "alpha", alpha)})
+    return Call("elu", (x,), {"alpha": validate.number("elu", "alpha", alpha)})
 
 
 @op("x")
@@ -260,12 +257,8 @@ def hard_sigmoid(x: Array, *, alpha: float = 1 / 6, beta: float = 0.5) -> Call:
     [0.0, 0.5, 0.75, 1.0]
     """
     validate.arrays("hard_sigmoid", x=x)
-    options = {"alpha": _number("hard_sigmoid", "alpha", alpha), "beta": _number("hard_sigmoid", "beta", beta)}
+    options = {
+        "alpha": validate.number("hard_sigmoid", "alpha", alpha),
+        "beta": validate.number("hard_sigmoid", "beta", beta),
+    }
     return Call("hard_sigmoid", (x,), options)
-
-
-def _number(op: str, name: str, value: SupportsFloat) -> float:
-    """A Python float, which leaves the dtype of the arrays as it is."""
-    if isinstance(value, str) or not hasattr(value, "__float__") or math.isnan(float(value)):
-        raise TypeError(message(op, f"{name} must be a number, not {value!r}."))
-    return float(value)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import numbers
-from typing import Any
 
 import numpy as np
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, dtype_name, message
@@ -151,7 +150,7 @@ def avg_pool(
     validate.arrays("avg_pool", "fc", x=x)
     validate.activations("avg_pool", x)
     if divisor is not None:
-        divisor = _number("avg_pool", "divisor", divisor)
+        divisor = validate.number("avg_pool", "divisor", divisor)
         if divisor == 0:
             raise ValueError(message("avg_pool", "divisor must not be 0.", "", "None divides by the number of cells."))
     window = pool_window("avg_pool", tuple(x.shape[1:-1]), kernel_size, stride, padding, dilation, ceil_mode)
@@ -220,7 +219,7 @@ def lp_pool(
     """
     validate.arrays("lp_pool", "f", x=x)
     validate.activations("lp_pool", x)
-    p = _number("lp_pool", "p", p)
+    p = validate.number("lp_pool", "p", p)
     if not 0 < p < math.inf:
         remedy = "the norm of p = inf is max_pool of abs(x)."
         raise ValueError(message("lp_pool", "p must be positive and finite.", f"given: p={p!r}", remedy))
@@ -276,7 +275,7 @@ def max_unpool(x: Array, indices: Array, output_size: Ints) -> Call:
     """
     validate.arrays("max_unpool", "fic", x=x)
     sizes = output_sizes("max_unpool", x, output_size)
-    validate.one_array("max_unpool", "indices", indices)
+    check_array("max_unpool", "indices", indices)
     given = describe_all(x=x, indices=indices)
     if dtype_name(indices.dtype) != "int64" or library(indices) != library(x) or indices.device != x.device:
         places = f"{given} · {library(x)} on {x.device}, {library(indices)} on {indices.device}"
@@ -288,10 +287,3 @@ def max_unpool(x: Array, indices: Array, output_size: Ints) -> Call:
         rule = f"indices must lie in 0..{cells - 1} for an output of {sizes}."
         raise ValueError(message("max_unpool", rule, f"given: {indices.min()} to {indices.max()} · {given}"))
     return Call("max_unpool", (x, indices), {"output_size": sizes})
-
-
-def _number(op: str, name: str, value: Any) -> float:
-    """A real number as a Python scalar, which leaves the arrays' dtype alone."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(message(op, f"{name} must be a real number.", f"given: {name}={value!r}"))
-    return float(value)

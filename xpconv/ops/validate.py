@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import math
+import numbers
 from typing import Any
 
-import numpy as np
-
-from xpconv.backend import Array, library, type_facts
+from xpconv.arrays import check_array
+from xpconv.backend import Array, library
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, describe_all, dtype_name, message
 
@@ -23,7 +23,7 @@ def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
     for name, x in given.items():
         if x is None:
             continue
-        one_array(op, name, x)
+        check_array(op, name, x)
         if first is None:
             first = x
             if dtype_kind(x.dtype) not in kinds:
@@ -32,56 +32,10 @@ def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
             raise _unlike(op, given)
 
 
-def one_array(op: str, name: str, x: Any) -> None:
-    """Check that one argument is an array the engines can work on, of whatever dtype."""
-    lib = _accepted(type(x))  # type: ignore[arg-type]
-    if lib is None:
-        raise _not_an_array(op, name, x)
-    if lib == "torch" and x.requires_grad:
-        raise TypeError(
-            message(
-                op,
-                f"{name} is a torch tensor with requires_grad, and PyTorch cannot see the gradients made here.",
-                describe(name, x),
-                "use exchange.torch.function(op) inside a torch model, or pass tensor.detach() with xpconv.vjp.",
-            )
-        )
-    if lib == "numpy" and dtype_name(x.dtype) == "bfloat16":
-        raise TypeError(
-            message(
-                op,
-                f"{name} is a NumPy bfloat16 array, and NumPy itself has no bfloat16 arithmetic.",
-                describe(name, x),
-                "cast it: x.astype('float32'); bfloat16 works on CuPy and torch arrays.",
-            )
-        )
-
-
-@functools.cache
-def _accepted(kind: type) -> str | None:
-    """The library of arrays of that type; `None` for what is not a plain array."""
-    if issubclass(kind, np.ndarray) and kind not in (np.ndarray, np.memmap):
-        return None
-    try:
-        return type_facts(kind)[0]
-    except TypeError:
-        return None
-
-
-def _not_an_array(op: str, name: str, x: Any) -> TypeError:
-    kind = f"{type(x).__module__}.{type(x).__qualname__}"
-    if isinstance(x, np.ma.MaskedArray):
-        remedy = "the mask would be lost: fill it first, as in x.filled(0)."
-    elif isinstance(x, np.ndarray):
-        remedy = "what the subclass means would be lost: pass np.asarray(x)."
-    else:
-        remedy = "make an array with xpconv.asarray(...)."
-    return TypeError(message(op, f"{name} is a {kind}, not a plain array of a known library.", "", remedy))
-
-
 def _wrong_kind(op: str, kinds: str, name: str, x: Array) -> TypeError:
     wanted = " or ".join(_KINDS[kind] for kind in kinds)
-    cast = f"cast it: {name}.astype('float32')." if dtype_kind(x.dtype) in "ib" and "f" in kinds else ""
+    how = f"{name}.to(torch.float32)" if library(x) == "torch" else f"{name}.astype('float32')"
+    cast = f"cast it: {how}." if dtype_kind(x.dtype) in "ib" and "f" in kinds else ""
     return TypeError(message(op, f"needs {wanted} arrays, not {dtype_name(x.dtype)}.", describe(name, x), cast))
 
 
@@ -123,3 +77,14 @@ def one_of(op: str, name: str, value: Any, known: tuple[Any, ...]) -> None:
     """Check an option against the values it may take."""
     if value not in known:
         raise ValueError(message(op, f"{name} {value!r} is not known.", "", f"known: {', '.join(map(repr, known))}."))
+
+
+def number(op: str, name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """A real option as a Python float, which leaves the arrays' dtype alone; checked to lie in its range."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(message(op, f"{name} must be a real number.", f"given: {name}={value!r}"))
+    if not least <= float(value) <= most:
+        bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)
+        rule = f"{name} must be {' and '.join(bounds) or 'a number'}."
+        raise ValueError(message(op, rule, f"given: {name}={value!r}"))
+    return float(value)
