@@ -37,6 +37,8 @@ BAD = {
             "exchange.to_nhwc / to_hwio",
         ],
     ),
+    "one image without a batch": (lambda: ops.conv(X[0], W), ValueError, ["3 in all", "x[None]"]),
+    "empty kernel": (lambda: ops.conv(X, W[:0]), ValueError, ["no axis of w may be empty"]),
     "groups that do not divide": (lambda: ops.conv(X, W[:, :, :3, :], groups=3), ValueError, ["multiple of groups=3"]),
     "groups 0": (lambda: ops.conv(X, W, groups=0), ValueError, ["groups must be at least 1"]),
     "transposed channels": (lambda: ops.conv_transpose(X, W), ValueError, ["expects 16 input channels", "provides 6"]),
@@ -107,6 +109,7 @@ BAD = {
         ["1 entries for 2 arrays (x, w)"],
     ),
     "not an op": (lambda: xpconv.vjp(np.tanh, X), TypeError, ["'tanh' is not an op", "xpconv.ops"]),
+    "explain what is no op": (lambda: xpconv.explain(np.tanh, X), TypeError, ["explain: 'tanh' is not an op"]),
     "unknown backend": (
         lambda: xpconv.use_backend("numpi"),
         xpconv.BackendError,

@@ -135,7 +135,9 @@ def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
         def public(*args: P.args, **kwargs: P.kwargs) -> Any:
             return bind(*args, **kwargs).run()
 
-        parameters = inspect.signature(bind).parameters
+        signature = inspect.signature(bind)
+        public.__signature__ = signature.replace(return_annotation="Array")  # type: ignore[attr-defined]
+        parameters = signature.parameters
         positional = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
         places = tuple(positional.index(n) if n in positional else len(parameters) + 1 for n in array_names)
         OPS[public] = Op(bind.__name__, bind, array_names, places)
@@ -144,14 +146,18 @@ def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
     return decorate
 
 
-def registered(op: Callable[..., Any]) -> Op:
-    """The `Op` behind a public function."""
+def registered(op: Callable[..., Any], asker: str = "vjp") -> Op:
+    """The `Op` behind a public function; ``asker`` is what the message names where it is none."""
     try:
         return OPS[op]
     except (KeyError, TypeError):
         own = hasattr(op, "vjp")
-        remedy = "call its own vjp(x) method." if own else "pass a function of xpconv.ops: vjp(ops.conv, x, w)."
-        raise TypeError(message("vjp", f"{getattr(op, '__name__', op)!r} is not an op.", "", remedy)) from None
+        remedy = (
+            "a layer has a vjp(x) method of its own."
+            if own
+            else f"pass a function of xpconv.ops: {asker}(ops.relu, x)."
+        )
+        raise TypeError(message(asker, f"{getattr(op, '__name__', op)!r} is not an op.", "", remedy)) from None
 
 
 def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **options: Any) -> tuple[Any, Pullback]:
@@ -269,7 +275,7 @@ def explain(op: Callable[..., Any], *args: Any, **options: Any) -> dict[str, str
     >>> xpconv.explain(ops.relu, np.ones(3))["reference"]
     'not in the chain (portable) of these arrays'
     """
-    call = registered(op).bind(*args, **options)
+    call = registered(op, "explain").bind(*args, **options)
     chain = _chain(call.arrays[0])
     taken: dict[str, str] = {}  # primitive -> the engine that serves it
     answers: dict[str, str] = {}

@@ -64,7 +64,7 @@ def check_gradients(
     >>> xpconv.check_gradients(ops.conv, x, w).checked
     86
     """
-    known = registered(op)
+    known = registered(op, "check_gradients")
     rng = np.random.default_rng(seed)
     args, options = tuple(_double(a) for a in args), {name: _double(a) for name, a in options.items()}
     y, pullback = vjp(op, *args, **options)

@@ -170,9 +170,12 @@ def conv_transpose(
 
 def _check_weights(op: str, x: Array, w: Array, groups: int) -> int:
     """Check the axes of w, and that ``groups`` divides the last; answer groups as an int."""
-    if w.ndim != x.ndim or 0 in w.shape:
-        rule = f"w must have an axis per spatial axis of x and two of channels, {x.ndim} in all, none of them empty."
-        raise ValueError(message(op, rule, describe_all(x=x, w=w)))
+    if w.ndim != x.ndim:
+        rule = f"w must have an axis per spatial axis of x and two of channels, {x.ndim} in all."
+        remedy = "one image (H, W, C) becomes a batch with x[None]." if w.ndim == x.ndim + 1 else ""
+        raise ValueError(message(op, rule, describe_all(x=x, w=w), remedy))
+    if 0 in w.shape:
+        raise ValueError(message(op, "no axis of w may be empty.", describe_all(x=x, w=w)))
     if type(groups) is not int or groups < 1:
         (groups,) = per_axis(op, "groups", groups, 1)
     if w.shape[-1] % groups:
