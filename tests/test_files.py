@@ -277,6 +277,24 @@ def with_net(net):
     return with_entry("net", net)
 
 
+def nested(depth):
+    """Lists one in another, which `json` itself may be too shallow to write."""
+    return lambda metadata: {
+        "xpconv": metadata["xpconv"].replace('"args": [', '"args": [' + depth * "[" + depth * "]", 1)
+    }
+
+
+def shared(depth, before=0):
+    """A network of few layers and 2**depth paths: each layer stands twice in the one around it.
+
+    ``before`` counts the layers that the file tells of before these.
+    """
+    net = {"layer": "ReLU", "args": [], "kwargs": {}}
+    for level in reversed(range(depth)):
+        net = {"layer": "Sequential", "args": [net, {"again": before + level + 1}], "kwargs": {}}
+    return net
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -291,6 +309,10 @@ def with_net(net):
         (with_net({"layer": "Residual", "args": [{"again": 0}], "kwargs": {}}), "is malformed"),
         (with_net({"layer": "Linear", "args": [], "kwargs": {"size": 3}}), "Linear refuses the arguments"),
         (with_net({"layer": "Linear", "args": [3, 2], "kwargs": {}}), "arrays in the file do not fit"),
+        (nested(100_000), "nested too deeply"),
+        (nested(2_000), "nested too deeply"),
+        (with_net({"tuple": [shared(60)]}), "it tells of a tuple"),
+        (with_net({"layer": "Sequential", "args": [[shared(60, 1)]], "kwargs": {}}), "unpack the list"),
     ],
 )
 def test_architectures_that_do_not_fit(trained, path, change, message):
@@ -317,3 +339,45 @@ def test_a_dtype_of_others(trained, path):
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0\0")
     with pytest.raises(FileError, match="an array has a dtype that is not known here"):
         exchange.load(path)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_parameters_that_are_no_numbers_to_learn(trained, path, dtype):
+    from safetensors.numpy import load_file, save_file
+
+    exchange.save(trained, path)
+    tensors = load_file(path)
+    save_file({**tensors, "head.bias": tensors["head.bias"].astype(dtype)}, path, metadata_of(path))
+    with pytest.raises(FileError, match=rf"head\.bias is a parameter, and its values in the file are {dtype}"):
+        exchange.load(path)
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_no_file(trained, tmp_path):
+    with pytest.raises(FileError, match="it is a folder"):
+        exchange.load(tmp_path)
+    with pytest.raises(IsADirectoryError) as error:
+        exchange.save(trained, tmp_path)
+    assert error.value.filename == str(tmp_path)
+    with pytest.raises(ValueError, match="the path is empty"):
+        exchange.save(trained, "")
+
+
+def test_a_link_and_a_mode_stay(trained, path):
+    link = path.with_name("latest")
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    link.symlink_to(path.name)
+    exchange.save(trained, link)
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert repr(exchange.load(path)) == repr(trained)
+
+
+def test_the_systems_errors_name_the_path_that_was_given(trained, tmp_path):
+    path = tmp_path / "nowhere" / "net.safetensors"
+    with pytest.raises(FileNotFoundError) as error:
+        exchange.save(trained, path)
+    assert error.value.filename == str(path)

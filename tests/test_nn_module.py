@@ -96,6 +96,11 @@ def test_a_network_prints_as_a_tree():
     )
 
 
+def test_what_is_shared_is_printed_once():
+    block = nn.Sequential(nn.ReLU())
+    assert repr(nn.Sequential(block, block)) == "Sequential()\n  0: Sequential()\n    0: ReLU()\n  1: Sequential()"
+
+
 # -- first values ------------------------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,10 @@ import copy
 import numpy as np
 import pytest
 from nets import BACKENDS, images, on, small
+from targets import missing
 
 import xpconv
+from xpconv import nn
 
 
 def test_a_state_dict_is_a_snapshot():
@@ -99,3 +101,84 @@ def test_a_copy_shares_nothing():
     twin.conv.weight.assign(np.zeros((3, 3, 3, 4), dtype="float32"))
     assert np.any(net.conv.weight.value)
     np.testing.assert_array_equal(copy.deepcopy(net)(images()), net(images()))
+
+
+# -- all or nothing ----------------------------------------------------------------------------------------------------
+
+
+def test_a_move_that_fails_changes_nothing():
+    net = small().initialize()
+    expected = net(images())
+    with pytest.raises(TypeError, match="numpy has no dtype 'bfloat16'"):
+        net.to(dtype="bfloat16")
+    assert {state.dtype for state in net._states().values()} == {"float32"}
+    np.testing.assert_array_equal(net(images()), expected)
+    unmade = small()
+    with pytest.raises(TypeError, match="numpy has no dtype 'bfloat16'"):
+        unmade.to(dtype="bfloat16")
+    np.testing.assert_array_equal(unmade(images()), expected)
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (np.ma.masked_array(np.zeros(2), mask=[True, False]), "the mask would be lost"),
+        (np.zeros(2, dtype="complex64"), "would lose their imaginary parts"),
+        ([1j, 2j], "would lose their imaginary parts"),
+    ],
+)
+def test_a_state_that_cannot_be_taken_changes_nothing(last, message):
+    net = small().initialize()
+    net(images())
+    before = net.state_dict()
+    with pytest.raises(TypeError, match=r"(?s)'head\.bias'.*" + message):
+        net.load_state_dict({name: np.ones_like(value) for name, value in before.items()} | {"head.bias": last})
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_imaginary_parts_are_not_dropped_by_a_move():
+    net = nn.Linear(3, 2).to(dtype="complex64").initialize()
+    net.weight.assign(net.weight.value * 1j)
+    with pytest.raises(TypeError, match="complex64 values in float32 would lose their imaginary parts"):
+        net.to(dtype="float32")
+    assert net.bias.dtype == "complex64"
+    assert net.to(dtype="complex128").weight.value.dtype == np.complex128
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_move_is_a_new_version(backend):
+    net = small().initialize()
+    net.vjp(images())
+    before = {name: state.version for name, state in net._states().items()}
+    if not missing(backend):
+        net.to(backend)
+        assert {name: state.version for name, state in net._states().items()} == {n: v + 1 for n, v in before.items()}
+    net.to(dtype="float64")
+    assert all(state.version > before[name] for name, state in net._states().items())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_running_statistics_go_on_elsewhere(backend):
+    moved, stayed = nn.BatchNorm(3).initialize(), nn.BatchNorm(3).initialize()
+    with on(backend):
+        x = xpconv.asarray(images())
+    moved.vjp(images())
+    moved.to(backend).vjp(x)
+    stayed.vjp(images())
+    stayed.vjp(images())
+    for name, buffer in moved.buffers().items():
+        assert (type(buffer.value), buffer.value.device) == (type(x), x.device)
+        np.testing.assert_allclose(xpconv.to_numpy(buffer.value), stayed.buffers()[name].value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout_goes_on_counting_elsewhere(backend):
+    with on(backend):
+        x = xpconv.asarray(np.ones((4, 50), dtype="float32"))
+    moved, stayed = nn.Dropout(0.5).initialize(), nn.Dropout(0.5).initialize()
+    masks = [stayed.vjp(np.ones((4, 50), dtype="float32"))[0] for _ in range(3)]
+    moved.vjp(np.ones((4, 50), dtype="float32"))
+    for mask in masks[1:]:
+        np.testing.assert_array_equal(xpconv.to_numpy(moved.vjp(x)[0]), mask)
+    assert not np.array_equal(masks[0], masks[1])

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from xpconv.errors import message
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes the file's place if the block ends well, and is removed if not."""
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    """A path beside ``path`` to write to; it takes the file's place if the block ends well, and is removed if not.
+
+    An older file's mode is kept, and errors of the system name the path that was asked for.
+    """
+    if not os.fspath(path):
+        raise ValueError(message("xpconv", "a file needs a name, and the path is empty."))
+    final = Path(os.path.realpath(path))  # of a link, the file that it points to is replaced
+    if final.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    beside = final.with_name(f".{final.stem}.{secrets.token_hex(4)}{final.suffix}")
     try:
         yield beside
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+        if final.exists():
+            shutil.copymode(final, beside)
+        os.replace(beside, final)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and str(error.filename) == str(beside):
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
         raise

@@ -57,7 +57,7 @@ def build(data: Any, layers: Mapping[str, type[Module]], source: str) -> Module:
     builder = _Builder(layers, source)
     net = builder.make(data)
     if not isinstance(net, Module):
-        raise builder.error("the architecture is malformed.", f"it tells of {net!r}")
+        raise builder.error("the architecture is malformed.", f"it tells of a {type(net).__name__}")
     return net
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from xpconv.atomic import replacing
 from xpconv.backend import get, to_numpy
+from xpconv.dispatch import dtype_kind
 from xpconv.errors import FileError, dtype_name, message
 from xpconv.exchange import architecture
 from xpconv.nn import Module
@@ -117,17 +118,23 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
         that are not known or do not fit its arrays.
     """
     data = _description(path)
-    net = architecture.build(data["net"], {} if layers is None else layers, _subject(path))
+    try:
+        net = architecture.build(data["net"], {} if layers is None else layers, _subject(path))
+        parameters = net.parameters()
+    except RecursionError as error:
+        raise _too_deep(path) from error
     place = get(current().backend)
     arrays = {}
     for name, x in _arrays(path).items():
         dtype = "bfloat16" if name in data["bfloat16"] else dtype_name(x.dtype)
         arrays[name] = place.asarray(x, _available(dtype, place.xp))
+        if dtype_kind(dtype) not in "fc" and name in parameters:
+            raise _bad(path, f"{name} is a parameter, and its values in the file are {dtype}.")
     try:
         net.load_state_dict(arrays)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise _bad(path, "the arrays in the file do not fit the architecture in it.", str(error)) from error
-    for name, parameter in net.parameters().items():
+    for name, parameter in parameters.items():
         parameter.trainable = name not in data["frozen"]
     return net
 
@@ -165,6 +172,8 @@ def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise _bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
     try:
         data = json.loads(text)
+    except RecursionError as error:
+        raise _too_deep(path) from error
     except json.JSONDecodeError as error:
         raise _bad(path, "the architecture in the metadata is no JSON.", str(error)) from error
     if isinstance(data, dict) and data.get("format") != FORMAT_VERSION:
@@ -179,6 +188,8 @@ def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     import safetensors
 
+    if os.path.isdir(path):
+        raise _bad(path, "it is a folder.", "", "pass the path of a file that xpconv.save wrote.")
     size = os.stat(path).st_size  # an OSError of Python's own names the path
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -190,6 +201,10 @@ def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def _bad(path: str | os.PathLike[str], rule: str, evidence: str = "", remedy: str = "") -> FileError:
     return FileError(message(_subject(path), rule, evidence, remedy))
+
+
+def _too_deep(path: str | os.PathLike[str]) -> FileError:
+    return _bad(path, "the architecture in the metadata is nested too deeply.")
 
 
 def _subject(path: str | os.PathLike[str]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, namespace
 from xpconv.errors import describe, message
-from xpconv.ops import validate
 
 
 def to_nhwc(x: Array) -> Array:
@@ -97,7 +97,7 @@ def to_oihw(w: Array) -> Array:
 
 
 def _rank(op: str, name: str, x: Array) -> int:
-    validate.one_array(op, name, x)
+    check_array(op, name, x)
     if not 3 <= x.ndim <= 5:
         raise ValueError(message(op, f"{name} must have 3 to 5 axes, 1 to 3 of them spatial.", describe("array", x)))
     return x.ndim

@@ -8,8 +8,9 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.backend import Array
-from xpconv.nn.layer import Bound, Layer
+from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.nn.state import Parameter
+from xpconv.ops import validate
 
 
 class _Plain(Layer):
@@ -69,6 +70,7 @@ class LeakyReLU(Layer):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         """Make the layer."""
+        check_arguments(ops.leaky_relu, np.empty(0), negative_slope)
         self.negative_slope = negative_slope
 
     def bind(self, x: Array, training: bool) -> Bound:
@@ -81,7 +83,7 @@ class PReLU(Layer):
 
     def __init__(self, num_parameters: int | None = 1, init: float = 0.25) -> None:
         """Make the layer: one slope for all channels, one for each, or as many as the first input has (`None`)."""
-        self.init = init
+        self.init = validate.number("PReLU", "init", init)
         self.weight = Parameter((num_parameters,), self._draw)
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -97,6 +99,7 @@ class ELU(Layer):
 
     def __init__(self, alpha: float = 1.0) -> None:
         """Make the layer."""
+        check_arguments(ops.elu, np.empty(0), alpha)
         self.alpha = alpha
 
     def bind(self, x: Array, training: bool) -> Bound:
@@ -109,6 +112,7 @@ class GELU(Layer):
 
     def __init__(self, approximate: str = "none") -> None:
         """Make the layer."""
+        check_arguments(ops.gelu, np.empty(0), approximate=approximate)
         self.approximate = approximate
 
     def bind(self, x: Array, training: bool) -> Bound:

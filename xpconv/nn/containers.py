@@ -9,9 +9,9 @@ from typing import Any
 from xpconv import dispatch, ops
 from xpconv.backend import Array, namespace
 from xpconv.errors import describe, message
+from xpconv.nn.layer import check_activation
 from xpconv.nn.module import LayerPullback, Module
-from xpconv.ops import validate
-from xpconv.ops.activation import ACTIVATIONS
+from xpconv.window import per_axis
 
 
 class _Group(Module):
@@ -26,7 +26,13 @@ class _Group(Module):
 
     def _set(self, name: str, child: Any) -> None:
         if not isinstance(child, Module):
-            raise TypeError(message(type(self).__name__, f"child {name!r} is no layer.", f"given: {child!r}"))
+            remedy = ""
+            if isinstance(child, (list, tuple)):
+                remedy = f"unpack the list with *: {type(self).__name__}(*layers)."
+            elif isinstance(child, type) and issubclass(child, Module):
+                remedy = f"call the class: {child.__name__}()."
+            given = f"given: {child!r}"
+            raise TypeError(message(type(self).__name__, f"child {name!r} is no layer.", given, remedy))
         if not name or "." in name or name.startswith("_") or hasattr(type(self), name):
             rule = f"a child cannot be called {name!r}."
             remedy = "a name has no dot, no leading underscore, and is not that of a method."
@@ -99,8 +105,7 @@ class Residual(Module):
 
     def __init__(self, body: Module, shortcut: Module | None = None, activation: str | None = None) -> None:
         """Make the block; ``activation`` is the name of an activation without parameters."""
-        if activation is not None:
-            validate.one_of("Residual", "activation", activation, ACTIVATIONS)
+        check_activation("Residual", activation)
         self.body, self.shortcut, self.activation = body, shortcut, activation
 
     def __call__(self, x: Array) -> Array:
@@ -170,7 +175,8 @@ class IdentityShortcut(Module):
 
     def __init__(self, out_channels: int, stride: int = 1) -> None:
         """Make the layer."""
-        self.out_channels, self.stride = out_channels, stride
+        (self.out_channels,) = per_axis("IdentityShortcut", "out_channels", out_channels, 1)
+        (self.stride,) = per_axis("IdentityShortcut", "stride", stride, 1)
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
         """See `Module.vjp`."""

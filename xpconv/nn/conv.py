@@ -12,9 +12,9 @@ from xpconv import ops
 from xpconv.backend import Array
 from xpconv.errors import message
 from xpconv.nn import init as inits
-from xpconv.nn.layer import Bound, Layer
+from xpconv.nn.layer import ROOMY, Bound, Layer, check_activation
 from xpconv.nn.state import Parameter
-from xpconv.window import Ints, Padding, per_axis
+from xpconv.window import Ints, Padding, conv_window, per_axis, transposed_window
 
 
 class Conv(Layer):
@@ -58,8 +58,10 @@ class Conv(Layer):
             If a number of channels is not a multiple of ``groups``, or a size does not fit.
         """
         name = type(self).__name__
-        kernel = _kernel(name, kernel_size, self.rank)
+        kernel = per_axis(name, "kernel_size", kernel_size, self.rank)
         _check_groups(name, groups, in_channels=in_channels, out_channels=out_channels)
+        conv_window("conv", (ROOMY,) * self.rank, kernel, stride, padding, dilation)
+        check_activation(name, activation)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         self.activation = activation
         inputs = None if in_channels is None else in_channels // groups
@@ -138,11 +140,12 @@ class ConvTranspose(Layer):
             If a number of channels is not a multiple of ``groups``, or a size does not fit.
         """
         name = type(self).__name__
-        kernel = _kernel(name, kernel_size, self.rank)
+        kernel = per_axis(name, "kernel_size", kernel_size, self.rank)
         _check_groups(name, groups, in_channels=in_channels, out_channels=out_channels)
+        transposed_window("conv_transpose", (ROOMY,) * self.rank, kernel, stride, padding, dilation, output_padding)
         self.stride, self.padding, self.output_padding = stride, padding, output_padding
         self.dilation, self.groups = dilation, groups
-        steps = per_axis(name, "stride", _hashable(stride), self.rank)
+        steps = per_axis(name, "stride", stride, self.rank)
         draw = functools.partial(_draw_transposed, inits.weight_init(name, init, None), math.prod(steps), groups)
         self.weight = Parameter((*kernel, out_channels // groups, in_channels), draw)
         self.bias = Parameter((out_channels,), inits.zeros) if bias else None
@@ -188,17 +191,10 @@ def _draw_transposed(
     return init(rng, shape, max(1, math.prod(shape[:-2]) * shape[-1] // (groups * windows)))
 
 
-def _kernel(layer: str, kernel_size: Ints, rank: int) -> tuple[int, ...]:
-    return per_axis(layer, "kernel_size", _hashable(kernel_size), rank)
-
-
-def _hashable(sizes: Ints) -> Any:
-    return tuple(sizes) if isinstance(sizes, list) else sizes
-
-
 def _check_groups(layer: str, groups: int, **channels: int | None) -> None:
+    per_axis(layer, "groups", groups, 1)
     for name, n in channels.items():
-        if n is not None and (groups < 1 or n % groups or n < 1):
+        if n is not None and (n % groups or n < 1):
             raise ValueError(
                 message(layer, f"{name} must be a positive multiple of groups.", f"{name}={n} · groups={groups}")
             )

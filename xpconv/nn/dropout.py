@@ -10,6 +10,7 @@ from xpconv.errors import message
 from xpconv.nn.init import stable_hash
 from xpconv.nn.layer import Bound, Layer
 from xpconv.nn.module import LayerPullback
+from xpconv.ops import validate
 
 
 class Dropout(Layer):
@@ -21,7 +22,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         """Make the layer."""
-        if not 0 <= p < 1:
+        if not 0 <= validate.number("Dropout", "p", p) < 1:
             raise ValueError(message("Dropout", f"p must be at least 0 and below 1, not {p!r}."))
         self.p = p
         self._uses: Array | None = None  # counted on the device, so that a captured graph draws anew each time

@@ -11,7 +11,9 @@ from xpconv.errors import describe, message
 from xpconv.nn.module import LayerPullback, Module
 from xpconv.nn.state import Parameter, State
 from xpconv.ops import validate
+from xpconv.ops.activation import ACTIVATIONS
 
+ROOMY = 2**30  # cells of an axis that any window fits into, to judge a window's options by before an input is there
 Bound = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -52,7 +54,7 @@ class Layer(Module):
         """Inference."""
         self._check_rank(x)
         op, args, options = self.bind(x, False)
-        return op(*map(_value, args), **{name: _value(option) for name, option in options.items()})
+        return self.run(op, [*map(_value, args)], {name: _value(option) for name, option in options.items()})
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
         """See `Module.vjp`."""
@@ -63,7 +65,7 @@ class Layer(Module):
             needs_input if owner is x else isinstance(owner, Parameter) and owner.trainable for owner in owners
         )
         values = {name: _value(option) for name, option in options.items()}
-        y, backward = dispatch.vjp(op, *map(_value, args), needs=needs, **values)
+        y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
 
         def pullback(dy: Array) -> Array | None:
             grads = backward(dy)
@@ -74,10 +76,31 @@ class Layer(Module):
 
         return y, pullback
 
+    def run(self, op: Callable[..., Any], args: list[Any], options: dict[str, Any]) -> Any:
+        """Apply the op to the values of what `bind` gave."""
+        return op(*args, **options)
+
+    def run_vjp(
+        self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
+    ) -> tuple[Any, Callable[[Array], tuple[Any, ...]]]:
+        """Apply the op with its pullback, as `xpconv.vjp` does."""
+        return dispatch.vjp(op, *args, needs=needs, **options)
+
     def _check_rank(self, x: Array) -> None:
         if self.rank is not None and getattr(x, "ndim", self.rank + 2) != self.rank + 2:
             layout = ("(N, W, C)", "(N, H, W, C)", "(N, D, H, W, C)")[self.rank - 1]
             raise ValueError(message(type(self).__name__, f"takes x {layout}.", describe("x", x)))
+
+
+def check_arguments(op: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Let an op judge options already when a layer is made: it binds them to an empty array, and nothing is run."""
+    dispatch.registered(op).bind(*args, **options)
+
+
+def check_activation(layer: str, name: str | None) -> None:
+    """Judge the name of an activation that a layer applies to its sums."""
+    if name is not None:
+        validate.one_of(layer, "activation", name, ACTIVATIONS)
 
 
 def _value(argument: Any) -> Any:

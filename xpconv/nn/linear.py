@@ -7,7 +7,7 @@ import math
 from xpconv import ops
 from xpconv.backend import Array, namespace
 from xpconv.nn import init as inits
-from xpconv.nn.layer import Bound, Layer
+from xpconv.nn.layer import Bound, Layer, check_activation
 from xpconv.nn.module import LayerPullback, Module
 from xpconv.nn.state import Parameter
 
@@ -38,6 +38,7 @@ class Linear(Layer):
         init : {"he_normal", "he_uniform", "glorot_normal", "glorot_uniform"}, optional
             How the weights are drawn; default: Glorot's before sigmoid and tanh, else He's.
         """
+        check_activation("Linear", activation)
         self.activation = activation
         self.weight = Parameter((in_features, out_features), inits.weight_init("Linear", init, activation))
         self.bias = Parameter((out_features,), inits.zeros) if bias else None

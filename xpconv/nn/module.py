@@ -67,7 +67,8 @@ class Module:
         y : array, (N, ...)
         pullback : ``pullback(dy) -> dx``
             Adds into the ``grad`` of every trainable parameter, each time it is called, and returns the gradient of x
-            (`None` where it is not wanted). It keeps what it needs until it is dropped.
+            (`None` where it is not wanted). It keeps what it needs until it is dropped, and must be called before an
+            ``assign`` or an optimizer's step, which write into the arrays that it reads.
         """
         raise NotImplementedError(message(type(self).__name__, "a layer of one's own must write vjp."))
 
@@ -128,7 +129,8 @@ class Module:
         """Draw all values anew, on the backend in force; those whose shape is still open follow the first input.
 
         The numbers depend on the seed and the dotted name of each parameter and on nothing else. A network that is
-        never initialised is with seed 0, at its first input.
+        never initialised is with seed 0, at its first input; a part of one that is run alone before is a network of its
+        own then, and keeps the values that follow from the names below it.
         """
         if isinstance(seed, bool) or not hasattr(seed, "__index__"):
             raise TypeError(message("initialize", f"seed must be an integer, not {seed!r}."))
@@ -196,6 +198,14 @@ class Module:
         Returns
         -------
         the module itself
+
+        Raises
+        ------
+        BackendError
+            If the backend cannot be had.
+        TypeError
+            For a dtype that is not a floating one, that the library lacks, or that would lose imaginary parts;
+            nothing is changed.
         """
         place = None
         if backend is not None:
@@ -204,8 +214,8 @@ class Module:
         name = None if dtype is None else name_of_dtype(dtype)
         if name is not None and dtype_kind(name) not in "fc":
             raise TypeError(message("to", f"takes floating-point dtypes, not {name}."))
-        for state in self._states().values():
-            state.to(place, name)
+        for move in [state.moving(place, name) for state in self._states().values()]:
+            move()
         return self
 
     def state_dict(self) -> dict[str, Array]:
@@ -241,6 +251,8 @@ class Module:
         ------
         ValueError
             If names or shapes do not fit; it lists all that do not, and nothing is changed.
+        TypeError
+            For what is not a plain array, or is complex where this network is real; nothing is changed.
         """
         own = self._states()
         common = [name for name in own if name in state]
@@ -255,8 +267,8 @@ class Module:
             remedy = "strict=False takes what has the right name."
             rule = "the state is not this network's."
             raise ValueError(message("load_state_dict", rule, "\n  ".join(problems), remedy))
-        for name in common:
-            own[name].load(state[name])
+        for load in [own[name].loading(state[name]) for name in common]:
+            load()
         return missing, unexpected
 
     # -- what it is ----------------------------------------------------------------------------------------------------
@@ -289,16 +301,23 @@ class Module:
         return summarize(self, input_shape)
 
     def __repr__(self) -> str:
+        return self._tree(set())
+
+    def _tree(self, shown_before: set[int]) -> str:
+        """The lines of this module and those below; what is below a shared one stands where it is met first."""
         args, kwargs = self._given
         shown = [repr(arg) for arg in args if not _modular(arg)]
         shown += [f"{name}={arg!r}" for name, arg in kwargs.items() if not _modular(arg)]
         lines = [f"{type(self).__name__}({', '.join(shown)})"]
-        for name, child in self.children().items():
-            lines.append(f"{name}: {child!r}".replace("\n", "\n  "))
+        children = {} if id(self) in shown_before else self.children()
+        shown_before.add(id(self))
+        for name, child in children.items():
+            lines.append(f"{name}: {child._tree(shown_before)}".replace("\n", "\n  "))
         return "\n  ".join(lines)
 
 
 def _modular(argument: Any) -> bool:
     """Whether an argument is made of modules, which the tree shows below."""
-    parts = argument if isinstance(argument, (list, tuple)) else (argument,)
-    return any(isinstance(part, Module) for part in parts)
+    if isinstance(argument, (list, tuple)):
+        return any(map(_modular, argument))
+    return isinstance(argument, Module)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from xpconv import ops
-from xpconv.backend import Array, cast
-from xpconv.errors import describe, message
+from xpconv.arrays import check_array
+from xpconv.backend import Array, cast, namespace
+from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
-from xpconv.nn.layer import Bound, Layer
+from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.nn.module import LayerPullback
-from xpconv.nn.state import Buffer, Parameter, Shape
+from xpconv.nn.state import HALVES, Buffer, Parameter, Shape
+from xpconv.ops import validate
 
 
 class BatchNorm(Layer):
     """Each channel by its mean and variance over all other axes, ``(..., C) -> (..., C)``; see `ops.batch_norm`.
 
     Training uses the statistics of the batch and moves the running ones, once for each `vjp`; inference uses those.
+    Half-precision inputs are computed in float32, whose range the statistics need.
     """
 
     def __init__(
@@ -37,17 +43,39 @@ class BatchNorm(Layer):
         affine : bool
             Whether there are a ``weight`` (scale, 1 at first) and a ``bias`` (shift, 0), each (num_features,).
         """
-        self.eps, self.momentum = eps, momentum
+        check_arguments(ops.batch_norm, np.empty((0, 1)), None, None, eps=eps)
+        self.eps, self.momentum = eps, validate.number("BatchNorm", "momentum", momentum, least=0, most=1)
         self.weight, self.bias = _affine((num_features,), affine)
         self.running_mean = Buffer((num_features,), inits.zeros)
         self.running_var = Buffer((num_features,), inits.ones)
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.batch_norm`, with running statistics at inference."""
+        _check_sizes("BatchNorm", x, self.running_mean.shape)
         if training:
             return ops.batch_norm, (x, self.weight, self.bias), {"eps": self.eps, "return_stats": True}
-        running = self.running_mean.beside(x), self.running_var.beside(x)
+        running = self.running_mean, self.running_var
         return ops.batch_norm, (x, self.weight, self.bias, *running), {"eps": self.eps}
+
+    def run(self, op: Callable[..., Any], args: list[Any], options: dict[str, Any]) -> Any:
+        """Apply the op, in float32 if x is of half precision."""
+        y = super().run(op, _widened(args), options)
+        return cast(y, args[0].dtype) if _is_half(args[0]) else y
+
+    def run_vjp(
+        self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
+    ) -> tuple[Any, Callable[[Array], tuple[Any, ...]]]:
+        """Apply the op with its pullback, in float32 if x is of half precision; its statistics stay so."""
+        result, backward = super().run_vjp(op, _widened(args), options, needs)
+        if not _is_half(args[0]):
+            return result, backward
+        half, wide = args[0].dtype, namespace(args[0]).float32
+
+        def narrowed(dy: Array) -> tuple[Any, ...]:
+            check_array("BatchNorm", "dy", dy)
+            return tuple(None if grad is None else cast(grad, half) for grad in backward(cast(dy, wide)))
+
+        return (cast(result[0], half), *result[1:]) if options.get("return_stats") else cast(result, half), narrowed
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
         """See `Module.vjp`.
@@ -96,6 +124,7 @@ class LayerNorm(Layer):
             Whether there are a ``weight`` (scale, 1 at first) and a ``bias`` (shift, 0) of that shape.
         """
         shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+        check_arguments(ops.layer_norm, np.empty((0, 1)), eps=eps)
         self.eps, self.shape = eps, shape
         self.weight, self.bias = _affine(shape, elementwise_affine)
 
@@ -126,11 +155,25 @@ class GroupNorm(Layer):
         """
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight, self.bias = _affine((num_channels,), affine)
+        check_arguments(ops.group_norm, np.empty((0, num_channels or 0)), num_groups, eps=eps)
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.group_norm`."""
         _check_sizes("GroupNorm", x, (self.num_channels,))
         return ops.group_norm, (x, self.num_groups, self.weight, self.bias), {"eps": self.eps}
+
+
+def _is_half(x: Array) -> bool:
+    return dtype_name(x.dtype) in HALVES
+
+
+def _widened(arrays: list[Any]) -> list[Any]:
+    """The arrays in float32, if the first is of half precision: every half number is one of float32 too."""
+    if not _is_half(arrays[0]):
+        return arrays
+    validate.arrays("BatchNorm", x=arrays[0], gamma=arrays[1], beta=arrays[2])
+    wide = namespace(arrays[0]).float32
+    return [None if x is None else cast(x, wide) for x in arrays]
 
 
 def _affine(shape: Shape, wanted: bool) -> tuple[Parameter | None, Parameter | None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from xpconv import ops
 from xpconv.backend import Array
-from xpconv.nn.layer import Bound, Layer
-from xpconv.window import Ints, Padding
+from xpconv.nn.layer import ROOMY, Bound, Layer, check_arguments
+from xpconv.window import Ints, Padding, conv_window, per_axis
 
 
 class MaxPool(Layer):
@@ -24,6 +26,8 @@ class MaxPool(Layer):
         ties: str = "first",
     ) -> None:
         """Make the layer; the arguments are those of `ops.max_pool`."""
+        _check_window("max_pool", self.rank, kernel_size, stride, padding, dilation)
+        check_arguments(ops.max_pool, np.empty((0, 1, 1)), 1, ties=ties)
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
         self.ceil_mode, self.ties = ceil_mode, ties
 
@@ -68,6 +72,8 @@ class AvgPool(Layer):
         divisor_override: float | None = None,
     ) -> None:
         """Make the layer; the arguments are those of `ops.avg_pool`, ``divisor_override`` its divisor."""
+        _check_window("avg_pool", self.rank, kernel_size, stride, padding, dilation)
+        check_arguments(ops.avg_pool, np.empty((0, 1, 1)), 1, divisor=divisor_override)
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
         self.divisor_override = divisor_override
@@ -104,6 +110,7 @@ class AdaptiveAvgPool2d(Layer):
 
     def __init__(self, output_size: Ints) -> None:
         """Make the layer; see `ops.adaptive_avg_pool`."""
+        per_axis("AdaptiveAvgPool2d", "output_size", output_size, self.rank)
         self.output_size = output_size
 
     def bind(self, x: Array, training: bool) -> Bound:
@@ -117,3 +124,9 @@ class GlobalAvgPool(Layer):
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.global_avg_pool`."""
         return ops.global_avg_pool, (x,), {}
+
+
+def _check_window(op: str, rank: int, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints) -> None:
+    """Judge what does not depend on the input's size; whether a window holds only padding does."""
+    kernel = per_axis(op, "kernel_size", kernel_size, rank)
+    conv_window(op, (ROOMY,) * rank, kernel, kernel if stride is None else stride, padding, dilation)

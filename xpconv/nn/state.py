@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from xpconv.arrays import check_array
 from xpconv.backend import Array, Backend, backend_of, cast, dtype_named, get, library, namespace
@@ -12,7 +16,7 @@ from xpconv.nn import init as inits
 from xpconv.settings import current
 
 Shape = tuple[int | None, ...]  # an axis that is `None` is read from the first input
-_HALVES = ("float16", "bfloat16")
+HALVES = ("float16", "bfloat16")
 Key = tuple[int, str]  # the seed and the dotted name: all that first values depend on
 
 
@@ -62,24 +66,44 @@ class State:
         TypeError
             If it is not a plain array.
         """
+        self._put(self._ready(array))
+
+    def loading(self, array: Any) -> Callable[[], None]:
+        """Convert values of any library to this one's place (else the backend in force) and dtype.
+
+        Nothing changes until the function that it returns is called, which takes them over.
+
+        Raises
+        ------
+        ValueError
+            If the array has another shape.
+        TypeError
+            If it is not a plain array, or complex where this one is real.
+        """
+        if isinstance(array, np.ndarray) and type(array) is not np.ndarray:
+            check_array(str(self), "value", array)
+        given = array if hasattr(array, "dtype") else np.asarray(array)
+        self._check_kept(dtype_name(given.dtype), self.dtype)
+        place = get(current().backend) if self._value is None else backend_of(self._value)
+        return functools.partial(self._put, self._ready(place.asarray(array, self.dtype)))
+
+    def _ready(self, array: Array) -> Array:
+        """The array in the dtype that it is kept in, if it can be the value."""
         check_array(str(self), "value", array)
         if not self.fits(array.shape):
             raise ValueError(message(str(self), f"has shape {self.shape}.", describe("array", array)))
-        dtype = self._kept_in(dtype_name(array.dtype))
-        if dtype != dtype_name(array.dtype):
-            array = cast(array, dtype_named(namespace(array), dtype))
+        given = dtype_name(array.dtype)
+        dtype = self._kept_in(given)
+        return array if dtype == given else cast(array, dtype_named(namespace(array), dtype))
+
+    def _put(self, array: Array) -> None:
         mine = self._value
         if mine is not None and mine.shape == array.shape and _place(mine) == _place(array):
             mine[...] = array
         else:
             self._value = copied(array)
-        self.shape, self.dtype = tuple(array.shape), dtype
+        self.shape, self.dtype = tuple(array.shape), dtype_name(array.dtype)
         self.version += 1
-
-    def load(self, array: Any) -> None:
-        """Take over values from any library, moved to where this one is; if nowhere yet, to the backend in force."""
-        place = get(current().backend) if self._value is None else backend_of(self._value)
-        self.assign(place.asarray(array, self.dtype))
 
     def fits(self, shape: Any) -> bool:
         """Whether an array of that shape can be the value."""
@@ -99,14 +123,37 @@ class State:
         self._value = place.asarray(numbers, self.dtype)
         self.version += 1
 
-    def to(self, place: Backend | None, dtype: str | None) -> None:
-        """Move to a place and, unless it holds integers, to a dtype; one that is not made yet notes the dtype."""
-        mine = self._value
-        if dtype is not None and (self.dtype is None or dtype_kind(self.dtype) in "fc"):
-            self.dtype = self._kept_in(dtype)
+    def moving(self, place: Backend | None, dtype: str | None) -> Callable[[], None]:
+        """Convert to a place and, unless it holds integers, to a dtype; one that is not made yet notes the dtype.
+
+        Nothing changes until the function that it returns is called.
+
+        Raises
+        ------
+        TypeError
+            For a dtype that the place lacks, or a real one where the value is complex.
+        """
+        mine, kept = self._value, self.dtype
+        if dtype is not None and (kept is None or dtype_kind(kept) in "fc"):
+            kept = self._kept_in(dtype)
         if mine is not None:
-            self._value = (place or backend_of(mine)).asarray(mine, self.dtype)
+            self._check_kept(dtype_name(mine.dtype), kept)
+            mine = (place or backend_of(mine)).asarray(mine, kept)
+        elif kept is not None:
+            dtype_named((place or get(current().backend)).xp, kept)
+        return functools.partial(self._moved, mine, kept)
+
+    def _moved(self, value: Array | None, dtype: str | None) -> None:
+        self.dtype = dtype
+        if value is not None:
+            self._value = value
             self.version += 1
+
+    def _check_kept(self, given: str, kept: str | None) -> None:
+        """Check that nothing but rounding is lost by keeping values of one dtype in another."""
+        if kept is not None and dtype_kind(given) == "c" and dtype_kind(kept) != "c":
+            rule = f"{given} values in {kept} would lose their imaginary parts."
+            raise TypeError(message(str(self), rule, "", "take the real parts first, or keep to a complex dtype."))
 
     def _kept_in(self, dtype: str) -> str:
         return dtype
@@ -177,11 +224,17 @@ class Parameter(State):
         self.grad = None
         super().make(place, dtype)
 
-    def to(self, place: Backend | None, dtype: str | None) -> None:
-        """Move the value and the gradient."""
-        super().to(place, dtype)
-        if self.grad is not None:
-            self.grad = backend_of(self._value).asarray(self.grad, self.dtype)
+    def moving(self, place: Backend | None, dtype: str | None) -> Callable[[], None]:
+        """Convert the value and the gradient."""
+        move, grad = super().moving(place, dtype), self.grad
+        if grad is not None:
+            grad = (place or backend_of(grad)).asarray(grad, dtype or self.dtype)
+
+        def both() -> None:
+            move()
+            self.grad = grad
+
+        return both
 
 
 class Buffer(State):
@@ -192,12 +245,8 @@ class Buffer(State):
 
     __slots__ = ()
 
-    def beside(self, x: Array) -> Array:
-        """The value for use in one op with x: rounded to its dtype if that is of half precision."""
-        return cast(self.value, x.dtype) if dtype_name(x.dtype) in _HALVES else self.value
-
     def _kept_in(self, dtype: str) -> str:
-        return "float32" if dtype in _HALVES else dtype
+        return "float32" if dtype in HALVES else dtype
 
 
 def _place(x: Array) -> tuple[Any, ...]:

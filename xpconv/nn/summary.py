@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.backend import Array, backend_of, get
+from xpconv.backend import Array, backend_of, dtype_named, get
 from xpconv.errors import dtype_name
 from xpconv.nn.gate import watcher
 from xpconv.nn.module import Module
@@ -87,7 +87,8 @@ def _empty_batch(net: Module, shape: tuple[int, ...]) -> Array:
     made = next((p.value for p in net.parameters().values() if p.value is not None), None)
     if made is None:
         place = get(current().backend)
-        return place.xp.empty((0, *shape), dtype=place.xp.float32, device=place.device)
+        noted = next((p.dtype for p in net.parameters().values() if p.dtype is not None), "float32")
+        return place.xp.empty((0, *shape), dtype=dtype_named(place.xp, noted), device=place.device)
     place = backend_of(made)
     return place.xp.empty((0, *shape), dtype=made.dtype, device=place.device)
 

@@ -1,0 +1,88 @@
+"""What a layer refuses when it is made, by the rules of its op, and what a norm asks of its input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nets import images
+
+from xpconv import nn
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv2d(3, 4, 3, stride=0), "stride must be at least 1"),
+        (lambda: nn.Conv2d(3, 4, 3, padding="foo"), "padding 'foo' is not known"),
+        (lambda: nn.Conv2d(3, 4, 3, padding="causal"), "is for one spatial axis"),
+        (lambda: nn.Conv2d(3, 4, 3, activation="nope"), "Conv2d: activation 'nope' is not known"),
+        (lambda: nn.Conv2d(3, 4, 3, groups="2"), "groups must be integers"),
+        (lambda: nn.ConvTranspose2d(3, 4, 3, 2, output_padding=2), "output_padding must be smaller"),
+        (lambda: nn.Linear(3, 4, activation="nope"), "Linear: activation 'nope' is not known"),
+        (lambda: nn.MaxPool2d(2, ties="nope"), "ties 'nope' is not known"),
+        (lambda: nn.MaxPool2d(2, padding="causal"), "padding 'causal' is not known"),
+        (lambda: nn.AvgPool2d(2, stride=(1, 0)), "stride must be at least 1"),
+        (lambda: nn.AvgPool2d(2, divisor_override=0), "divisor must not be 0"),
+        (lambda: nn.AdaptiveAvgPool2d(0), "output_size must be at least 1"),
+        (lambda: nn.GELU("bad"), "approximate 'bad' is not known"),
+        (lambda: nn.LeakyReLU("a"), "slope must be a real number"),
+        (lambda: nn.ELU(None), "alpha must be a real number"),
+        (lambda: nn.PReLU(init="a"), "init must be a real number"),
+        (lambda: nn.GroupNorm(2, 3), "num_groups=2 must divide the 3 channels"),
+        (lambda: nn.GroupNorm(0), "num_groups must be at least 1"),
+        (lambda: nn.LayerNorm(eps=-1), "eps must be at least 0"),
+        (lambda: nn.BatchNorm(eps=-1), "eps must be at least 0"),
+        (lambda: nn.BatchNorm(momentum=None), "BatchNorm: momentum must be a real number"),
+        (lambda: nn.Dropout("a"), "Dropout: p must be a real number"),
+        (lambda: nn.IdentityShortcut(3, 0), "stride must be at least 1"),
+        (lambda: nn.Sequential([nn.ReLU()]), r"unpack the list with \*: Sequential\(\*layers\)"),
+        (lambda: nn.Parallel(nn.ReLU), r"call the class: ReLU\(\)"),
+    ],
+)
+def test_arguments_are_judged_when_the_layer_is_made(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_arguments_that_only_an_input_can_judge_are_left_to_it():
+    nn.MaxPool2d([2, 3], 2, [1, 0], 1)
+    nn.Conv1d(3, 4, 9, padding="causal", dilation=[50])
+    nn.ConvTranspose3d(3, 4, 3, 2, padding=1, output_padding=1)
+    nn.GroupNorm(4)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_checks_its_channels(channels, affine):
+    net = nn.BatchNorm(3, affine=affine).initialize()
+    for run in (net, net.vjp):
+        with pytest.raises(ValueError, match=r"BatchNorm: is made for an x whose last axes are \(3,\)"):
+            run(images(channels=channels))
+    assert net.running_mean.shape == (3,)
+    assert not np.any(net.running_mean.value)
+
+
+def test_statistics_beyond_the_range_of_half_precision():
+    x = (400 * images(4)).astype("float16")
+    net = nn.BatchNorm(3, momentum=1.0).to(dtype="float16").initialize()
+    y, pullback = net.vjp(x)
+    wide = x.astype("float32")
+    np.testing.assert_allclose(net.running_mean.value, wide.mean((0, 1, 2)), rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(net.running_var.value, wide.var((0, 1, 2), ddof=1), rtol=1e-4)
+    assert net.running_var.value.min() > np.finfo("float16").max
+    exact = nn.BatchNorm(3, momentum=1.0).initialize()
+    y_wide, pullback_wide = exact.vjp(wide)
+    dy = images(4).astype("float16")
+    dx = pullback(dy)
+    assert {a.dtype for a in (y, dx, net.weight.grad, net(x))} == {np.dtype("float16")}
+    np.testing.assert_allclose(y, y_wide, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(dx, pullback_wide(dy.astype("float32")), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(net.weight.grad, exact.weight.grad, rtol=1e-3)
+    np.testing.assert_allclose(net(x), exact(wide), rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(net.vjp(x, training=False)[0], net(x))
+    with pytest.raises(TypeError, match="share library, device and dtype"):
+        exact(x)
+
+
+def test_a_summary_follows_a_dtype_noted_for_later():
+    assert nn.Sequential(nn.Conv2d(None, 4, 3)).to(dtype="float64").summary((8, 8, 1)).activation_bytes == 6 * 6 * 4 * 8
