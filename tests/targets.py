@@ -31,6 +31,7 @@ TARGETS = (
     TestTarget("array_api_strict", "portable"),
     TestTarget("array_api_strict:device1", "portable"),
     TestTarget("torch", "portable"),
+    TestTarget("array_api_strict:device1", "reference"),
     *(TestTarget("cupy", engine) for engine in CHAINS["cupy"]),
 )
 

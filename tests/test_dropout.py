@@ -40,10 +40,10 @@ def test_the_published_vectors(counter, key, out, backend):
     assert [int(xpconv.to_numpy(word)[0]) for word in got] == words(out)
 
 
-def kept(n, rate, seed, counter):
-    """Which of n elements stay, in Python's own integers."""
+def kept(n, rate, seed, counter, *, first=0):
+    """Which of n elements from block ``first`` on stay, in Python's own integers."""
     keep = []
-    for block in range(-(-n // 4)):
+    for block in range(first, first - (-n // 4)):
         c = [block, 0, counter % 2**32, counter >> 32]
         k0, k1 = seed % 2**32, seed >> 32
         for _ in range(10):
@@ -65,6 +65,14 @@ def test_the_mask_is_the_one_documented(key, limit, backend):
     scale = np.float32(1 / 0.7)
     np.testing.assert_array_equal(xpconv.to_numpy(y), np.where(expected, scale, np.float32(0)))
     np.testing.assert_array_equal(xpconv.to_numpy(dx), np.where(expected, 2 * scale, np.float32(0)))
+
+
+def test_the_mask_of_many_pieces_is_the_same_everywhere(backend):
+    x = np.ones((7, 301, 313), "float32")
+    y = xpconv.to_numpy(ops.dropout(xpconv.asarray(x), 0.3, key=(11, 2)))
+    np.testing.assert_array_equal(y, ops.dropout(x, 0.3, key=(11, 2)))
+    first = x.size // 4 - 50
+    np.testing.assert_array_equal(y.ravel()[4 * first :] != 0, kept(x.size - 4 * first, 0.3, 11, 2, first=first))
 
 
 @pytest.mark.parametrize("counter", [5, 2**40 + 3])
@@ -122,7 +130,7 @@ def test_every_shape_and_dtype(shape, dtype):
 @pytest.mark.parametrize(
     ("rate", "key", "error", "word"),
     [
-        (1.0, (0, 0), ValueError, "0 <= rate < 1"),
+        (1.0, (0, 0), ValueError, "below 1"),
         (-0.1, (0, 0), ValueError, "-0.1"),
         (math.nan, (0, 0), ValueError, "nan"),
         (0.5, 7, TypeError, "pair (seed, counter)"),

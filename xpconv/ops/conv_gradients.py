@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from xpconv.backend import Array, namespace
+from xpconv.backend import Array, cast, namespace
 from xpconv.dispatch import Call, Needs, Pullback, select
+from xpconv.errors import dtype_name
 from xpconv.ops.activation import FROM_OUTPUT, activation_grad
 from xpconv.window import Window
 
@@ -38,8 +39,10 @@ class ConvCall(Call):
 
     def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
         x, w, b, residual = self.arrays
-        lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
         activation = self.activation
+        if activation is not None and dtype_name(x.dtype) in ("float16", "bfloat16"):
+            return self._vjp_of_halves(needs)
+        lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
         if activation is None:
             return self.run(), lambda dy: lean.gradients(dy, needs)
         if activation in FROM_OUTPUT:
@@ -49,6 +52,21 @@ class ConvCall(Call):
             y, kept = _fprop(x, w, self.window, self.groups, epilogue)
         return y, lambda dy: lean.gradients(activation_grad(activation, kept, dy), needs)
 
+    def _vjp_of_halves(self, needs: Needs) -> tuple[Array, Pullback]:
+        """The whole of it in float32, each result rounded once.
+
+        Engines widen each primitive by itself, but y (or the sums) and dz pass from one to the next here: a tanh that
+        half precision rounds to 1 would have no slope left.
+        """
+        half, single = self.arrays[0].dtype, namespace(self.arrays[0]).float32
+        wide = replace(self, arrays=tuple(None if x is None else cast(x, single) for x in self.arrays))
+        y, pullback = wide.vjp(needs)
+
+        def rounded(dy: Array) -> tuple[Array | None, ...]:
+            return tuple(None if g is None else cast(g, half) for g in pullback(cast(dy, single)))
+
+        return cast(y, half), rounded
+
     def gradients(self, dz: Array, needs: Needs) -> tuple[Array | None, ...]:
         """Gradients from dz, that of the sum before the activation; no forward is needed for them."""
         x, w, b, _ = self.arrays
@@ -56,17 +74,19 @@ class ConvCall(Call):
             _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
             _wgrad(x, dz, self.window, self.groups) if needs[1] else None,
             _bias_grad(dz, b) if needs[2] else None,
-            dz if needs[3] else None,
+            namespace(dz).asarray(dz, copy=True) if needs[3] else None,  # dz may be the caller's own dy
         )
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b, residual = self.arrays
-        y = _empty(x, self.window.out, w.shape[-1])
+        y = _shaped(x, self.window.out, w.shape[-1])
         common = {"window": self.window, "groups": self.groups}
         return [
             ("conv_fprop", (x, w), {**common, "epilogue": Epilogue(_flat(b), residual, self.activation)}),
             ("conv_dgrad", (y, w), {**common, "bias": None}),
             ("conv_wgrad", (x, y), {**common, "w_shape": w.shape}),
+            *([("bias_grad", (y,), {})] if b is not None else []),
+            *([(self.activation, (y,), {})] if self.activation is not None else []),
         ]
 
 
@@ -96,12 +116,13 @@ class ConvTransposeCall(Call):
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b = self.arrays
-        y = _empty(x, self.window.size, w.shape[-2] * self.groups)
+        y = _shaped(x, self.window.size, w.shape[-2] * self.groups)
         common = {"window": self.window, "groups": self.groups}
         return [
             ("conv_dgrad", (x, w), {**common, "bias": _flat(b)}),
             ("conv_fprop", (y, w), {**common, "epilogue": Epilogue()}),
             ("conv_wgrad", (y, x), {**common, "w_shape": w.shape}),
+            *([("bias_grad", (y,), {})] if b is not None else []),
         ]
 
 
@@ -135,5 +156,7 @@ def _conj(x: Array) -> Array:
     return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
 
 
-def _empty(x: Array, spatial: tuple[int, ...], channels: int) -> Array:
-    return namespace(x).empty((x.shape[0], *spatial, channels), dtype=x.dtype, device=x.device)
+def _shaped(x: Array, spatial: tuple[int, ...], channels: int) -> Array:
+    """An array to ask engines about: one number, seen as (N, *spatial, channels)."""
+    xp = namespace(x)
+    return xp.broadcast_to(xp.zeros((), dtype=x.dtype, device=x.device), (x.shape[0], *spatial, channels))

@@ -67,8 +67,8 @@ def sums(terms: Callable[[Truth], tuple[int, ...]]) -> Callable[[Truth], Scales]
     """Scales of an op that is a sum of products: the same op on absolute values, times the root of the terms.
 
     ``terms`` gives how many each sum has: of y, then of each gradient. The largest value of each sample and output
-    channel stands for all its cells. An activation is left out, but what it keeps carries the error of y, and is
-    stored in the array's own dtype, so the gradients' scale grows by both.
+    channel stands for all its cells. An activation is left out, but what it keeps carries the error of y, so the
+    gradients' scale grows by that.
     """
 
     def scales(truth: Truth) -> Scales:
@@ -80,7 +80,7 @@ def sums(terms: Callable[[Truth], tuple[int, ...]]) -> Callable[[Truth], Scales]
         count = terms(truth)
         dy = np.abs(truth.dy).astype(y.dtype)
         if truth.options.get("activation"):
-            dy *= 1 + np.sqrt(count[0]) * _largest(y, keep_first=True) + stored_over_kept(truth.dtype)
+            dy *= 1 + np.sqrt(count[0]) * _largest(y, keep_first=True)
         grads = pullback(dy)
         per_channel = [
             None if g is None else np.sqrt(k) * _largest(g, keep_first=i == 0)
@@ -89,11 +89,6 @@ def sums(terms: Callable[[Truth], tuple[int, ...]]) -> Callable[[Truth], Scales]
         return Scales(np.sqrt(count[0]) * _largest(y, keep_first=True), tuple(per_channel))
 
     return scales
-
-
-def stored_over_kept(dtype: str) -> float:
-    """Roundoff of the dtype over that of the precision sums are kept in: 1, or 8192 for float16."""
-    return _ROUNDOFF[dtype] / _ROUNDOFF[_KEPT_IN.get(dtype, dtype)]
 
 
 def _largest(x: Any, *, keep_first: bool) -> Any:

@@ -55,6 +55,8 @@ CONV = Case(
         Sample("1-D", _call((3, 17, 4), (5, 4, 6)), {"padding": 2}),
         Sample("1-D causal", _call((2, 12, 3), (3, 3, 4)), {"padding": "causal", "dilation": 2}),
         Sample("1-D depthwise, 200 cells", _call((1, 230, 2), (200, 1, 2)), {"groups": 2}),
+        Sample("one channel, 31x31", _call((1, 32, 33, 1), (31, 31, 1, 1))),
+        Sample("depthwise, 31x31", _call((1, 32, 33, 2), (31, 31, 1, 2)), {"groups": 2}),
         Sample("3-D", _call((2, 4, 5, 6, 2), (2, 3, 2, 2, 3)), {"padding": 1, "stride": (1, 2, 1)}),
         Sample("one cell", _call((1, 1, 1, 1), (1, 1, 1, 1))),
         Sample("padding wider than the image", _call((1, 2, 1, 2), (3, 3, 2, 2)), {"padding": 3}),
@@ -101,6 +103,8 @@ CONV_TRANSPOSE = Case(
         Sample("groups", {"x": (2, 4, 3, 6), "w": (3, 3, 2, 6), "b": (4,)}, {"groups": 2, "stride": 2}),
         Sample("depthwise", {"x": (2, 4, 3, 4), "w": (3, 3, 1, 4)}, {"groups": 4, "padding": 1}),
         Sample("1-D", {"x": (2, 7, 3), "w": (4, 2, 3), "b": (2,)}, {"stride": 2, "padding": 1}),
+        Sample("one channel, 31x31", {"x": (1, 16, 32, 1), "w": (31, 31, 1, 1)}),
+        Sample("1-D, 200 cells", {"x": (1, 220, 1), "w": (200, 1, 1)}),
         Sample("3-D", {"x": (1, 3, 4, 2, 2), "w": (2, 3, 2, 3, 2)}, {"stride": (2, 1, 2)}),
         Sample("empty batch", {"x": (0, 4, 3, 5), "w": (2, 2, 3, 5), "b": (3,)}, {"stride": 2}),
         Sample(

@@ -126,6 +126,7 @@ AVG_POOL = Case(
         Sample("dilation", {"x": (2, 9, 8, 2)}, {"kernel_size": 2, "dilation": (2, 3), "padding": 1, "stride": 1}),
         Sample("same_lower", {"x": (2, 5, 6, 2)}, {"kernel_size": 4, "stride": 1, "padding": "same_lower"}),
         Sample("1-D, 300 cells", {"x": (1, 320, 2)}, {"kernel_size": 300, "stride": 5}),
+        Sample("1-D, 300 windows on a cell", {"x": (1, 620, 1)}, {"kernel_size": 300, "stride": 1}),
         Sample("3-D", {"x": (2, 4, 5, 6, 2)}, {"kernel_size": 2, "padding": 1}),
         Sample("complex", {"x": complex_normal(2, 5, 6, 2)}, {"kernel_size": 3, "stride": 1, "padding": 1}),
         Sample("empty batch", {"x": (0, 6, 8, 3)}, {"kernel_size": 2}),
@@ -143,6 +144,7 @@ LP_POOL = Case(
         Sample("p 0.5", {"x": (2, 5, 6, 2)}, {"kernel_size": 2, "p": 0.5}),
         Sample("windows of zeros", {"x": _some_zeros(1, 6, 8, 2)}, {"kernel_size": 2}),
         Sample("1-D, 150 cells, dilation", {"x": (1, 310, 2)}, {"kernel_size": 150, "dilation": 2, "stride": 3}),
+        Sample("1-D, 150 windows on a cell", {"x": (1, 310, 1)}, {"kernel_size": 150, "stride": 1}),
         Sample("3-D", {"x": (1, 4, 5, 4, 2)}, {"kernel_size": 2, "stride": 1, "p": 4}),
         Sample("empty batch", {"x": (0, 6, 8, 3)}, {"kernel_size": 2}),
     ),
@@ -169,6 +171,7 @@ _ADAPTIVE = (
     Sample("no divisor", {"x": (2, 7, 8, 3)}, {"output_size": (3, 5)}),
     Sample("larger than the input", {"x": (1, 3, 5, 2)}, {"output_size": 7}),
     Sample("1-D, long", {"x": (1, 700, 2)}, {"output_size": 2}),
+    Sample("1-D, 300 windows on a cell", {"x": (1, 3, 2)}, {"output_size": 900}),
     Sample("3-D", {"x": (2, 4, 5, 6, 2)}, {"output_size": (2, 5, 4)}),
     Sample("empty batch", {"x": (0, 6, 8, 3)}, {"output_size": 2}),
 )

@@ -20,7 +20,8 @@ def complex_normal(*shape: int) -> Spec:
     return lambda rng: rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
 
-FILLS = ("random", "constant", "positive")
+CONSTANTS = {"constant": 0.7, "constant 0.1": 0.1}  # of both, rounding errors of long sums have one sign
+FILLS = ("random", *CONSTANTS, "positive")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Sample:
         if callable(spec):
             return spec(rng)
         x = rng.standard_normal(spec)
-        if fill == "constant":
-            return np.full(spec, 0.7)
+        if fill in CONSTANTS:
+            return np.full(spec, CONSTANTS[fill])
         return np.abs(x) if fill == "positive" else x
 
 

@@ -61,7 +61,7 @@ def _silu(x: Array) -> Array:
 
 
 def _hard_swish(x: Array) -> Array:
-    return x * _relu6(x + 3.0) * (1 / 6)
+    return x * (_relu6(x + 3.0) * (1 / 6))  # at most x, where x * 6 may overflow
 
 
 PLAIN: dict[str, Callable[[Array], Array]] = {
@@ -108,7 +108,7 @@ def _silu_grad(x: Array, dy: Array) -> Array:
 
 
 def _hard_swish_grad(x: Array, dy: Array) -> Array:
-    inside = masked(namespace(x).abs(x) < 3.0, (2.0 * x + 3.0) * (1 / 6))
+    inside = masked(namespace(x).abs(x) < 3.0, (x + 1.5) * (1 / 3))
     return dy * (inside + cast(x >= 3.0, x.dtype))
 
 

@@ -40,14 +40,28 @@ def adaptive_avg_pool_grad(sizes: Sizes, dy: Array, needs: Needs) -> tuple[Array
     dx = _zeros(dy, sizes)
     for images, _, channels in _planes(dy, [(*output_size[:a], *sizes[a:]) for a in range(1, len(sizes) + 1)]):
         part = dy[images, ..., channels]
-        for axis, (n, o) in reversed(list(enumerate(zip(sizes[1:], output_size[1:], strict=True), start=2))):
+        for axis, n in reversed(list(enumerate(sizes[1:], start=2))):
             shares = _zeros(part, (*part.shape[1:axis], n, *part.shape[axis + 1 : -1]))
-            for out, cells, count in _windows(axis, n, o):
-                shares[cells] += part[out] / count
+            for cells, share in _shares(part, axis, n):
+                shares[cells] += share
             part = shares
-        for out, cells, count in _windows(1, sizes[0], output_size[0]):
-            dx[images, cells[1], ..., channels] += part[out] / count
+        for cells, share in _shares(part, 1, sizes[0]):
+            dx[images, cells[1], ..., channels] += share
     return (dx,)
+
+
+def _shares(part: Array, axis: int, n: int) -> Iterator[tuple[Any, Array]]:
+    """Indices of the n cells of an axis and what they have of the means; no cell more than twice or so."""
+    xp, o = namespace(part), part.shape[axis]
+    if o <= n:
+        for out, cells, count in _windows(axis, n, o):
+            yield cells, part[out] / count
+        return
+    counts = [count for *_, count in _windows(axis, n, o)]
+    by = xp.asarray(counts, dtype=part.dtype, device=part.device)
+    part = part / xp.reshape(by, (o, *(1,) * (part.ndim - 1 - axis)))
+    for cell, outs, _ in _windows(axis, o, n):
+        yield cell, axis_sum(part[outs], axis)
 
 
 class _Winners(NamedTuple):
@@ -95,8 +109,12 @@ def adaptive_max_pool_grad(residuals: _Winners, dy: Array, needs: Needs) -> tupl
             numbers = _numbers(n, axis, winners)
             tame = finite(part)
             shares = _zeros(part, (*part.shape[1:axis], n, *part.shape[axis + 1 : -1]))
-            for out, cells, _ in _windows(axis, n, o):
-                shares[cells] += where_won(winners[out] == numbers[cells], part[out], tame)
+            if o <= n:
+                for out, cells, _ in _windows(axis, n, o):
+                    shares[cells] += where_won(winners[out] == numbers[cells], part[out], tame)
+            else:
+                for cell, outs, _ in _windows(axis, o, n):
+                    shares[cell] = axis_sum(where_won(winners[outs] == numbers[cell], part[outs], tame), axis)
             part = shares
         dx[planes] = part
     return (dx,)
@@ -124,7 +142,10 @@ def _numbers(n: int, axis: int, like: Array) -> Array:
 
 
 def _windows(axis: int, n: int, o: int) -> Iterator[tuple[Any, Any, int]]:
-    """Indices of each output of an axis and of the cells under it, and their number."""
+    """Indices of each output of an axis and of the cells under it, and their number.
+
+    With n and o exchanged: indices of each cell and of the outputs that it lies under.
+    """
     for i in range(o):
         start, stop = i * n // o, -(-(i + 1) * n // o)
         before = (slice(None),) * axis

@@ -3,7 +3,7 @@
 Each direction walks over boxes of windows small enough for the cache. `fprop` gathers the input under a few
 kernel cells at a time ("columns", at most 128 terms of the sum) and multiplies; `dgrad` is its transpose, step by
 step: multiply, then add each cell's share where it came from; `wgrad` multiplies the columns with dy. Sums are
-kept in blocks of 128 terms. Depthwise kernels, whose products would be 1 wide, are sums of elementwise products.
+kept in blocks. Depthwise kernels, whose products would be 1 wide, are sums of elementwise products.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from xpconv.dispatch import Primitive
 from xpconv.engines.portable.activation import activate
 from xpconv.engines.portable.memory import Box, budget
 from xpconv.engines.portable.pieces import covered, extent, landing, taps, under, window_boxes
-from xpconv.engines.portable.sums import BLOCK, block_product, block_sum, blocks, plus, row_product
+from xpconv.engines.portable.scatter import Scatter
+from xpconv.engines.portable.sums import BLOCK, RUN, RunningSum, block_product, block_sum, blocks, plus, row_product
 from xpconv.window import Window
 
 Tap = tuple[int, ...]
@@ -50,9 +51,9 @@ class _Kernel(NamedTuple):
         part = self.matrices[run, :, outputs]
         return namespace(part).reshape(part, (part.shape[0] * part.shape[1], part.shape[2]))
 
-    def cells(self) -> Iterator[slice]:
-        """Runs of kernel cells whose columns are one block of the sum."""
-        return blocks(len(self.taps), max(1, BLOCK // max(self.matrices.shape[1], 1)))
+    def cells(self, most: int = BLOCK) -> Iterator[slice]:
+        """Runs of at most as many kernel cells, whose columns are one block of the sum."""
+        return blocks(len(self.taps), max(1, min(most, BLOCK // max(self.matrices.shape[1], 1))))
 
 
 def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
@@ -79,25 +80,27 @@ def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | Non
     xp = namespace(dy)
     kernel = _Kernel.of(xp.conj(w) if xp.isdtype(w.dtype, "complex floating") else w, window, groups)
     channels = kernel.matrices.shape[1] * groups
-    dx = xp.zeros((dy.shape[0], *window.size, channels), dtype=dy.dtype, device=dy.device)
+    dx = Scatter(dy, window, channels, list(_boxes(dy, kernel, window, dy.shape[-1])))
     one_box = _depthwise_dgrad if kernel.depthwise else _dgrad_box
-    for box in _boxes(dy, kernel, window, dy.shape[-1]):
+    for box in dx.boxes():
         one_box(dy[(*box, slice(None))], kernel, window, box, dx)
     if bias is not None:
-        dx += bias
-    return dx
+        dx.total += bias
+    return dx.total
 
 
 def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
     """dw = the transpose of `fprop` in w: (N, *size, C), (N, *out, O) -> (*kernel, C / groups, O)."""
     xp = namespace(x)
     kernel = _Kernel.of(xp.zeros(w_shape, dtype=x.dtype, device=x.device), window, groups)
+    places = list(_boxes(x, kernel, window, dy.shape[-1]))
+    dw = RunningSum(x, tuple(kernel.matrices.shape), len(places))
     conjugate = xp.isdtype(x.dtype, "complex floating")
     one_box = _depthwise_wgrad if kernel.depthwise else _wgrad_box
-    for box in _boxes(x, kernel, window, dy.shape[-1]):
+    for box in places:
         part = covered(x, window, box)
-        one_box(xp.conj(part) if conjugate else part, dy[(*box, slice(None))], kernel, window, box)
-    return xp.reshape(kernel.matrices, w_shape)
+        one_box(xp.conj(part) if conjugate else part, dy[(*box, slice(None))], kernel, window, box, dw)
+    return xp.reshape(dw.total, w_shape)
 
 
 def bias_grad(dy: Array) -> Array:
@@ -132,28 +135,28 @@ def _fprop_box(part: Array, kernel: _Kernel, window: Window, box: Box) -> Array:
     return xp.reshape(z, (*extent(box), z.shape[-1]))
 
 
-def _dgrad_box(dy: Array, kernel: _Kernel, window: Window, box: Box, dx: Array) -> None:
+def _dgrad_box(dy: Array, kernel: _Kernel, window: Window, box: Box, dx: Scatter) -> None:
     xp = namespace(dy)
-    rows = xp.reshape(dy, (math.prod(extent(box)), dy.shape[-1]))
-    for cs, os in kernel.parts():
-        c = cs.stop - cs.start
-        for run in kernel.cells():
+    rows, c = xp.reshape(dy, (math.prod(extent(box)), dy.shape[-1])), kernel.matrices.shape[1]
+    for run in kernel.cells(RUN):
+        for cs, os in kernel.parts():
             shares = row_product(rows[:, os], kernel.matrix(run, os).T)
             for i, tap in enumerate(kernel.taps[run]):
                 place = landing(tap, window, box)
                 if place is not None:
                     share = xp.reshape(shares[:, i * c : i * c + c], (*extent(box), c))
-                    dx[(*place[0][:-1], cs)] += share[place[1]]
+                    dx.add((*place[0][:-1], cs), share[place[1]])
+        dx.given(run.stop - run.start)
 
 
-def _wgrad_box(part: Array, dy: Array, kernel: _Kernel, window: Window, box: Box) -> None:
+def _wgrad_box(part: Array, dy: Array, kernel: _Kernel, window: Window, box: Box, dw: RunningSum) -> None:
     rows = namespace(dy).reshape(dy, (math.prod(extent(box)), dy.shape[-1]))
     for cs, os in kernel.parts():
         c, o = cs.stop - cs.start, os.stop - os.start
         for run in kernel.cells():
             columns = _columns(part, kernel.taps[run], window, box, cs)
             product = block_product(columns, rows[:, os], budget(part))
-            kernel.matrices[run, :, os] += namespace(dy).reshape(product, (-1, c, o))
+            dw.add((run, slice(None), os), namespace(dy).reshape(product, (-1, c, o)))
 
 
 def _depthwise_fprop(part: Array, kernel: _Kernel, window: Window, box: Box) -> Array:
@@ -161,7 +164,7 @@ def _depthwise_fprop(part: Array, kernel: _Kernel, window: Window, box: Box) -> 
     xp = namespace(part)
     weights = _per_channel(kernel)
     z: Array = None
-    for run in blocks(len(kernel.taps)):
+    for run in blocks(len(kernel.taps), RUN):
         block: Array = None
         for i in range(run.start, run.stop):
             block = plus(block, part[under(kernel.taps[i], window, box)][..., None] * weights[i, ...])
@@ -169,24 +172,25 @@ def _depthwise_fprop(part: Array, kernel: _Kernel, window: Window, box: Box) -> 
     return xp.reshape(z, (*extent(box), weights.shape[1] * weights.shape[2]))
 
 
-def _depthwise_dgrad(dy: Array, kernel: _Kernel, window: Window, box: Box, dx: Array) -> None:
+def _depthwise_dgrad(dy: Array, kernel: _Kernel, window: Window, box: Box, dx: Scatter) -> None:
     xp = namespace(dy)
     weights = _per_channel(kernel)
     dy = xp.reshape(dy, (*extent(box), weights.shape[1], weights.shape[2]))
     for i, tap in enumerate(kernel.taps):
         place = landing(tap, window, box)
         if place is not None:
-            dx[place[0]] += xp.sum(dy[(*place[1], slice(None))] * weights[i, ...], axis=-1, dtype=dy.dtype)
+            dx.add(place[0], xp.sum(dy[(*place[1], slice(None))] * weights[i, ...], axis=-1, dtype=dy.dtype))
+        dx.given()
 
 
-def _depthwise_wgrad(part: Array, dy: Array, kernel: _Kernel, window: Window, box: Box) -> None:
+def _depthwise_wgrad(part: Array, dy: Array, kernel: _Kernel, window: Window, box: Box, dw: RunningSum) -> None:
     xp = namespace(dy)
     weights = _per_channel(kernel)
     dy = xp.reshape(dy, (*extent(box), weights.shape[1], weights.shape[2]))
     for i, tap in enumerate(kernel.taps):
         products = part[under(tap, window, box)][..., None] * dy
         rows = xp.reshape(products, (math.prod(extent(box)), weights.shape[1] * weights.shape[2]))
-        kernel.matrices[i, 0, :] += block_sum(rows)
+        dw.add((slice(i, i + 1), slice(None), slice(None)), block_sum(rows)[None, None, :])
 
 
 def _per_channel(kernel: _Kernel) -> Array:

@@ -9,7 +9,8 @@ from typing import Any
 from xpconv.backend import Array, cast, namespace
 from xpconv.engines.portable.memory import Box
 from xpconv.engines.portable.pieces import extent, landing, taps, window_boxes
-from xpconv.engines.portable.sums import blocks
+from xpconv.engines.portable.scatter import sharing
+from xpconv.engines.portable.sums import RUN, blocks, plus
 from xpconv.window import Window
 
 
@@ -27,9 +28,12 @@ def spread(part: Array, window: Window, box: Box) -> Array:
         if k == s == 1:
             continue
         shape = (*part.shape[:axis], (m - 1) * s + d * (k - 1) + 1, *part.shape[axis + 1 :])
-        cells = xp.zeros(shape, dtype=part.dtype, device=part.device)
-        for j in range(k):
-            cells[_along(axis, j * d, m, s)] += part
+        cells: Array = None
+        for run in blocks(k, RUN if sharing(window)[axis - 1] > RUN else k):
+            block = xp.zeros(shape, dtype=part.dtype, device=part.device)
+            for j in range(run.start, run.stop):
+                block[_along(axis, j * d, m, s)] += part
+            cells = plus(cells, block)
         part = cells
     return part
 
@@ -44,9 +48,9 @@ def _along(axis: int, start: int, count: int, step: int) -> tuple[Any, ...]:
 
 
 def total(cells: Sequence[Array]) -> Array:
-    """The sum of equally shaped arrays, in blocks of 128 terms."""
+    """The sum of equally shaped arrays, in blocks."""
     sums = []
-    for run in blocks(len(cells)):
+    for run in blocks(len(cells), RUN):
         block, *rest = cells[run]
         if rest:
             block = block + rest[0]
@@ -72,28 +76,10 @@ def outputs(x: Array, window: Window, dtype: Any = None) -> Array:
     return namespace(x).empty(shape, dtype=x.dtype if dtype is None else dtype, device=x.device)
 
 
-def inputs(dy: Array, window: Window) -> Array:
-    """Zeros in the shape of the input of which dy has the outputs: (N, *size, C)."""
-    return namespace(dy).zeros((dy.shape[0], *window.size, dy.shape[-1]), dtype=dy.dtype, device=dy.device)
-
-
 def real(window: Window, box: Box) -> list[tuple[int, Box, Box]]:
     """For each cell of the kernel that falls on the input: its number, where it lands, and from which windows."""
     places = ((t, landing(tap, window, box)) for t, tap in enumerate(taps(window)))
     return [(t, *place) for t, place in places if place is not None]
-
-
-def real_cells(window: Window, box: Box) -> tuple[Box, Box]:
-    """Where the cells under a box of windows that are no padding lie in the input, and among the cells."""
-    ones = (1,) * window.rank
-    single = Window(window.size, ones, ones, ones, window.padding, window.padded)  # a window on each cell
-    cells = (
-        slice(b.start * s, (b.stop - 1) * s + d * (k - 1) + 1)
-        for b, s, d, k in zip(box[1:], window.stride, window.dilation, window.kernel, strict=True)
-    )
-    place = landing((0,) * window.rank, single, (box[0], *cells))
-    assert place is not None, "every window holds a real cell"
-    return place
 
 
 def where_won(won: Array, dy: Array, tame: bool) -> Array:

@@ -41,7 +41,7 @@ _SERIES = (
 )
 _SHORT = 12
 
-_FAR = 40.0  # Q and exp(-x²/2) are 0 from here on, in float64
+_FAR = 40.0  # Q, exp(-x²/2) and the approximation's tail are 0 from here on, in float64
 
 
 def _bell(size: Array) -> Array:
@@ -73,19 +73,26 @@ def normal_cdf(x: Array) -> tuple[Array, Array]:
 
 
 def _gelu(x: Array, *, approximate: str) -> Array:
-    return x * (normal_cdf(x)[0] if approximate == "none" else sigmoid(2.0 * _inner(x)))
+    return x * (normal_cdf(x)[0] if approximate == "none" else sigmoid(2.0 * _inner(_near(x))))
 
 
 def _gelu_grad(x: Array, dy: Array, *, approximate: str) -> Array:
     if approximate == "none":
         cdf, bell = normal_cdf(x)
         return dy * (cdf + x * bell * (1.0 / math.sqrt(2.0 * math.pi)))
-    twice = 2.0 * _inner(x)
-    slope = 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * _CUBIC * x * x)
-    return dy * (sigmoid(twice) + x * slope * sigmoid_slope(twice))
+    near = _near(x)
+    twice = 2.0 * _inner(near)
+    slope = 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * _CUBIC * near * near)
+    return dy * (sigmoid(twice) + near * slope * sigmoid_slope(twice))
 
 
 _CUBIC = 0.044715
+
+
+def _near(x: Array) -> Array:
+    """x where the approximation still changes, else the end of that range: its cube would overflow far out."""
+    xp = namespace(x)
+    return xp.minimum(xp.maximum(x, -_FAR), _FAR)
 
 
 def _inner(x: Array) -> Array:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from xpconv.backend import Array, cast, namespace
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.portable.folds import fold, inputs, largest, outputs, pool_boxes, real, where_won
+from xpconv.engines.portable.folds import fold, largest, outputs, pool_boxes, real, where_won
 from xpconv.engines.portable.memory import Box, finite
 from xpconv.engines.portable.pieces import covered, taps
+from xpconv.engines.portable.scatter import Scatter, sharing
 from xpconv.window import Window
 
 
@@ -55,18 +56,19 @@ def max_pool_grad(residuals: _Winners | _Maxima, dy: Array, needs: Needs) -> tup
     """dx = dy at the cells that won: (N, *out, C) -> (N, *size, C)."""
     window = residuals.window
     # Where no cell has two windows there is nothing to add to: a quarter of the time.
-    disjoint = all(s > d * (k - 1) for s, d, k in zip(window.stride, window.dilation, window.kernel, strict=True))
-    dx = inputs(dy, window)
-    for box in pool_boxes(dy, window):
+    disjoint = all(windows == 1 for windows in sharing(window))
+    dx = Scatter(dy, window, dy.shape[-1], list(pool_boxes(dy, window)))
+    for box in dx.boxes():
         part = dy[(*box, slice(None))]
         tame = finite(part)
         for into, of, won in _wins(residuals, box):
             share = where_won(won, part[of], tame)
             if disjoint:
-                dx[into] = share
+                dx.total[into] = share
             else:
-                dx[into] += share
-    return (dx,)
+                dx.add(into, share)
+                dx.given()
+    return (dx.total,)
 
 
 def _wins(residuals: _Winners | _Maxima, box: Box) -> Iterator[tuple[Box, Box, Array]]:

@@ -16,7 +16,7 @@ from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable.memory import budget, itemsize
 from xpconv.engines.portable.pieces import boxes
-from xpconv.engines.portable.sums import blocks
+from xpconv.engines.portable.sums import RUN, blocks
 
 Sizes = tuple[int, ...]
 
@@ -58,11 +58,11 @@ def _apply(tables: list[_Table], x: Array) -> Array:
 
 
 def _along(table: _Table, x: Array, axis: int) -> Array:
-    """One axis by its table, in blocks of 128 terms."""
+    """One axis by its table, in blocks."""
     xp = namespace(x)
     shape = (-1, *(1,) * (x.ndim - 1 - axis))
     total = None
-    for run in blocks(table.places.shape[0]):
+    for run in blocks(table.places.shape[0], RUN):
         block = None
         for places, weights in zip(table.places[run], table.weights[run], strict=True):
             rows = xp.take(x, xp.asarray(places.tolist(), dtype=xp.int64, device=x.device), axis=axis)

@@ -7,7 +7,7 @@ from typing import Any
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable.pieces import row_runs
-from xpconv.engines.portable.sums import as_rows, blocks
+from xpconv.engines.portable.sums import RUN, as_rows, blocks
 
 
 def _neighbours(x: Array, before: int, after: int) -> Array:
@@ -15,7 +15,7 @@ def _neighbours(x: Array, before: int, after: int) -> Array:
     xp, channels = namespace(x), x.shape[1]
     offsets = range(max(-before, 1 - channels), min(after, channels - 1) + 1)
     total = xp.zeros_like(x)
-    for run in blocks(len(offsets)):
+    for run in blocks(len(offsets), RUN):
         block = xp.zeros_like(x)
         for offset in offsets[run]:
             lo, hi = max(-offset, 0), channels - max(offset, 0)
