@@ -1,6 +1,8 @@
-"""Shared by all tests: the strictest flags of array-api-strict, and settings that do not leak."""
+"""Shared by all tests: the strictest flags of array-api-strict, Ctrl-C, and settings that do not leak."""
 
 from __future__ import annotations
+
+import signal
 
 import array_api_strict
 import pytest
@@ -13,6 +15,14 @@ def _strictest_flags():
     array_api_strict.set_array_api_strict_flags(
         boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_has_its_usual_meaning():
+    """Also where the tests were started in the background, which ignores it; child processes inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import pytest
 from PIL import Image
 
 from xpconv import backend, exchange, nn, settings, train
-from xpconv.cli import console, info, machine, main
+from xpconv.cli import console, info, machine, main, model_file
 from xpconv.train import progress
 
 FILES = {"model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png"}
+STOPPING = "stopping after this step; Ctrl-C again leaves at once\n"
 LAST_LINE = re.compile(r"test accuracy: [01]\.\d{4}")
 
 
@@ -69,6 +71,7 @@ def test_train_writes_its_files_and_nothing_else(trained):
 def test_train_says_what_it_runs_and_where_the_files_are(trained):
     out, text = trained
     assert "121 training and 29 test images 8×8×1, 3 classes" in text
+    assert re.search(r"3 classes, pixels 0(\.\d+)? to 0\.9\d+$", text, re.MULTILINE)
     assert "lenet: 52,099 parameters" in text
     assert "backend numpy, engine auto, precision ieee" in text
     assert all(str(out / name) in text for name in FILES)
@@ -192,6 +195,73 @@ def test_the_bar_is_for_terminals_that_can_show_it(monkeypatch, terminal, term, 
     assert progress.on_terminal() is live
 
 
+def test_options_reach_the_training(data, tmp_path, monkeypatch):
+    given = {}
+
+    def fit(net, images, **options):
+        given.update(options, net=net)
+        net(images[0][:1])
+        return train.History(diverged=True)
+
+    monkeypatch.setattr(train, "fit", fit)
+    arguments = ["--lr", "0.25", "--seed", "7", "--epochs", "3", "--batch-size", "9", "--out", str(tmp_path)]
+    main(["train", "--data", str(data), *arguments])
+    assert isinstance(given["optimizer"], train.Adam)
+    assert given["optimizer"].lr == 0.25
+    assert given["schedule"] == train.schedule.Cosine(warm_up=0.1)
+    assert (given["seed"], given["epochs"], given["batch_size"]) == (7, 3, 9)
+    drawn = nn.models.lenet(num_classes=3, in_channels=1).initialize(seed=7).parameters()["conv1.weight"].value
+    assert np.array_equal(given["net"].parameters()["conv1.weight"].value, drawn)
+
+
+def test_a_run_that_diverges_is_a_failure(data, tmp_path):
+    done = xpconv("train", "--data", data, "--epochs", "9", "--lr", "1e30", "--out", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: train: the loss is not finite in epoch 1")
+    assert "Warning" not in done.stderr
+    assert "smaller --lr" in done.stderr
+    assert LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert len(train.History.load(tmp_path / "history.jsonl")) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+def test_a_reader_that_goes_away_loses_nothing(data, tmp_path):
+    command = [sys.executable, "-m", "xpconv", "train", "--data", data, "--epochs", "3", "--out", tmp_path]
+    with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (141, b"")
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert len(train.History.load(tmp_path / "history.jsonl")) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_for_the_output_loses_nothing(data, tmp_path):
+    command = [sys.executable, "-m", "xpconv", "train", "--data", data, "--epochs", "1", "--out", tmp_path]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*map(str, command)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: [Errno 28] No space left on device\n")
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "fit", None)
+    (tmp_path / "curves.png").mkdir()
+    assert main(["train", "--data", str(data), "--out", str(tmp_path)]) == 2
+    assert f"{str(tmp_path / 'curves.png')!r} is a folder" in capsys.readouterr().err
+
+    def full(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert main(["train", "--data", str(data), "--out", str(tmp_path / "new")]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "new" / "model.safetensors") in said
+    assert "Read-only file system" in said
+
+
 # -- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 
@@ -199,14 +269,17 @@ def test_the_bar_is_for_terminals_that_can_show_it(monkeypatch, terminal, term, 
 def test_ctrl_c_saves_what_was_learned(data, tmp_path):
     command = [sys.executable, "-m", "xpconv", "train", "--data", data, "--epochs", "9999", "--out", tmp_path]
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        stuck = threading.Timer(60, process.kill)
+        stuck.start()
         seen = []
         for line in process.stdout:
             seen.append(line.rstrip())
             if line.lstrip().startswith("2/9999"):
                 process.send_signal(signal.SIGINT)
         errors = process.stderr.read()
+        stuck.cancel()
     assert process.returncode == 130, errors
-    assert errors == ""
+    assert errors == STOPPING
     assert LAST_LINE.fullmatch(seen[-1])
     assert {path.name for path in tmp_path.iterdir()} == FILES
     history = train.History.load(tmp_path / "history.jsonl")
@@ -244,7 +317,7 @@ def test_a_second_ctrl_c_leaves_at_once(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("xpconv.train.Lines", _Pressing)
     monkeypatch.setattr(_Pressing, "times", 2)
     assert main(["train", "--data", str(data), "--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == STOPPING + "interrupted\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -424,12 +497,14 @@ def test_openblas_advice(tmp_path, monkeypatch, name, kernels, cpu, chosen, advi
     [
         (["train", "--data", "nowhere"], "'nowhere' is neither a known data set nor a file or folder"),
         (["train", "--model", "alexnet9"], "no model is called 'alexnet9'"),
+        (["train", "--image-size", "8"], "a size is for folders of image files"),
         (["train", "--engine", "warp"], "no engine is called 'warp'"),
         (["train", "--backend", "abacus"], "no backend is called 'abacus'"),
         (["train", "--precision", "vague"], "must be 'ieee' or 'fast', not 'vague'"),
         (["train", "--epochs", "0"], "--epochs: must be at least 1"),
         (["train", "--lr", "nan"], "--lr: must be a positive number"),
-        (["train", "--batch-size", "many"], "--batch-size: invalid"),
+        (["train", "--batch-size", "many"], "--batch-size: must be an integer, not 'many'"),
+        (["train", "--lr", "abc"], "--lr: must be a positive number, not 'abc'"),
         (["train", "--out", __file__], f"{__file__}: File exists"),
         (["predict", "nowhere.safetensors", "x.png"], "nowhere.safetensors: No such file or directory"),
         (["predict", __file__, "x.png"], "no safetensors file"),
@@ -471,9 +546,10 @@ def test_a_mistake_in_the_environment_is_told_before_anything_begins(tmp_path):
         (np.zeros((2, 8, 8, 5)), "it holds (2, 8, 8, 5) float64"),
         (np.zeros(8), "it holds (8,) float64"),
         (np.full((8, 8), np.nan), "must be finite"),
+        (np.full((8, 8), 16.0), "divide by the value of full brightness"),
         (np.full((8, 8), None), "pickled objects"),
     ],
-    ids=["bytes", "nothing", "five channels", "one axis", "nan", "objects"],
+    ids=["bytes", "nothing", "five channels", "one axis", "nan", "0 to 16", "objects"],
 )
 def test_predict_refuses_what_is_no_image(trained, tmp_path, capsys, content, said):
     path = tmp_path / ("x.png" if isinstance(content, bytes) else "x.npy")
@@ -485,6 +561,43 @@ def test_predict_refuses_what_is_no_image(trained, tmp_path, capsys, content, sa
     shown = capsys.readouterr().err
     assert said in shown
     assert str(path) in shown
+
+
+def test_predict_refuses_archives_and_files_that_are_not_there(trained, tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", np.zeros((8, 8)))
+    (tmp_path / "archive.npy").write_bytes((tmp_path / "a.npz").read_bytes())
+    (tmp_path / "broken.npy").write_bytes(b"PK\x03\x04 and no more")
+    for name, said in (
+        ("archive.npy", "it is an .npz file"),
+        ("broken.npy", "cannot read"),
+        ("none.npy", "No such file"),
+        ("none.png", "there is no file"),
+    ):
+        assert main(["predict", str(trained[0] / "model.safetensors"), str(tmp_path / name)]) == 2
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert str(tmp_path / name) in shown
+
+
+def test_predict_takes_the_folder_of_a_run(trained, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.zeros((8, 8)))
+    assert main(["predict", str(trained[0]), str(tmp_path / "a.npy")]) == 0
+    assert main(["predict", str(tmp_path), str(tmp_path / "a.npy")]) == 2
+    assert "is a folder without a model.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_predict_says_nan_as_machines_can_read_it(trained, tmp_path, capsys):
+    net, takes = model_file.load(trained[0] / "model.safetensors")
+    weight = net.parameters()["conv1.weight"]
+    weight.assign(np.full_like(weight.value, np.nan))
+    model_file.save(net, takes, tmp_path / "broken.safetensors")
+    np.save(tmp_path / "a.npy", np.zeros((8, 8)))
+    asked = ["predict", str(tmp_path / "broken.safetensors"), str(tmp_path / "a.npy")]
+    assert main([*asked, "--json"]) == 0
+    assert {best["probability"] for best in json.loads(capsys.readouterr().out)[0]["classes"]} == {None}
+    assert main(asked) == 0
+    assert " nan" in capsys.readouterr().out
 
 
 def test_predict_refuses_a_network_that_does_not_say_what_it_takes(tmp_path, capsys):

@@ -66,6 +66,7 @@ def test_curves_of_runs_that_were_short_or_went_wrong(tmp_path, captions, loss, 
     plot.learning_curves(tmp_path / "curves.png", loss=loss)
     assert pixels(tmp_path / "curves.png").std() > 0
     assert [text for text in captions if text.startswith("training")] == ([label] if label else [])
+    assert ("not finite" in captions) == (bool(loss) and label is None)
 
 
 def test_close_ends_of_two_curves_do_not_share_a_place(tmp_path, monkeypatch):
@@ -140,6 +141,17 @@ def test_mistakes_draw_the_image_itself(tmp_path):
     image[0, 0, 0] = (1.0, 0.0, 1.0)
     plot.mistakes(tmp_path / "m.png", image, np.array([0]), np.array([[0.1, 0.9]]))
     assert holds(pixels(tmp_path / "m.png"), (255, 0, 255), 1000)
+
+
+def test_class_names_are_taken_as_they_are(tmp_path):
+    images, names = np.zeros((2, 4, 4, 1)), ["c$\\frac{$", "$x$"]
+    plot.mistakes(tmp_path / "m.png", images, np.array([0, 1]), np.array([[0.4, 0.6]] * 2), class_names=names)
+    assert pixels(tmp_path / "m.png").size
+
+
+def test_filters_of_a_run_that_diverged_are_drawn(tmp_path):
+    plot.filters(tmp_path / "f.png", np.full((3, 3, 1, 4), np.nan))
+    assert pixels(tmp_path / "f.png").size
 
 
 def test_mistakes_reject_shapes_that_do_not_fit(tmp_path):

@@ -326,3 +326,74 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "empty"):
         with pytest.raises(FileError, match=r"(?s)no sub-folder of .* holds an image\..*IDX"):
             data.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "held_out"),
+    [(("train", "val", "test"), "test"), (("train", "val"), "val"), (("Training", "validation"), "validation")],
+)
+def test_parts_of_an_image_folder(tmp_path: Path, names: tuple[str, ...], held_out: str) -> None:
+    for i, name in enumerate(names):
+        image_folder(tmp_path / name, {"cats": [(4, 4)] * (i + 1), "dogs": [(4, 4)] * (i + 1)})
+    loaded = data.load(tmp_path)
+    assert loaded.class_names == ("cats", "dogs")
+    assert len(loaded.train_labels) == 2
+    assert len(loaded.test_labels) == 2 * (names.index(held_out) + 1)
+
+
+def test_a_lone_train_folder_and_classes_that_are_called_like_parts(tmp_path: Path) -> None:
+    image_folder(tmp_path / "one" / "train", {"cats": [(4, 4)] * 5, "dogs": [(4, 4)] * 5})
+    loaded = data.load(tmp_path / "one")
+    assert (loaded.class_names, len(loaded.train_labels), len(loaded.test_labels)) == (("cats", "dogs"), 8, 2)
+    image_folder(tmp_path / "two", {"train": [(4, 4)] * 5, "tram": [(4, 4)] * 5})
+    assert data.load(tmp_path / "two").class_names == ("train", "tram")
+
+
+def test_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"cats": [(4, 4)] * 5})
+    for name in ("notes.pdf", "plot.eps", "raw.h5", ".hidden.png", ".thumbnails/1.png", "folder.png/readme"):
+        (tmp_path / "cats" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "cats" / name).write_text("no picture")
+    loaded = data.load(tmp_path)
+    assert len(loaded.train_labels) + len(loaded.test_labels) == 5
+
+
+def test_a_size_is_for_image_files_alone(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=pictures(5, 4, 4), y=np.zeros(5, int))
+    for spec in ("digits", tmp_path / "a.npz", mnist_folder(tmp_path / "idx")):
+        with pytest.raises(ValueError, match="a size is for folders of image files"):
+            data.load(spec, size=4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.arange(10) % 3 + 2020, r"labels up to 2022 make 2,023 classes, of 10 images(.|\n)*np\.unique"),
+        (np.arange(10) % 3 * 1.0, r"labels\.astype\('int64'\)"),
+    ],
+)
+def test_labels_that_number_no_classes_say_what_to_do(tmp_path: Path, labels: np.ndarray, said: str) -> None:
+    np.savez(tmp_path / "a.npz", x=pictures(10, 4, 4), y=labels)
+    with pytest.raises(ValueError, match=said):
+        data.load(tmp_path / "a.npz")
+
+
+def test_numbers_too_large_for_float32_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.full((10, 4, 4), 1e300), y=np.arange(10) % 2)
+    with pytest.raises(ValueError, match="must be finite"):
+        data.load(tmp_path / "a.npz")
+
+
+def test_other_files_than_npz_say_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1 2 3")
+    np.savez(tmp_path / "a.npz", x=pictures(10, 4, 4), y=np.arange(10) % 2)
+    archive = bytearray((tmp_path / "a.npz").read_bytes())
+    archive[6] |= 1  # the local header and its copy in the directory: encrypted
+    archive[archive.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.npz").write_bytes(archive)
+    with pytest.raises(FileError, match="it is not an"):
+        data.load(tmp_path / "a.txt")
+    with pytest.raises(FileError, match="encrypted"):
+        data.load(tmp_path / "locked.npz")
+    with pytest.raises(FileError, match="neither a known data set"):
+        data.load("")

@@ -363,7 +363,7 @@ class _Pressing(Seen):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_ends_the_run_after_a_whole_step() -> None:
+def test_ctrl_c_ends_the_run_after_a_whole_step(capsys: pytest.CaptureFixture[str]) -> None:
     seen, optimizer, net = _Pressing((2, 2)), train.Adam(), small_net()
     history = fit(net, blobs(), epochs=5, optimizer=optimizer, progress=seen, schedule=train.schedule.Cosine())
     assert history.interrupted
@@ -373,6 +373,7 @@ def test_ctrl_c_ends_the_run_after_a_whole_step() -> None:
     assert optimizer.lr == 1e-3
     assert {p.version for p in net.parameters().values()} == {1 + 5}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert capsys.readouterr().err == "stopping after this step; Ctrl-C again leaves at once\n"
 
 
 def test_a_second_ctrl_c_stops_at_once() -> None:
@@ -386,6 +387,78 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
         fit(small_net(), blobs(), progress=seen)
     assert seen.told == [("start", 2, 3), ("end", True)]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_loss_that_is_not_finite_ends_the_run() -> None:
+    net, (images, labels) = small_net(), blobs()
+    images[3] = np.inf
+    with pytest.warns(RuntimeWarning, match="loss is not finite in epoch 1; training stopped"):
+        history = fit(net, (images, labels), epochs=5, validation=blobs(seed=1))
+    assert len(history) == 1
+    assert history.diverged
+    assert not history.interrupted
+    assert history[0].val_loss is None
+
+
+def test_a_display_that_cannot_print_any_more_goes_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(train.Lines):
+        tried = 0
+
+        def _print(self, line: str) -> None:
+            self.tried += 1
+            if self.tried == 2:
+                raise BrokenPipeError
+
+    shown = Gone()
+    assert len(fit(small_net(), blobs(), epochs=4, progress=shown)) == 4
+    assert shown.tried == 2
+    monkeypatch.setattr(sys, "stdout", None)
+    assert len(fit(small_net(), blobs(), progress=True)) == 2
+
+
+class OwnFlatten(nn.Module):
+    """A layer as people write it: an empty batch cannot be reshaped so."""
+
+    def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> Any:
+        return x.reshape(x.shape[0], -1), lambda dy: dy.reshape(x.shape)
+
+
+def test_a_layer_of_ones_own_need_not_take_an_empty_batch() -> None:
+    assert len(fit(nn.Sequential(OwnFlatten(), nn.Linear(None, 3)), blobs())) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer": "adam"}, "optimizer must be an optimizer"),
+        ({"optimizer": train.Adam}, r"call the class: Adam\(\.\.\.\)"),
+        ({"schedule": 3}, "schedule must be a function of"),
+        ({"schedule": train.schedule.Cosine}, r"call the class: Cosine\(\.\.\.\)"),
+        ({"augment": "flip"}, "augment must be a function of"),
+        ({"net": None}, "network must be an nn.Module"),
+        ({"net": nn.Sequential}, r"make one of the class: Sequential\(\.\.\.\)"),
+        ({"data": (np.ma.masked_array(blobs()[0]), blobs()[1])}, "images is a numpy.ma.MaskedArray"),
+        ({"data": (blobs()[0], np.ma.masked_array(blobs()[1]))}, "labels is a numpy.ma.MaskedArray"),
+        ({"data": (blobs()[0] * 1j, blobs()[1])}, "imaginary parts would be lost"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_refused(options: dict[str, Any], said: str) -> None:
+    net, data = options.pop("net", small_net()), options.pop("data", blobs())
+    with pytest.raises(TypeError, match=said):
+        fit(net, data, **options)
+
+
+def test_a_complex_network_takes_complex_images() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).initialize().to(dtype="complex64")
+    assert train.predict(net, blobs()[0] * 1j).dtype == np.complex64
+
+
+def test_numbers_of_the_validation_are_checked_before_the_first_step() -> None:
+    seen, images = Seen(), blobs()[0]
+    with pytest.raises(ValueError, match=r"fit \(validation\): targets must have shape \(40, 3\)"):
+        fit(small_net(), (images, np.zeros((40, 3))), loss="mse", validation=(images, np.zeros(40)), progress=seen)
+    assert not seen.told
 
 
 def test_ctrl_c_in_the_validation_keeps_the_epoch() -> None:

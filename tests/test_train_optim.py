@@ -214,3 +214,8 @@ def test_a_foreign_state_is_refused(state: dict[str, Any]) -> None:
 def test_bad_hyperparameters_are_named(kind: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         getattr(train, kind)(**options)
+
+
+def test_a_network_in_place_of_its_parameters_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"pass net\.parameters\(\)"):
+        train.SGD(0.1).step(nn.Sequential(nn.Linear(2, 2)).initialize())  # type: ignore[arg-type]

@@ -87,7 +87,7 @@ def filters(path: str | os.PathLike[str], w: np.ndarray) -> None:
         )
     w = np.asarray(w, dtype="float64")
     kh, kw, channels, kernels = w.shape
-    largest = float(np.abs(w).max(initial=0.0)) or 1.0
+    largest = float(np.abs(w[np.isfinite(w)]).max(initial=0.0)) or 1.0
     coloured, single = channels == 3, channels in (1, 3)
     shown_kernels, shown_channels = min(kernels, 64 if single else 8), 1 if single else min(channels, 8)
     columns = math.ceil(shown_kernels / math.ceil(shown_kernels / 8)) if single else shown_channels
@@ -191,7 +191,7 @@ def mistakes(
                 if wrong
                 else f"{names[labels[i]]} {certainty}"
             )
-            axes.set_title(_folded(caption), fontsize=8, color=_INK, pad=4)
+            axes.set_title(_folded(caption), fontsize=8, color=_INK, pad=4, parse_math=False)
     figure.suptitle(title, color=_INK, fontsize=10)
     _write(figure, path)
 
@@ -224,6 +224,8 @@ def _curve_panel(axes: Any, name: str, curves: dict[str, Sequence[float] | None]
     axes.tick_params(colors=_INK, length=0)
     axes.margins(x=0.03, y=0.08)
     _label_ends(axes, ends)
+    if not ends and any(values is not None and len(values) for values in curves.values()):
+        axes.text(0.5, 0.5, "not finite", transform=axes.transAxes, color=_INK, ha="center", va="center")
 
 
 def _label_ends(axes: Any, ends: list[tuple[int, float, str, str]]) -> None:

@@ -31,15 +31,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or pipe of few characters shows "?" for the others
-    options = _parser().parse_args(argv)
+    status = _status(_parser().parse_args(argv))
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more as it leaves
+        if isinstance(error, BrokenPipeError):
+            return _BROKEN_PIPE
+        print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        return _REFUSED
+    return status
+
+
+def _status(options: argparse.Namespace) -> int:
+    """Run the command; answer its exit status, or that of the mistake that ended it."""
     try:
         with ExitStack() as chosen:
             _choose(options, chosen)
             status: int = importlib.import_module(f"xpconv.cli.{options.command}").run(options)
-            sys.stdout.flush()
             return status
     except BrokenPipeError:  # the reader of a pipe went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except (UsageError, BackendError, EngineError, FileError, OSError) as error:
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
@@ -118,10 +130,10 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_positive_float,
         default=3e-3,
         metavar="F",
-        help="learning rate of Adam at the start (default: 0.003)",
+        help="highest learning rate of Adam, reached after a tenth of the run (default: 0.003)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of weights, shuffles and dropout (default: 0)"
+        "--seed", type=_integer, default=0, metavar="N", help="of weights, shuffles and dropout (default: 0)"
     )
     parser.add_argument(
         "--out", default="xpconv-run", metavar="DIR", help="folder for the files written (default: xpconv-run)"
@@ -140,7 +152,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "0 to 255, or numbers from 0 to 1. Those of sklearn.datasets.load_digits() run from 0 to 16: divide by 16.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a model.safetensors written by `xpconv train`")
+    parser.add_argument("model", metavar="MODEL", help="a model.safetensors written by `xpconv train`, or its folder")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture file, or an .npy array")
     parser.add_argument("--json", action="store_true", help="one JSON document on the standard output, for machines")
     _add_settings(parser)
@@ -169,15 +181,25 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--precision", metavar="P", help="ieee (default) or fast")
 
 
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}") from None
+
+
 def _positive_int(text: str) -> int:
-    value = int(text)
+    value = _integer(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
     return value
 
 
 def _positive_float(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
     return value

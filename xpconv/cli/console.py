@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from xpconv.errors import message
 
@@ -34,6 +34,12 @@ def require(extra: str, modules: Sequence[str]) -> None:
 
 
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
+
+
+def say(text: str) -> None:
+    """Print for whoever still reads; the work goes on without a reader."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> list[str]:

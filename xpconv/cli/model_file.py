@@ -24,6 +24,17 @@ def save(net: Module, images: Images, path: Path) -> None:
     exchange.save(net, path, notes={_KEY: images._asdict()})
 
 
+def find(path: Path) -> Path:
+    """The file itself, or the one in a folder that `xpconv train` wrote."""
+    if not path.is_dir():
+        return path
+    inside = path / "model.safetensors"
+    if not inside.is_file():
+        remedy = "give a model.safetensors, or the folder that `xpconv train` wrote it into."
+        raise FileError(message("model", f"{str(path)!r} is a folder without a model.safetensors.", "", remedy))
+    return inside
+
+
 def load(path: Path) -> tuple[Module, Images]:
     """Read what `save` wrote."""
     net = exchange.load(path)

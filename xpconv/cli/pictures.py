@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from xpconv.train.folder import opened, pixels
 Shape = tuple[int, int, int]  # (H, W, C)
 
 _LUMA = np.asarray([0.299, 0.587, 0.114], dtype="float32")  # ITU-R BT.601, as Pillow turns colours grey
+
+_SLACK = 0.01  # how far outside 0..1 rounding and resampling may leave a pixel
 
 
 class Picture(NamedTuple):
@@ -40,8 +43,11 @@ def _from_file(path: Path, shape: Shape) -> Picture:
 
 def _from_array(path: Path, shape: Shape) -> list[Picture]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:  # np.load leaves a file that it opened itself open where it fails
+            array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an .npz file, of several arrays")
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         remedy = "it may be truncated, or hold pickled objects, which are never loaded."
         raise FileError(
             message("predict", f"cannot read {str(path)!r} as an .npy file.", str(error), remedy)
@@ -55,10 +61,15 @@ def _from_array(path: Path, shape: Shape) -> list[Picture]:
             f"{str(path)!r} must hold images (H, W), (H, W, C), (N, H, W) or (N, H, W, C), C {taken[0]} or {taken[1]}."
         )
         raise FileError(message("predict", rule, f"it holds {array.shape} {array.dtype}"))
+    scaled = unit(str(path), images)
+    if images.dtype.kind == "f" and not (scaled.min() >= -_SLACK and scaled.max() <= 1 + _SLACK):
+        rule = f"{str(path)!r} must hold integers from 0 to 255, or numbers from 0 to 1."
+        remedy = "divide by the value of full brightness: 255 for most images, 16 for scikit-learn's digits."
+        raise FileError(message("predict", rule, f"it goes from {scaled.min():g} to {scaled.max():g}", remedy))
     size = images.shape[1:3]
     resized = None if size == shape[:2] else (int(size[0]), int(size[1]))
     names = [str(path)] if single else [f"{path}[{i}]" for i in range(len(images))]
-    fitted = (_fitted(image, shape) for image in unit(str(path), images))
+    fitted = (_fitted(image, shape) for image in scaled)
     return [Picture(name, image, resized) for name, image in zip(names, fitted, strict=True)]
 
 

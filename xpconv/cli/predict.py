@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _TOP = 3
 def run(options: argparse.Namespace) -> int:
     """Read, ask, print; answer the exit status."""
     require("train", ["PIL"])
-    net, trained_on = model_file.load(Path(options.model))
+    net, trained_on = model_file.load(model_file.find(Path(options.model)))
     with from_options():
         pictures = [picture for path in options.images for picture in read(Path(path), trained_on.shape)]
     answers = probabilities(net, np.stack([picture.pixels for picture in pictures]))
@@ -44,14 +45,20 @@ def _result(picture: Picture, row: np.ndarray, class_names: tuple[str, ...]) -> 
     return {
         "image": picture.name,
         "resized_from": picture.resized_from,
-        "classes": [{"class": class_names[i], "probability": round(float(row[i]), 6)} for i in best],
+        "classes": [{"class": class_names[i], "probability": _probability(row[i])} for i in best],
     }
+
+
+def _probability(value: Any) -> float | None:
+    """As JSON can say it: a network that is broken answers nan, and that is null."""
+    return round(float(value), 6) if math.isfinite(value) else None
 
 
 def _table(results: list[dict[str, Any]], shape: tuple[int, int, int]) -> str:
     rows = []
     for result in results:
-        cells = [cell for best in result["classes"] for cell in (best["class"], f"{best['probability']:.4f}")]
+        best = [(found["class"], found["probability"]) for found in result["classes"]]
+        cells = [cell for name, p in best for cell in (name, "nan" if p is None else f"{p:.4f}")]
         resized = result["resized_from"]
         note = f"resized from {resized[0]}×{resized[1]} to {shape[0]}×{shape[1]}" if resized else ""
         rows.append([result["image"], *cells, note])

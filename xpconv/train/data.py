@@ -49,9 +49,10 @@ def load(spec: str | os.PathLike[str], *, size: int | tuple[int, int] | None = N
         - an ``.npz`` with arrays ``x_train, y_train, x_test, y_test``, or ``train_images, train_labels, test_images,
           test_labels``, or ``images, labels``, or ``x, y``;
         - a folder of IDX files of the MNIST family, plain or ``.gz``;
-        - a folder with one sub-folder of image files per class, or ``train`` and ``test`` folders of such.
+        - a folder with one sub-folder of image files per class, or a ``train`` folder of such and beside it, where
+          there are any, ``test`` or ``val``.
     size : int or (height, width), optional
-        What to resize image files to; without it those of a folder must all have one size. Arrays stay as they are.
+        What to resize image files to; without it those of a folder must all have one size. Arrays take none.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def load(spec: str | os.PathLike[str], *, size: int | tuple[int, int] | None = N
     FileError
         For a file that is missing, truncated or of another kind; the message names it.
     ValueError
-        For arrays that do not fit together.
+        For arrays that do not fit together; for a ``size`` where there are no image files.
     ImportError
         Where scikit-learn (digits) or Pillow (image files) is missing.
 
@@ -81,17 +82,26 @@ def load(spec: str | os.PathLike[str], *, size: int | tuple[int, int] | None = N
     ((1442, 8, 8, 1), (355, 8, 8, 1))
     """
     if spec == "digits":
+        _no_size("'digits'", size)
         return _dataset("digits", _digits())
     path = Path(spec)
-    if not path.exists():
+    if not str(spec) or not path.exists():
         raise bad_file(f"{str(spec)!r} is neither a known data set nor a file or folder.", "", "known: 'digits'.")
     if path.is_file():
+        _no_size(repr(str(path)), size)
         return _dataset(str(path), _npz(path))
     roles = idx.files(path)
     if roles:
+        _no_size(repr(str(path)), size)
         return _dataset(str(path), idx.read_folder(path, roles))
     parts, names = folder.read_folder(path, (size, size) if isinstance(size, int) else size)
     return _dataset(str(path), parts, names)
+
+
+def _no_size(source: str, size: object) -> None:
+    if size is not None:
+        rule = f"a size is for folders of image files, and {source} is none."
+        raise bad_data(rule, f"given: size={size!r}", "leave it out; images of an array keep their size.")
 
 
 def _digits() -> Parts:
@@ -102,13 +112,16 @@ def _digits() -> Parts:
 def _npz(path: Path) -> Parts:
     try:
         with path.open("rb") as file:
+            start = file.read(4)
+            if not start.startswith(b"PK"):  # NumPy would take it for a pickle
+                raise ValueError("it holds a single array" if start == b"\x93NUM" else "it is not an .npz file")
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
             held = loaded.files
             names = next((names for names in _NPZ_NAMES if set(names) <= set(held)), None)
             arrays = [loaded[name] for name in names or ()]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: an encrypted zip, or one compressed in an unknown way
         remedy = "it may be truncated, of another kind, or hold pickled objects, which are never loaded."
         raise bad_file(f"cannot read {str(path)!r} as an .npz file.", error, remedy) from error
     if not arrays:
@@ -123,6 +136,7 @@ def _dataset(source: str, parts: Parts, class_names: tuple[str, ...] | None = No
     """Bring what was read to one form, and hold out test images where there are none."""
     checked = {part: _part(f"{source} ({part})", *arrays) for part, arrays in parts.items()}
     images, labels = checked["train"]
+    _check_classes(source, np.concatenate([labels for _, labels in checked.values()]))
     if "test" not in checked:
         held_out = _every_fifth(source, labels)
         checked = {"train": (images[~held_out], labels[~held_out]), "test": (images[held_out], labels[held_out])}
@@ -132,6 +146,15 @@ def _dataset(source: str, parts: Parts, class_names: tuple[str, ...] | None = No
         raise bad_data(f"{source!r}: training and test images must have one shape.", evidence)
     classes = 1 + max(int(part.max()) for part in (train[1], test[1]))
     return Dataset(*train, *test, class_names or tuple(map(str, range(classes))))
+
+
+def _check_classes(source: str, labels: np.ndarray) -> None:
+    """Refuse labels that are numbers of something else, such as years: each number up to the highest is a class."""
+    classes = 1 + int(labels.max())
+    if classes > len(labels):
+        rule = f"{source!r}: labels up to {classes - 1} make {classes:,} classes, of {len(labels):,} images."
+        remedy = "number the classes from 0: _, labels = np.unique(labels, return_inverse=True)."
+        raise bad_data(rule, f"{len(np.unique(labels))} different labels", remedy)
 
 
 def _every_fifth(source: str, labels: np.ndarray) -> np.ndarray:
@@ -159,17 +182,22 @@ def _part(source: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         found = f"; the lowest is {labels.min()}" if labels.dtype.kind in "iuf" else ""
         rule = f"{source}: labels must be integers of at least 0, one per class."
-        raise bad_data(rule, f"{describe('labels', labels)}{found}", "number the classes from 0.")
+        cast = "cast them: labels.astype('int64')" if labels.dtype.kind == "f" else ""
+        remedy = cast or "number the classes from 0: _, labels = np.unique(labels, return_inverse=True)."
+        raise bad_data(rule, f"{describe('labels', labels)}{found}", remedy)
     return unit(source, images[..., None] if images.ndim == 3 else images), labels.astype(np.int64)
 
 
 def unit(source: str, images: np.ndarray) -> np.ndarray:
     """Pixels as float32, integers scaled to 0..1."""
     kind, top = images.dtype.kind, 65535 if images.dtype == np.uint16 else 255
-    if kind == "b" or (kind == "f" and np.isfinite(images).all()):
-        return np.ascontiguousarray(images, np.float32)
-    if kind in "iu" and images.min() >= 0 and images.max() <= top:
+    if kind in "bf":
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(images, np.float32)
+        if np.isfinite(narrow).all():
+            return narrow
+    elif kind in "iu" and images.min() >= 0 and images.max() <= top:
         return images.astype(np.float32) / np.float32(top)
     spread = f"; from {images.min()} to {images.max()}" if kind in "iuf" else ""
-    rule = f"{source}: pixels must be finite floating-point numbers, or integers in 0..255 (uint16: 0..65535)."
+    rule = f"{source}: pixels must be finite numbers of float32, or integers in 0..255 (uint16: 0..65535)."
     raise bad_data(rule, f"{describe('images', images)}{spread}")

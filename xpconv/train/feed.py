@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from xpconv.arrays import check_array
 from xpconv.backend import Array, Backend, backend_of, get, namespace, to_numpy
 from xpconv.dispatch import dtype_kind
-from xpconv.errors import describe, describe_all, message
+from xpconv.errors import describe, describe_all, dtype_name, message
+from xpconv.nn import Module
 from xpconv.settings import current
 from xpconv.train.objective import Objective
-
-if TYPE_CHECKING:
-    from xpconv.nn import Module
 
 # Arrays up to this many elements are moved to the network as a whole, larger ones batch by batch.
 _WHOLE = 2**28
@@ -24,7 +23,6 @@ class Column:
     """Images, or their targets: an array and where its batches belong."""
 
     def __init__(self, array: Any, place: Backend, dtype: str) -> None:
-        array = array if hasattr(array, "shape") else np.asarray(array)
         self.place, self.dtype = place, dtype
         self.array = place.asarray(array, dtype) if np.prod(array.shape) <= _WHOLE else array
 
@@ -37,9 +35,9 @@ class Column:
             part = self.array[span, ...] if rows is None else xp.take(self.array, rows[span], axis=0)
             yield self.place.asarray(part, self.dtype)
 
-    def empty(self) -> Array:
-        """A batch of no rows."""
-        return self.place.asarray(self.array[:0, ...], self.dtype)
+    def first(self) -> Array:
+        """A batch of the first row alone."""
+        return self.place.asarray(self.array[:1, ...], self.dtype)
 
 
 class Feed:
@@ -48,17 +46,19 @@ class Feed:
     def __init__(self, subject: str, net: Module, data: Any, objective: Objective, batch_size: int) -> None:
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             raise TypeError(message(subject, "data must be a pair (images, labels).", f"given: {type(data).__name__}"))
-        images, targets = (array if hasattr(array, "shape") else np.asarray(array) for array in data)
+        images, targets = _array(subject, "images", data[0]), _array(subject, "labels", data[1])
         check_count(subject, "batch_size", batch_size)
         if not images.ndim or not targets.ndim or images.shape[0] != targets.shape[0] or not images.shape[0]:
             rule = "needs as many labels as images, and at least one."
             raise ValueError(message(subject, rule, describe_all(images=images, labels=targets)))
         self.images = images_for(subject, net, images)
-        outputs = net(self.images.empty())  # makes what the network has left open, and says how many classes there are
+        outputs = net(self.images.first())  # makes what the network has left open, and says how many classes there are
         self.labelled = objective.takes_labels(targets)
         if self.labelled:
             targets = to_numpy(targets)
             _check_labels(subject, targets, outputs)
+        else:
+            _check_numbers(subject, targets, outputs, objective)
         self.targets = Column(targets, self.images.place, "int64" if self.labelled else self.images.dtype)
         self.batch_size = batch_size
         self.samples = images.shape[0]
@@ -71,21 +71,51 @@ class Feed:
         )
 
 
-def images_for(subject: str, net: Module, images: Any) -> Column:
+def images_for(subject: str, net: object, images: Any) -> Column:
     """Images bound for the network: its backend and dtype, or where it has no values yet, those it will be made in."""
-    images = images if hasattr(images, "shape") else np.asarray(images)
+    if not isinstance(net, Module):
+        remedy = f"make one of the class: {net.__name__}(...)." if isinstance(net, type) else ""
+        raise TypeError(message(subject, "the network must be an nn.Module.", f"given: {net!r}", remedy))
+    images = _array(subject, "images", images)
     if dtype_kind(images.dtype) == "?":
         raise TypeError(message(subject, "images must be numbers.", describe("images", images)))
     parameters = net.parameters().values()
     place = next((backend_of(p.value) for p in parameters if p.value is not None), None)
     dtype = next((p.dtype for p in parameters if p.dtype is not None), None)
-    return Column(images, place or get(current().backend), dtype or "float32")
+    dtype = dtype or "float32"
+    _check_real(subject, "images", images, dtype)
+    return Column(images, place or get(current().backend), dtype)
 
 
 def check_count(subject: str, name: str, value: Any) -> None:
     """Refuse what is not an integer of at least 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
         raise ValueError(message(subject, f"{name} must be an integer of at least 1.", f"given: {name}={value!r}"))
+
+
+def _array(subject: str, name: str, given: Any) -> Any:
+    """An array as it is, once it is known to be a plain one; anything else as NumPy makes an array of it."""
+    if not hasattr(given, "shape"):
+        return np.asarray(given)
+    check_array(subject, name, given)
+    return given
+
+
+def _check_real(subject: str, name: str, array: Any, dtype: str) -> None:
+    """Refuse a cast that would drop imaginary parts."""
+    if dtype_kind(array.dtype) == "c" and not dtype.startswith("complex"):
+        rule = f"{name} are complex and the network is {dtype}: the imaginary parts would be lost."
+        remedy = "make the network complex, net.to(dtype='complex64'), or give it real and imaginary parts as channels."
+        raise TypeError(message(subject, rule, describe(name, array), remedy))
+
+
+def _check_numbers(subject: str, targets: Any, outputs: Array, objective: Objective) -> None:
+    """Targets to come close to, of the outputs' shape; a loss of one's own may want others."""
+    _check_real(subject, "targets", targets, dtype_name(outputs.dtype))
+    expected = (targets.shape[0], *outputs.shape[1:])
+    if objective.of_numbers and tuple(targets.shape) != expected:
+        evidence = f"{describe('targets', targets)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
+        raise ValueError(message(subject, f"targets must have shape {expected}.", evidence))
 
 
 def _check_labels(subject: str, labels: np.ndarray, outputs: Array) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +76,19 @@ def fit(
     -------
     History
         A record per epoch. The first Ctrl-C ends the run after the step in progress, with ``interrupted`` set in the
-        history; a second one raises KeyboardInterrupt at once.
+        history; a second one raises KeyboardInterrupt at once. An epoch whose loss is not finite is the last, with
+        ``diverged`` set.
 
     Raises
     ------
     ValueError, TypeError
         Before the first step, for data that do not fit: another number of labels than of images, labels that are not
-        integers or out of range.
+        integers or out of range, targets of another shape than the outputs.
+
+    Warns
+    -----
+    RuntimeWarning
+        Where the loss is not finite.
 
     Notes
     -----
@@ -98,6 +107,7 @@ def fit(
     check_count("fit", "epochs", epochs)
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(message("fit", f"seed must be an integer, not {seed!r}."))
+    _check_parts(optimizer, schedule, augment)
     shown, objective = display(progress), Objective("fit", loss)
     feed = Feed("fit", net, data, objective, batch_size)
     held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
@@ -113,15 +123,24 @@ def fit(
                 trained = None if pressed() else run.epoch(epoch, pressed)
                 if trained is None:
                     break
-                val_loss, val_accuracy = (None, None) if held_out is None else _measured(net, held_out, objective)
+                history.diverged = not math.isfinite(trained.loss)
+                val_loss, val_accuracy = None, None
+                if held_out is not None and not history.diverged:
+                    val_loss, val_accuracy = _measured(net, held_out, objective)
                 seconds = time.perf_counter() - started
                 rate = float(optimizer.lr)
                 history.append(Epoch(epoch + 1, *trained, val_loss, val_accuracy, rate, seconds))
                 shown.on_epoch(history[-1])
+                if history.diverged:
+                    break
     finally:
         optimizer.lr = run.rate
-        history.interrupted = len(history) < epochs
+        history.interrupted = len(history) < epochs and not history.diverged
         shown.on_end(history)
+    if history.diverged:
+        rule = f"the loss is not finite in epoch {len(history)}; training stopped."
+        remedy = "a smaller learning rate may help; so may images scaled to 0..1."
+        warnings.warn(message("fit", rule, f"loss {history[-1].loss}", remedy), RuntimeWarning, stacklevel=2)
     return history
 
 
@@ -188,6 +207,23 @@ def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
     return np.concatenate([to_numpy(net(x)) for x in batches])
 
 
+def _check_parts(optimizer: object, schedule: object, augment: object) -> None:
+    """Refuse a name, or a class that was not called, where an object is wanted."""
+    wanted = {
+        "optimizer": (optimizer, isinstance(optimizer, Optimizer), "an optimizer, such as train.Adam(1e-3)"),
+        "schedule": (
+            schedule,
+            callable(schedule),
+            "a function of (step, total_steps), such as train.schedule.Cosine()",
+        ),
+        "augment": (augment, callable(augment), "a function of (images, rng), such as train.augment.random_flip()"),
+    }
+    for name, (given, fits, kind) in wanted.items():
+        if given is not None and (not fits or isinstance(given, type)):
+            remedy = f"call the class: {given.__name__}(...)." if isinstance(given, type) else ""
+            raise TypeError(message("fit", f"{name} must be {kind}.", f"given: {name}={given!r}", remedy))
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What the steps of a run need."""
@@ -247,6 +283,8 @@ def _ctrl_c() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed.append(True)
+        with suppress(OSError, RuntimeError):  # no reader any more, or Ctrl-C came while this very stream was written
+            print("stopping after this step; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
 
     usual = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT)
     if usual is not signal.default_int_handler:

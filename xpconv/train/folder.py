@@ -1,4 +1,4 @@
-"""Image files, one sub-folder per class: ``cats/1.png``, ``dogs/a.jpg``, or the same under ``train/`` and ``test/``."""
+"""Image files, one sub-folder per class: ``cats/1.png``, ``dogs/a.jpg``, or the same in ``train/`` and ``test/``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 
 from xpconv.train.common import bad_data, bad_file, optional
 
-_TEST_NAMES = ("test", "val", "valid", "validation")
+# What folders of parts are called, with those first that are rather held out.
+_TRAIN_NAMES = ("train", "training")
+_TEST_NAMES = ("test", "testing", "val", "valid", "validation")
+_NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow knows them, and needs other programs to read
 _GREY = ("1", "L", "LA", "La", "F")  # modes of one channel, besides the integers of 16 and 32 bits: I, I;16, ...
 _ORIENTATION = 0x0112  # EXIF; 5 to 8 exchange height and width
 
@@ -35,12 +38,12 @@ def read_folder(folder: Path, size: Size | None) -> tuple[dict[str, Part], tuple
 
 
 def _parts(folder: Path) -> dict[str, Path]:
-    """The folder itself, or its two sub-folders train and test."""
+    """The folder itself, or where its sub-folders are the parts of a data set, those to train and test on."""
     below = {path.name.lower(): path for path in _folders(folder)}
-    test = [path for name, path in below.items() if name in _TEST_NAMES]
-    if "train" in below and len(below) == 2 and test:
-        return {"train": below["train"], "test": test[0]}
-    return {"train": folder}
+    if not below.keys() & set(_TRAIN_NAMES) or below.keys() - {*_TRAIN_NAMES, *_TEST_NAMES}:
+        return {"train": folder}
+    train, test = ([below[name] for name in names if name in below] for names in (_TRAIN_NAMES, _TEST_NAMES))
+    return {"train": train[0]} | ({"test": test[0]} if test else {})
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -55,12 +58,15 @@ def _listed(folder: Path, names: tuple[str, ...]) -> Listed:
     if unknown:
         rule = f"{str(folder)!r} has a class {unknown[0]!r} that the training images lack."
         raise bad_file(rule, f"classes: {', '.join(names)}", "both parts need the same sub-folders.")
-    suffixes = Image.registered_extensions()
+    formats = Image.registered_extensions()
+    suffixes = {suffix for suffix, kind in formats.items() if kind in Image.OPEN and kind not in _NOT_PICTURES}
     return [
         (path, label)
         for label, name in enumerate(names)
         for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
 
 
@@ -113,6 +119,8 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with Image.open(path) as image:
             yield image
+    except FileNotFoundError as error:
+        raise bad_file(f"there is no file {str(path)!r}.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise bad_file(
             f"cannot read the image {str(path)!r}.", error, "it may be truncated, or not an image."

@@ -49,6 +49,8 @@ class History(list[Epoch]):
     interrupted : bool
         Whether Ctrl-C ended the run before its time. The network then has the weights of its last whole step, and
         the epoch it was in is not listed.
+    diverged : bool
+        Whether a loss that is not finite ended the run; the last epoch is the one it was found in.
 
     Examples
     --------
@@ -58,9 +60,10 @@ class History(list[Epoch]):
     epoch 1 · loss 0.5000, accuracy 0.7500 · 2.0 s
     """
 
-    def __init__(self, epochs: Iterable[Epoch] = (), *, interrupted: bool = False) -> None:
+    def __init__(self, epochs: Iterable[Epoch] = (), *, interrupted: bool = False, diverged: bool = False) -> None:
         super().__init__(epochs)
         self.interrupted = interrupted
+        self.diverged = diverged
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object per epoch and line, the whole file or nothing.

@@ -42,10 +42,15 @@ class Objective:
         if "reduction" in self.options:
             raise ValueError(message(subject, "the loss must be the mean over a batch.", f"given: {self.options}"))
 
+    @property
+    def of_numbers(self) -> bool:
+        """Whether the loss measures how far numbers of one shape lie apart."""
+        return self.op in _OF_NUMBERS
+
     def takes_labels(self, targets: Array) -> bool:
         """Whether the targets are class labels, to be checked and counted."""
         integers = dtype_kind(targets.dtype) == "i"
-        return self.op is ops.softmax_cross_entropy or (integers and self.op not in _OF_NUMBERS)
+        return self.op is ops.softmax_cross_entropy or (integers and not self.of_numbers)
 
     def value(self, outputs: Array, targets: Array) -> Array:
         """The loss, one number on the device."""

@@ -63,6 +63,9 @@ class Optimizer:
         parameters : dict of str to Parameter
             As ``net.parameters()`` gives them; what is kept for each, it keeps under that name.
         """
+        if not hasattr(parameters, "items"):
+            rule, remedy = "step takes parameters by name.", "pass net.parameters()."
+            raise TypeError(message(type(self).__name__, rule, f"given: {type(parameters).__name__}", remedy))
         rate = self._rate()
         self.steps += 1  # in place where it is an array
         for name, parameter in parameters.items():

@@ -37,19 +37,28 @@ class Lines(Progress):
     """A table of plain text, a row per epoch; ``held_out`` is what the columns of the validation data are called."""
 
     def __init__(self, held_out: str = "val") -> None:
+        self._can_print = True
         self._head = f"  epoch      loss  accuracy  {held_out + ' loss':>9}  {held_out + ' accuracy':>13}  seconds"
 
     def on_start(self, epochs: int, steps: int) -> None:
         """Print the head of the table."""
         self._epochs = epochs
-        self._print(self._head)
+        self._show(self._head)
 
     def on_epoch(self, record: Epoch) -> None:
         """Print the row of an epoch."""
         at = f"{record.epoch}/{self._epochs}"
         numbers = (record.loss, record.accuracy, record.val_loss, record.val_accuracy)
         loss, accuracy, val_loss, val_accuracy = ("-" if number is None else f"{number:.4f}" for number in numbers)
-        self._print(f"{at:>7}  {loss:>8}  {accuracy:>8}  {val_loss:>9}  {val_accuracy:>13}  {record.seconds:>7.1f}")
+        self._show(f"{at:>7}  {loss:>8}  {accuracy:>8}  {val_loss:>9}  {val_accuracy:>13}  {record.seconds:>7.1f}")
+
+    def _show(self, line: str) -> None:
+        """Print a line; once that fails (the reader of a pipe is gone, the disk is full), go quiet and let it train."""
+        if self._can_print:
+            try:
+                self._print(line)
+            except OSError:
+                self._can_print = False
 
     def _print(self, line: str) -> None:
         print(line, flush=True)
@@ -107,7 +116,7 @@ class Bar(Lines):
 
 def on_terminal() -> bool:
     """Whether the output is a terminal that can show a live bar."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def display(choice: object) -> Progress:
