@@ -66,7 +66,8 @@ def conv(
     Notes
     -----
     Kept for the gradient: x, w, and, with an activation, y (relu, relu6, sigmoid, tanh, softplus) or the sums before
-    it; in half precision these in float32. dx is the transposed convolution of dy with w, dw the correlation of x with dy ([1]_, section 4).
+    it; in half precision these in float32. dx is the transposed convolution of dy with w, dw the correlation of x
+    with dy ([1]_, section 4).
 
     References
     ----------
