@@ -20,6 +20,8 @@ from xpconv.settings import Setting, current, register
 
 Array = Any  # an array of any supported library; array-API namespaces have no common static type
 
+HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
+
 _KNOWN = ("numpy", "cupy", "torch", "array_api_strict")
 # These libraries' own namespaces deviate from the standard; array-api-compat mends them.
 _WRAPPED = {"cupy": "array_api_compat.cupy", "torch": "array_api_compat.torch"}
@@ -129,6 +131,12 @@ def cast(x: Array, dtype: Any) -> Array:
     if x.dtype == dtype:
         return x
     return x.astype(dtype) if isinstance(x, np.ndarray) else namespace(x).astype(x, dtype)
+
+
+def conjugate(x: Array) -> Array:
+    """The complex conjugate: a real array is its own."""
+    xp = namespace(x)
+    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
 
 
 def dtype_named(xp: ModuleType, name: str) -> Any:

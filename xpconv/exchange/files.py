@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.atomic import replacing
-from xpconv.backend import get, to_numpy
+from xpconv.backend import HALVES, get, to_numpy
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import FileError, dtype_name, message
 from xpconv.exchange import architecture
@@ -161,7 +161,7 @@ def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _available(dtype: str, xp: Any) -> str:
     """The dtype itself, or float32 for one of half precision that the library does not have."""
-    return dtype if hasattr(xp, dtype) or dtype not in ("float16", "bfloat16") else "float32"
+    return dtype if hasattr(xp, dtype) or dtype not in HALVES else "float32"
 
 
 def _description(path: str | os.PathLike[str]) -> dict[str, Any]:

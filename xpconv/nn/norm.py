@@ -10,12 +10,12 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.arrays import check_array
-from xpconv.backend import Array, cast, namespace
+from xpconv.backend import HALVES, Array, cast, namespace
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
 from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.nn.module import LayerPullback
-from xpconv.nn.state import HALVES, Buffer, Parameter, Shape
+from xpconv.nn.state import Buffer, Parameter, Shape
 from xpconv.ops import validate
 
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from xpconv.arrays import check_array
-from xpconv.backend import Array, Backend, backend_of, cast, dtype_named, get, library, namespace
+from xpconv.backend import HALVES, Array, Backend, backend_of, cast, dtype_named, get, library, namespace
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
 from xpconv.settings import current
 
 Shape = tuple[int | None, ...]  # an axis that is `None` is read from the first input
-HALVES = ("float16", "bfloat16")
 Key = tuple[int, str]  # the seed and the dotted name: all that first values depend on
 
 

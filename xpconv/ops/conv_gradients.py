@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from xpconv.backend import Array, cast, namespace
+from xpconv.backend import HALVES, Array, cast, conjugate, namespace
 from xpconv.dispatch import Call, Needs, Pullback, select
 from xpconv.errors import dtype_name
 from xpconv.ops.activation import FROM_OUTPUT, activation_grad
@@ -40,7 +40,7 @@ class ConvCall(Call):
     def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
         x, w, b, residual = self.arrays
         activation = self.activation
-        if activation is not None and dtype_name(x.dtype) in ("float16", "bfloat16"):
+        if activation is not None and dtype_name(x.dtype) in HALVES:
             return self._vjp_of_halves(needs)
         lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
         if activation is None:
@@ -99,7 +99,8 @@ class ConvTransposeCall(Call):
 
     def run(self) -> Array:
         x, w, b = self.arrays
-        return _dgrad(x, _conj(w), self.window, self.groups, _flat(b))
+        # dgrad and wgrad are adjoints and conjugate, where a transposed convolution does not
+        return _dgrad(x, conjugate(w), self.window, self.groups, _flat(b))
 
     def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
         x, w, b = self.arrays
@@ -109,8 +110,8 @@ class ConvTransposeCall(Call):
     def gradients(self, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
         x, w, b = self.arrays
         return (
-            _fprop(dy, _conj(w), self.window, self.groups, Epilogue()) if needs[0] else None,
-            _conj(_wgrad(dy, x, self.window, self.groups)) if needs[1] else None,
+            _fprop(dy, conjugate(w), self.window, self.groups, Epilogue()) if needs[0] else None,
+            conjugate(_wgrad(dy, x, self.window, self.groups)) if needs[1] else None,
             _bias_grad(dy, b) if needs[2] else None,
         )
 
@@ -148,12 +149,6 @@ def _bias_grad(dy: Array, b: Array) -> Array:
 
 def _flat(b: Array | None) -> Array | None:
     return b if b is None or b.ndim == 1 else namespace(b).reshape(b, (b.shape[-1],))
-
-
-def _conj(x: Array) -> Array:
-    """The complex conjugate: dgrad and wgrad are adjoints and conjugate, where a transposed convolution does not."""
-    xp = namespace(x)
-    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
 
 
 def _shaped(x: Array, spatial: tuple[int, ...], channels: int) -> Array:

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpconv.backend import Array, backend_of, cast, library, namespace, to_numpy
+from xpconv.backend import HALVES, Array, backend_of, cast, library, namespace, to_numpy
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import dtype_name, message
 
 if TYPE_CHECKING:
     from xpconv.nn import Parameter
-
-_HALVES = ("float16", "bfloat16")
 
 
 @dataclass(slots=True)
@@ -290,7 +288,7 @@ class AdamW(Adam):
 def _working(x: Array) -> Array:
     """The form that updates are computed in: float32 for halves, real pairs (..., 2) for complex arrays."""
     xp = namespace(x)
-    if dtype_name(x.dtype) in _HALVES:
+    if dtype_name(x.dtype) in HALVES:
         return cast(x, xp.float32)
     return xp.stack([xp.real(x), xp.imag(x)], axis=-1) if dtype_kind(x.dtype) == "c" else x
 

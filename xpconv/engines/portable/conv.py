@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from xpconv.backend import Array, namespace
+from xpconv.backend import Array, conjugate, namespace
 from xpconv.dispatch import Primitive
 from xpconv.engines.portable.activation import activate
 from xpconv.engines.portable.memory import Box, budget
@@ -77,8 +77,7 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
 
 def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
     """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
-    xp = namespace(dy)
-    kernel = _Kernel.of(xp.conj(w) if xp.isdtype(w.dtype, "complex floating") else w, window, groups)
+    kernel = _Kernel.of(conjugate(w), window, groups)
     channels = kernel.matrices.shape[1] * groups
     dx = Scatter(dy, window, channels, list(_boxes(dy, kernel, window, dy.shape[-1])))
     one_box = _depthwise_dgrad if kernel.depthwise else _dgrad_box
@@ -95,11 +94,9 @@ def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[in
     kernel = _Kernel.of(xp.zeros(w_shape, dtype=x.dtype, device=x.device), window, groups)
     places = list(_boxes(x, kernel, window, dy.shape[-1]))
     dw = RunningSum(x, tuple(kernel.matrices.shape), len(places))
-    conjugate = xp.isdtype(x.dtype, "complex floating")
     one_box = _depthwise_wgrad if kernel.depthwise else _wgrad_box
     for box in places:
-        part = covered(x, window, box)
-        one_box(xp.conj(part) if conjugate else part, dy[(*box, slice(None))], kernel, window, box, dw)
+        one_box(conjugate(covered(x, window, box)), dy[(*box, slice(None))], kernel, window, box, dw)
     return xp.reshape(dw.total, w_shape)
 
 

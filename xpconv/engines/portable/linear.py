@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpconv.backend import Array, namespace
+from xpconv.backend import Array, conjugate, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable import activation as activations
 from xpconv.engines.portable.memory import budget
@@ -41,19 +41,14 @@ def backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...
     rows = as_rows(dz)
     dx = dw = None
     if needs[0]:
-        back = _conj(w).T
+        back = conjugate(w).T
         dx = xp.empty((rows.shape[0], back.shape[1]), dtype=dy.dtype, device=dy.device)
         for part in row_runs(rows, 2 * dx.shape[1]):
             dx[part, :] = row_product(rows[part, :], back)
         dx = xp.reshape(dx, (*dy.shape[:-1], back.shape[1]))
     if needs[1]:
-        dw = block_product(_conj(as_rows(x)), rows, budget(dy))
+        dw = block_product(conjugate(as_rows(x)), rows, budget(dy))
     return dx, dw, block_sum(rows) if needs[2] else None
-
-
-def _conj(x: Array) -> Array:
-    xp = namespace(x)
-    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
 
 
 PRIMITIVES = {"linear": Primitive(run, backward)}

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from xpconv.backend import Array, namespace
+from xpconv.backend import Array, conjugate, namespace
 from xpconv.dispatch import Primitive
 from xpconv.engines.portable.activation import activate
 from xpconv.window import Window
@@ -39,7 +39,7 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
 def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
     """Each dy[n, i, o] goes back, weighted by w[..., o], to the cells of its window."""
     xp = namespace(dy)
-    conj_w = xp.conj(w) if xp.isdtype(w.dtype, "complex floating") else w
+    conj_w = conjugate(w)
     channels_in = w.shape[-2] * groups
     dx = xp.zeros((dy.shape[0], *window.size, channels_in), dtype=dy.dtype, device=dy.device)
     dx_pad = zero_pad(dx, window)
@@ -53,7 +53,7 @@ def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | Non
 def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
     """Each window of x goes, weighted by dy[n, i, o], to w[..., o]."""
     xp = namespace(x)
-    x_pad = zero_pad(xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x, window)
+    x_pad = zero_pad(conjugate(x), window)
     dw = xp.zeros(w_shape, dtype=x.dtype, device=x.device)
     for n, i, cells in windows(x.shape[0], window):
         for o, channels in outputs(dw, groups):
