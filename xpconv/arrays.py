@@ -10,9 +10,13 @@ import numpy as np
 from xpconv.backend import type_facts
 from xpconv.errors import describe, dtype_name, message
 
+_SOUND: set[np.dtype[Any]] = set()  # NumPy's dtypes that passed: of a plain array nothing else is judged
+
 
 def check_array(op: str, name: str, x: Any) -> None:
     """Check that one argument is a plain array that the engines can work on, of whatever dtype."""
+    if type(x) is np.ndarray and x.dtype in _SOUND:
+        return
     lib = _accepted(type(x))  # type: ignore[arg-type]
     if lib is None:
         raise _not_an_array(op, name, x)
@@ -37,6 +41,7 @@ def _check_numpy(op: str, name: str, x: np.ndarray) -> None:
     if not x.dtype.isnative:
         rule = f"{name} has the byte order of another machine."
         raise TypeError(message(op, rule, describe(name, x), "cast it: x.astype(x.dtype.newbyteorder('='))."))
+    _SOUND.add(x.dtype)
 
 
 @functools.cache
