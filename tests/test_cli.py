@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xpconv import backend, exchange, nn, settings, train
+from xpconv import backend, cores, exchange, nn, settings, train
 from xpconv.cli import console, info, machine, main, model_file
 from xpconv.train import progress
 
@@ -437,7 +437,7 @@ def test_nothing_heavy_is_imported_for(arguments, light):
 
 
 @pytest.mark.parametrize(
-    ("files", "group", "cores"),
+    ("files", "group", "usable"),
     [
         ({"a/cpu.max": "150000 100000"}, "0::/a", 1),
         ({"cpu.max": "100000 100000", "a/cpu.max": "max 100000"}, "0::/a", 1),
@@ -448,22 +448,22 @@ def test_nothing_heavy_is_imported_for(arguments, light):
     ],
     ids=["quota", "of the group around it", "first hierarchy", "no limit", "another controller", "more than there are"],
 )
-def test_usable_cores_heeds_the_control_group(tmp_path, monkeypatch, files, group, cores):
+def test_usable_cores_heeds_the_control_group(tmp_path, monkeypatch, files, group, usable):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "cgroup").write_text(group + "\n")
-    found, limit = machine.usable_cores(tmp_path, tmp_path / "cgroup")
-    assert found == cores
-    assert bool(limit) == (cores < 64)
+    found, limit = cores.usable_cores(tmp_path, tmp_path / "cgroup")
+    assert found == usable
+    assert bool(limit) == (usable < 64)
 
 
 def test_usable_cores_heeds_the_affinity(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
-    assert machine.usable_cores(tmp_path, tmp_path / "none") == (2, "CPU affinity; 64 in the machine")
+    assert cores.usable_cores(tmp_path, tmp_path / "none") == (2, "CPU affinity; 64 in the machine")
 
 
 AMD, INTEL, WIDE = "vendor_id : AuthenticAMD\n", "vendor_id : GenuineIntel\n", "flags : avx2 avx512f avx512vl\n"

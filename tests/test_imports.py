@@ -24,10 +24,10 @@ STOREYS = (
     ("dispatch",),
     ("window", "arrays"),
     ("backend",),
-    ("settings", "atomic"),
+    ("settings", "atomic", "cores"),
     ("errors",),
 )
-ENGINE_MAY_IMPORT = {"dispatch", "window", "backend", "settings", "errors"}
+ENGINE_MAY_IMPORT = {"dispatch", "window", "backend", "settings", "atomic", "cores", "errors"}
 HEAVY = ("torch", "numba", "cupy", "scipy", "matplotlib", "sklearn", "onnx", "rich", "mpi4py", "array_api_compat.numpy")
 
 

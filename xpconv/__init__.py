@@ -10,7 +10,7 @@ from xpconv.backend import asarray, to_numpy, use_backend
 from xpconv.dispatch import explain, vjp
 from xpconv.errors import BackendError, EngineError, FileError, GradientError
 from xpconv.gradients import check_gradients
-from xpconv.settings import deterministic, precision, use_engine, workspace_limit
+from xpconv.settings import deterministic, precision, set_num_threads, use_engine, workspace_limit
 
 if TYPE_CHECKING:
     from xpconv import exchange, nn, parity, plot, steps, train
@@ -35,6 +35,7 @@ __all__ = [
     "plot",
     "precision",
     "save",
+    "set_num_threads",
     "steps",
     "to_numpy",
     "train",

@@ -19,7 +19,7 @@ from xpconv.backend import Array, library
 from xpconv.errors import EngineError, describe, dtype_name, message
 from xpconv.settings import ENGINES, applied, current
 
-CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("portable",), "cupy": ("portable",)}
+CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "portable"), "cupy": ("portable",)}
 ANY_LIBRARY = ("portable",)
 
 Needs = tuple[bool, ...]  # for each array parameter of an op: is its gradient wanted

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from xpconv.errors import message
 
 # Every engine there is; a folder of the same name under `xpconv/engines` holds it.
-ENGINES = ("reference", "portable")
+ENGINES = ("reference", "portable", "numba")
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ class Settings:
     precision: str = "ieee"
     workspace_limit: int = 256 * 2**20
     deterministic: bool = False
+    num_threads: int | None = None  # `None`: as many as there are usable cores
 
 
 _current: ContextVar[Settings] = ContextVar("xpconv.settings")
@@ -157,6 +158,14 @@ def _parse_flag(value: bool | str) -> bool:
     return flag
 
 
+def _parse_threads(value: int | str) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
+        rule = f"must be a positive number of threads, not {value!r}."
+        raise ValueError(message("set_num_threads", rule, "", "1 keeps all work on the calling thread."))
+    return int(text)
+
+
 use_engine = Setting(
     "engine",
     _parse_engine,
@@ -185,6 +194,14 @@ deterministic = Setting(
     Environment variable: ``XPCONV_DETERMINISTIC=1``.""",
 )
 
+set_num_threads = Setting(
+    "num_threads",
+    _parse_threads,
+    """The most threads that an op may use on the CPU; default: the cores this process may use (its affinity and control
+    group). Results do not depend on it. NumPy's own BLAS, behind the `portable` engine, has its own setting.
+    Environment variable: ``XPCONV_NUM_THREADS``.""",
+)
+
 _SETTINGS: dict[str, Setting] = {}
 
 
@@ -195,4 +212,4 @@ def register(*settings: Setting) -> None:
     assert not unknown, unknown
 
 
-register(use_engine, precision, workspace_limit, deterministic)
+register(use_engine, precision, workspace_limit, deterministic, set_num_threads)

@@ -16,7 +16,8 @@ import xpconv
 from xpconv import settings
 from xpconv.backend import get
 from xpconv.cli.console import columns
-from xpconv.cli.machine import blas, openblas_advice, usable_cores
+from xpconv.cli.machine import blas, openblas_advice
+from xpconv.cores import usable_cores
 from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_primitives
 from xpconv.errors import BackendError
 

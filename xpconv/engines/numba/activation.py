@@ -1,0 +1,7 @@
+"""Activations on NumPy arrays, compiled."""
+
+from __future__ import annotations
+
+from xpconv.dispatch import Primitive
+
+PRIMITIVES: dict[str, Primitive] = {}

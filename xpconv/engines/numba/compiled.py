@@ -1,0 +1,112 @@
+"""From a kernel's name and constants to the address of its machine code: from memory, from disk, or compiled now.
+
+Numba is the compiler: it is imported only when a kernel is not on disk. Numba lowers the Python source to LLVM's
+language; here it is turned into object code for the `Machine`, which llvmlite alone can load again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import threading
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from xpconv.engines.numba import store
+from xpconv.engines.numba.machine import machine
+
+_lock = threading.RLock()
+_loaded: dict[tuple[Any, ...], int] = {}
+
+
+def address(module: str, factory: str, *constants: Any) -> int:
+    """The machine code of ``kernels.<module>.<factory>(*constants)``."""
+    key = (module, factory, *constants)
+    found = _loaded.get(key)
+    if found is None:
+        with _lock:
+            found = _loaded.get(key) or _load(key)
+            _loaded[key] = found
+    return found
+
+
+def _load(key: tuple[Any, ...]) -> int:
+    name = "-".join(str(part) for part in key)
+    version = _version()
+    code = store.read(version, name)
+    if code is None:
+        code = _compile(key, _symbol(name))
+        store.write(version, name, code)
+    engine = _engine()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return int(engine.get_function_address(_symbol(name)))
+
+
+def _symbol(name: str) -> str:
+    return "xpconv_" + "".join(c if c.isalnum() else "_" for c in name)
+
+
+@functools.cache
+def _version() -> str:
+    """A name for all that the object code depends on besides the kernel's own constants: sources, compiler, CPU."""
+    here = Path(__file__).parent
+    sources = [Path(__file__), here / "board.py", *sorted((here / "kernels").glob("*.py"))]
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.read_bytes())
+    target = machine()
+    for part in (target, metadata.version("numba"), metadata.version("llvmlite")):
+        digest.update(repr(part).encode())
+    return f"{target.name}-{digest.hexdigest()[:16]}"
+
+
+@functools.cache
+def _target_machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = machine()
+    made = llvm.Target.from_triple(target.triple)
+    return made.create_target_machine(cpu=target.name, features=target.features, opt=3, reloc="pic", codemodel="default")
+
+
+@functools.cache
+def _engine() -> Any:
+    """Keeps loaded object code for as long as the process lives."""
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+
+
+def _compile(key: tuple[Any, ...], symbol: str) -> bytes:
+    """Object code with one function, ``void symbol(int64* args, int64 task, int64 slot)``."""
+    import numba
+
+    module, factory, *constants = key
+    source = importlib.import_module(f"xpconv.engines.numba.kernels.{module}")
+    memory = importlib.import_module("xpconv.engines.numba.kernels.memory")
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    dispatcher = numba.njit(**options)(getattr(source, factory)(*constants))
+    dispatcher.compile(memory.SIGNATURE)
+    code = llvm.parse_assembly(dispatcher.inspect_llvm(dispatcher.signatures[0]))
+    body = next(f for f in code.functions if not f.is_declaration)
+    # Numba's functions answer a status, through pointers for the result and an exception; kernels have neither.
+    code.link_in(
+        llvm.parse_assembly(
+            f"""
+            declare i32 @{body.name}(ptr, ptr, ptr, i64, i64)
+            define void @{symbol}(ptr %args, i64 %task, i64 %slot) {{
+                %nothing = alloca ptr
+                %status = call i32 @{body.name}(ptr %nothing, ptr %nothing, ptr %args, i64 %task, i64 %slot)
+                ret void
+            }}"""
+        )
+    )
+    body.linkage = "internal"
+    for name in [g.name for g in code.global_variables if g.name.startswith("_ZN08NumbaEnv")]:
+        code.get_global_variable(name).linkage = "internal"
+    target = _target_machine()
+    code.verify()
+    return bytes(target.emit_object(code))

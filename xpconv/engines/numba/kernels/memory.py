@@ -1,0 +1,34 @@
+"""Memory by address: typed pointers, and the numba types that go by the names of dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+WORDS = types.CPointer(types.int64)
+SIGNATURE = types.void(WORDS, types.int64, types.int64)  # of every kernel: args, task, slot
+
+
+def number_type(dtype: str) -> Any:
+    """The numba type of a dtype's name."""
+    return getattr(types, dtype)
+
+
+def pointers(element: Any) -> Callable[[int], Any]:
+    """A function from an address to a pointer to elements of that type; ``p[i]`` reads and writes, unchecked."""
+    pointer = types.CPointer(element)
+
+    @intrinsic
+    def at(typing_context, address):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.inttoptr(args[0], context.get_value_type(pointer))
+
+        return pointer(types.int64), codegen
+
+    return at
+
+
+words = pointers(types.int64)

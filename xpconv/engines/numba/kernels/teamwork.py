@@ -1,0 +1,117 @@
+"""One job at a time, shared by a team of waiting threads; `engines/numba/team.py` makes the threads and the board.
+
+The *board* is an array of 64-bit words. A job is opened by one store to WORD, which holds, from the top: the job's
+number, whether it may still be joined, how many threads may join, and how many have. A thread joins by adding one,
+so that the submitter knows whom to wait for: only those who came. A thread that is late to a short job is not waited for.
+Waiting threads look at WORD for a while, then park on a lock; the submitter wakes as many as it wants.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from xpconv.engines.numba.board import (
+    ACQUIRE,
+    ARGS,
+    BUSY,
+    KERNEL,
+    LINE,
+    LOCK,
+    MEMBERS,
+    NEXT,
+    PARKED,
+    QUIT,
+    RELEASE,
+    SPINS,
+    TASKS,
+    TEAM,
+    WORD,
+)
+from xpconv.engines.numba.kernels.atomics import acquire, add, call_kernel, exchange, load, relax, release, replace, store
+from xpconv.engines.numba.kernels.memory import words
+
+_OPEN = 1 << 31
+_COUNT = (1 << 16) - 1
+
+
+@njit
+def _take_tasks(kernel, args, board, tasks, slot):  # type: ignore[no-untyped-def]
+    while True:
+        task = add(board, NEXT, 1)
+        if task >= tasks:
+            return
+        call_kernel(kernel, args, task, slot)
+
+
+def serve():  # type: ignore[no-untyped-def]
+    """A member of the team: wait for a job, join it, help, and again; until told to quit."""
+
+    def kernel(board, index, unused):  # type: ignore[no-untyped-def]
+        me = MEMBERS + index * LINE
+        seen = 0
+        waited = 0
+        while load(board, QUIT) == 0:
+            word = load(board, WORD)
+            number = word >> 32
+            if (word & _OPEN) != 0 and number != seen:
+                count, limit = word & _COUNT, (word >> 16) & 0x7FFF
+                if count >= limit:
+                    seen = number
+                elif replace(board, WORD, word, word + 1):
+                    _take_tasks(board[KERNEL], words(board[ARGS]), board, board[TASKS], index + 1)
+                    add(board, WORD, -1)
+                    seen = number
+                waited = 0
+                continue
+            waited += 1
+            relax()
+            if waited < SPINS:
+                continue
+            waited = 0
+            store(board, me + PARKED, 1)
+            word = load(board, WORD)
+            fresh = ((word & _OPEN) != 0 and (word >> 32) != seen) or load(board, QUIT) != 0
+            if fresh and exchange(board, me + PARKED, 0) == 1:
+                continue
+            acquire(board[ACQUIRE], board[me + LOCK])
+
+    return kernel
+
+
+def submit():  # type: ignore[no-untyped-def]
+    """Do a job: ``args`` holds the board's address, the kernel's, the tasks, the threads wanted, then the kernel's own.
+
+    With one task or thread, or while another thread's job has the team, the caller does it alone.
+    """
+
+    def kernel(args, unused, also_unused):  # type: ignore[no-untyped-def]
+        board, job, tasks, threads = words(args[0]), args[1], args[2], args[3]
+        own = words(args[4])
+        helpers = min(threads, tasks) - 1
+        if helpers < 1 or exchange(board, BUSY, 1) != 0:
+            for task in range(tasks):
+                call_kernel(job, own, task, 0)
+            return
+        board[KERNEL], board[ARGS], board[TASKS] = job, args[4], tasks
+        store(board, NEXT, 0)
+        number = (load(board, WORD) >> 32) + 1
+        if number >= 0x7FFFFFFF:
+            number = 1
+        store(board, WORD, (number << 32) | _OPEN | (helpers << 16))
+        woken = 0
+        for i in range(board[TEAM]):
+            if woken < helpers:
+                me = MEMBERS + i * LINE
+                if load(board, me + PARKED) == 1 and exchange(board, me + PARKED, 0) == 1:
+                    release(board[RELEASE], board[me + LOCK])
+                woken += 1
+        _take_tasks(job, own, board, tasks, 0)
+        while True:
+            word = load(board, WORD)
+            if replace(board, WORD, word, word & ~_OPEN):
+                break
+        while (load(board, WORD) & _COUNT) != 0:
+            relax()
+        store(board, BUSY, 0)
+
+    return kernel

@@ -1,0 +1,82 @@
+"""Compiled kernels on disk: one file of object code each, in a folder of their own for each CPU and version.
+
+Object code is run, so a folder that somebody else may write to is not used. A file carries the digest of what it
+holds; one that was cut short or changed is compiled anew. Where nothing can be kept, one warning says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import warnings
+from pathlib import Path
+
+from xpconv.atomic import replacing
+from xpconv.errors import message
+
+VARIABLE = "XPCONV_CACHE_DIR"
+_DIGEST = hashlib.sha256().digest_size
+
+_warned = False
+
+
+def folder() -> Path:
+    """Where compiled kernels are kept: ``XPCONV_CACHE_DIR``, or the user's cache folder."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return Path(given)
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "xpconv"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "xpconv" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "xpconv"
+
+
+def read(version: str, name: str) -> bytes | None:
+    """The object code kept under that name, or `None`."""
+    try:
+        path = folder() / version / name
+        if not path.exists():
+            return None
+        _check_private(path.parent)
+        _check_private(path)
+        content = path.read_bytes()
+    except (OSError, RuntimeError) as error:
+        _warn(error)
+        return None
+    code = content[_DIGEST:]
+    return code if hashlib.sha256(code).digest() == content[:_DIGEST] else None
+
+
+def write(version: str, name: str, code: bytes) -> None:
+    """Keep object code under that name, where the folder lets us."""
+    try:
+        path = folder() / version / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(path.parent)
+        with replacing(path) as beside:
+            beside.write_bytes(hashlib.sha256(code).digest() + code)
+            beside.chmod(0o600)
+    except (OSError, RuntimeError) as error:
+        _warn(error)
+
+
+def _check_private(path: Path) -> None:
+    """Refuse what another user owns or may write to (where the system has such owners)."""
+    if not hasattr(os, "getuid"):
+        return
+    status = path.stat()
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{path} belongs to, or may be written by, another user")
+
+
+def _warn(error: Exception) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        rule = "compiled kernels cannot be kept on disk: each process compiles them anew, which takes seconds."
+        remedy = f"set {VARIABLE} to a folder of your own."
+        warnings.warn(message("numba", rule, f"{folder()}: {error}", remedy), RuntimeWarning, stacklevel=2)

@@ -1,0 +1,139 @@
+"""The team of threads that kernels run on, and the one way to run a kernel.
+
+Members wait inside compiled code, without the GIL: handing a job over costs them one look at a word, not a wake-up by
+Python. The team belongs to the process: it starts with the first job that wants it, grows to what is asked for,
+is told to stop at exit, and starts anew in a forked child.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import os
+import threading
+from typing import Any
+
+from xpconv.cores import usable_cores
+from xpconv.engines.numba import board as at
+from xpconv.engines.numba.compiled import address
+from xpconv.settings import current
+
+_MOST = 255  # members besides the caller
+_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)  # lets go of the GIL while it runs
+
+
+class Team:
+    """Threads that wait at a board for jobs."""
+
+    def __init__(self) -> None:
+        self._words = (ctypes.c_int64 * (at.MEMBERS + _MOST * at.LINE + at.LINE))()
+        start = ctypes.addressof(self._words)
+        aligned = -(-start // (8 * at.LINE)) * 8 * at.LINE
+        self.board = aligned
+        self._at = (ctypes.c_int64 * (at.MEMBERS + _MOST * at.LINE)).from_address(aligned)
+        self._locks = ctypes.pythonapi.PyThread_allocate_lock
+        self._locks.restype, self._locks.argtypes = ctypes.c_void_p, []
+        for word, name in ((at.ACQUIRE, "PyThread_acquire_lock"), (at.RELEASE, "PyThread_release_lock")):
+            self._at[word] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        self._threads: list[threading.Thread] = []
+        self._growing = threading.Lock()
+
+    def grow(self, members: int) -> None:
+        """Let at least so many threads wait at the board."""
+        with self._growing:
+            serve = _KERNEL(address("teamwork", "serve"))
+            while len(self._threads) < min(members, _MOST):
+                index = len(self._threads)
+                lock = self._locks()
+                ctypes.pythonapi.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
+                self._at[at.MEMBERS + index * at.LINE + at.LOCK] = lock
+                thread = threading.Thread(
+                    target=serve, args=(self.board, index, 0), name=f"xpconv-{index + 1}", daemon=True
+                )
+                thread.start()
+                self._threads.append(thread)
+                self._at[at.TEAM] = index + 1
+
+    @property
+    def members(self) -> int:
+        return len(self._threads)
+
+    def stop(self) -> None:
+        """Send everyone home: compiled code must not be running when the interpreter takes it away."""
+        self._at[at.QUIT] = 1
+        for index, thread in enumerate(self._threads):
+            me = at.MEMBERS + index * at.LINE
+            while thread.is_alive():
+                if self._at[me + at.PARKED]:
+                    self._at[me + at.PARKED] = 0
+                    ctypes.pythonapi.PyThread_release_lock(ctypes.c_void_p(self._at[me + at.LOCK]))
+                thread.join(0.001)
+
+
+_team: Team | None = None
+_starting = threading.Lock()
+
+
+def team(members: int) -> Team:
+    """The process's team, with at least so many members."""
+    global _team
+    if _team is None or _team.members < members:
+        with _starting:
+            _team = _team or Team()
+            _team.grow(members)
+    return _team
+
+
+@atexit.register
+def _stop() -> None:
+    if _team is not None:
+        _team.stop()
+
+
+def _forget() -> None:
+    """A forked child has its parent's memory, but not its threads."""
+    global _team, _starting
+    _team, _starting = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@functools.cache
+def _submit() -> Any:
+    return _KERNEL(address("teamwork", "submit"))
+
+
+@functools.cache
+def _words(count: int) -> Any:
+    return ctypes.c_int64 * count
+
+
+def run(kernel: int, tasks: int, *args: int, threads: int = 1) -> None:
+    """Do all tasks of a kernel (its address) with the integers it reads, on at most so many threads."""
+    own = _words(len(args))(*args)
+    if threads < 2 or tasks < 2:
+        members = 0
+        board = 0
+    else:
+        members = min(threads, tasks, _MOST + 1) - 1
+        board = team(members).board
+    job = _words(5)(board, kernel, tasks, members + 1, ctypes.addressof(own))
+    _submit()(job, 0, 0)
+
+
+def threads_for(work: float) -> int:
+    """How many threads so much work is worth, in multiply-adds or numbers moved: one thread does 20 µs of it sooner."""
+    return num_threads() if work > 2e5 else 1
+
+
+def num_threads() -> int:
+    """The threads that an op may use here."""
+    return current().num_threads or _cores()
+
+
+@functools.cache
+def _cores() -> int:
+    return usable_cores()[0]
