@@ -1,0 +1,37 @@
+"""What kernels may be handed: plain float32 and float64 memory, by address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+DTYPES = (np.dtype("float32"), np.dtype("float64"))
+
+
+def place(x: np.ndarray) -> int:
+    """The address of the first element."""
+    return int(x.__array_interface__["data"][0])
+
+
+def place_of(x: np.ndarray | None) -> int:
+    """The address of the first element, 0 for none."""
+    return 0 if x is None else place(x)
+
+
+def dense(x: np.ndarray) -> np.ndarray:
+    """The array itself if it lies in C order and aligned, else such a copy."""
+    return x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
+
+
+def dense_channels(x: np.ndarray) -> np.ndarray:
+    """The array itself if its channels lie side by side, whatever the other strides are; else a copy in C order."""
+    return x if x.strides[-1] == x.itemsize and x.flags.aligned else np.array(x, order="C")
+
+
+def unsupported(*arrays: Any) -> str | None:
+    """Why kernels cannot take these arrays, or `None`: the reason that primitives decline with."""
+    for x in arrays:
+        if x is not None and x.dtype not in DTYPES:
+            return f"computes in float32 and float64 of this machine's byte order, not {x.dtype.name}"
+    return None

@@ -1,0 +1,141 @@
+"""The integers that kernels of convolution read, by name: launchers fill a tuple, kernels index with its field's place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Walk(NamedTuple):
+    """Which cells of x meet at each pixel of y; always three spatial axes. Addresses, strides and rows in bytes.
+
+    Pixel (n, i, j, k) sums over taps (a, b, c) the cells ``x[n, i·step0 + a, j·step1 + b, k·step2 + c]``, those outside
+    ``size`` being zero; a tap may be a run of neighbouring cells on the last axis.
+    """
+
+    x: int
+    y: int
+    images: int
+    count0: int  # pixels on each axis
+    count1: int
+    count2: int
+    size0: int  # cells on each axis
+    size1: int
+    size2: int
+    step0: int
+    step1: int
+    step2: int
+    x_image: int  # strides of x
+    x0: int
+    x1: int
+    x2: int
+    y_image: int  # strides of y, from pixel to pixel
+    y0: int
+    y1: int
+    y2: int
+    taps: int  # address of (a, b, c, first weight row) for each tap
+    tap_count: int
+    run: int  # cells of a tap
+    cell: int  # bytes of a cell as far as a tap reads it
+    zeros: int
+
+
+class Direct(NamedTuple):
+    """What `kernels.direct` reads after a `Walk`."""
+
+    w: int
+    w_row: int
+    terms: int  # numbers under a tap
+    out_channels: int  # of a group
+    groups: int
+    x_group: int  # bytes from group to group in x
+    bias: int
+    residual: int  # bytes from a place in y to its residual, or 0
+    activation: int
+    chunk: int  # pixels of a task
+    panel: int  # output channels of a task
+    scratch: int
+    scratch_slot: int  # bytes of each slot
+    sums: int  # bytes from where the sums are kept to where the activation of them goes
+
+
+class Outer(NamedTuple):
+    """What `kernels.outer` reads after a `Walk`, whose y is dy."""
+
+    dw: int
+    dw_row: int
+    terms: int
+    out_channels: int
+    groups: int
+    x_group: int
+    slabs: int  # each with a dw of its own
+    slab_pixels: int
+    slab_bytes: int
+    tap_share: int  # taps of a task
+    panel: int  # output channels of a task
+    scratch: int
+    scratch_slot: int
+
+
+class Pack(NamedTuple):
+    """What `kernels.pack` reads; channels are those of a group."""
+
+    w: int
+    out: int
+    cells: int
+    groups: int
+    in_channels: int
+    out_channels: int
+    strip: int  # output channels of a task
+
+
+class Reduce(NamedTuple):
+    """What `kernels.outer.reduce` reads."""
+
+    sum: int
+    parts: int
+    part_bytes: int
+    part_count: int
+    numbers: int
+    piece: int  # numbers of a task
+
+
+class Winograd(NamedTuple):
+    """What `kernels.winograd` reads after a `Walk`."""
+
+    u: int  # transformed weights (planes, C, O)
+    in_channels: int
+    out_channels: int
+    bias: int
+    residual: int
+    activation: int
+    chunk: int  # tiles of a task
+    scratch: int
+    scratch_slot: int
+    sums: int
+    plane: int  # bytes from plane to plane of transformed patches
+    one_tap: int  # address of a tap whose first weight row is 0
+
+
+class WinogradOuter(NamedTuple):
+    """What `kernels.winograd.outer` reads after a `Walk`, whose y is dy."""
+
+    sum: int
+    in_channels: int
+    out_channels: int
+    slabs: int
+    slab_tiles: int
+    tiles: int  # taken at a time
+    panel: int  # output channels of a task
+    scratch: int
+    scratch_slot: int
+
+
+class Weighing(NamedTuple):
+    """What `kernels.winograd.weigh` reads, and `unweigh`, which goes the other way."""
+
+    w: int
+    out: int
+    in_channels: int
+    out_channels: int
+    w_row: int
+    scratch: int  # 128 bytes for each slot

@@ -1,0 +1,110 @@
+"""Weight gradients: sums over pixels of outer products of x under a tap and dy, in register tiles.
+
+Pixels are cut into slabs by the shape alone, each with a dw of its own, and the slabs are added in order: the result does
+not depend on how many threads there are.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from xpconv.engines.numba.fields import Outer, Reduce
+from xpconv.engines.numba.kernels.memory import number_type, pointers, words
+from xpconv.engines.numba.kernels.tile import outer_tile
+from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
+from xpconv.engines.numba.kernels.walk import AFTER_WALK, TAP_COUNT, TAPS, look_up, pixel_count
+
+(DW, DW_ROW, TERMS, OUT_CHANNELS, GROUPS, X_GROUP, SLABS, SLAB_PIXELS, SLAB_BYTES, TAP_SHARE, PANEL, SCRATCH, SCRATCH_SLOT) = (
+    range(AFTER_WALK, AFTER_WALK + len(Outer._fields))
+)
+(SUM, PARTS, PART_BYTES, PART_COUNT, NUMBERS, PIECE) = range(len(Reduce._fields))
+BLOCK = 128  # pixels of a sum in registers
+
+
+def outer(dtype, rows, vectors, tail, lanes, partial):
+    """Output channels in blocks of ``vectors`` vectors, and what is left in ``tail`` vectors, the last perhaps partial."""
+    size = 8 if dtype == "float64" else 4
+    block = vectors * lanes
+    rest = outer_tile(dtype, rows, max(tail, 1), lanes, partial)
+    whole = outer_tile(dtype, rows, vectors, lanes, False) if vectors else rest
+    numbers = pointers(number_type(dtype))
+
+    @njit
+    def add_products(args, table, outs, offsets, dw, pixels, tap, stop_tap, start, stop, group):
+        """Add what the pixels in the table give to dw, for taps and output channels from .. to."""
+        terms, shared = args[TERMS], stop_tap - tap
+        taps = words(args[TAPS])
+        while start < stop:
+            wide = vectors > 0 and stop - start >= block
+            left = 0 if wide else stop - start - (tail - 1) * lanes
+            column = (group * args[OUT_CHANNELS] + start) * size
+            dy = words(outs)[0] + column
+            dy_row = words(outs)[1] - words(outs)[0] if pixels > 1 else 0
+            for t in range(tap, stop_tap):
+                c = 0
+                while c < terms:
+                    kept = min(rows, terms - c)
+                    for p in range(rows):
+                        words(offsets)[p] = min(c + p, terms - 1) * size
+                    out = dw + (taps[4 * t + 3] + c) * args[DW_ROW] + column
+                    if wide:
+                        whole(table + (t - tap) * 8, shared, pixels, offsets, dy, dy_row, out, args[DW_ROW], kept, left)
+                    else:
+                        rest(table + (t - tap) * 8, shared, pixels, offsets, dy, dy_row, out, args[DW_ROW], kept, left)
+                    c += rows
+            start += block if wide else stop - start
+
+    def kernel(args, task, slot):
+        total = pixel_count(args)
+        shares = -(-args[TAP_COUNT] // args[TAP_SHARE])
+        panels = -(-args[OUT_CHANNELS] // args[PANEL])
+        slab = task % args[SLABS]
+        share = task // args[SLABS] % shares
+        panel = task // (args[SLABS] * shares) % panels
+        group = task // (args[SLABS] * shares * panels)
+        dw = args[DW] + slab * args[SLAB_BYTES]
+        start = panel * args[PANEL]
+        stop = min(start + args[PANEL], args[OUT_CHANNELS])
+        tap = share * args[TAP_SHARE]
+        stop_tap = min(tap + args[TAP_SHARE], args[TAP_COUNT])
+        taps = words(args[TAPS])
+        for t in range(tap, stop_tap):
+            for c in range(args[TERMS]):
+                row = numbers(dw + (taps[4 * t + 3] + c) * args[DW_ROW] + group * args[OUT_CHANNELS] * size)
+                for o in range(start, stop):
+                    row[o] = 0
+        offsets = args[SCRATCH] + slot * args[SCRATCH_SLOT]
+        outs = offsets + rows * 8
+        steps = outs + BLOCK * 8
+        table = steps + args[TAP_COUNT] * 8
+        edge = table + BLOCK * args[TAP_SHARE] * 8
+        first = slab * args[SLAB_PIXELS]
+        end = min(first + args[SLAB_PIXELS], total)
+        while first < end:
+            pixels = min(BLOCK, end - first)
+            look_up(args, tap, stop_tap, first, pixels, 1, group * args[X_GROUP], words(steps), words(table), words(outs), edge)
+            add_products(args, table, outs, offsets, dw, pixels, tap, stop_tap, start, stop, group)
+            first += BLOCK
+
+    return kernel
+
+
+def reduce(dtype, lanes):
+    """Add up equal arrays, the first first; a task is a piece of them."""
+    size = 8 if dtype == "float64" else 4
+    numbers = pointers(number_type(dtype))
+    load, store, load_some, store_some, _ = vectors_of(dtype, lanes)
+
+    def kernel(args, task, slot):
+        first = task * args[PIECE]
+        stop = min(first + args[PIECE], args[NUMBERS])
+        out = numbers(args[SUM])
+        while first < stop:
+            count = min(lanes, stop - first)
+            total = load_some(numbers(args[PARTS]), first, count)
+            for part in range(1, args[PART_COUNT]):
+                total = total + load_some(numbers(args[PARTS] + part * args[PART_BYTES]), first, count)
+            store_some(out, first, total, count)
+            first += lanes
+
+    return kernel

@@ -1,0 +1,129 @@
+"""Tables of addresses: where the input under each pixel and tap is, and where the pixel's output goes."""
+
+from __future__ import annotations
+
+from numba import njit, types
+
+from xpconv.engines.numba.fields import Walk
+from xpconv.engines.numba.kernels.memory import pointers, words
+
+_bytes = pointers(types.uint8)
+_F = {name: place for place, name in enumerate(Walk._fields)}
+(X, Y, IMAGES, COUNT0, COUNT1, COUNT2, SIZE0, SIZE1, SIZE2, STEP0, STEP1, STEP2, X_IMAGE, X0, X1, X2) = range(16)
+(Y_IMAGE, Y0, Y1, Y2, TAPS, TAP_COUNT, RUN, CELL, ZEROS) = range(16, 25)
+AFTER_WALK = len(Walk._fields)
+
+
+@njit
+def pixel_count(args):
+    return args[IMAGES] * args[COUNT0] * args[COUNT1] * args[COUNT2]
+
+
+@njit
+def _reach(taps, tap_count, axis):
+    """The least and the greatest offset of the taps on an axis."""
+    low = high = taps[axis]
+    for t in range(1, tap_count):
+        low, high = min(low, taps[4 * t + axis]), max(high, taps[4 * t + axis])
+    return low, high
+
+
+@njit
+def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table, outs, edge):
+    """Fill ``table`` [tile][tap][pixel of the tile] and ``outs`` [pixel] for some taps and for pixels from ``first`` on.
+
+    The last tile is filled up with its last pixel. Runs of cells that hang over an edge are copied to ``edge``, with
+    zeros for what is not there. ``steps`` has room for a word for each tap.
+    """
+    taps, tap_count = words(args[TAPS] + tap * 32), stop_tap - tap
+    if tap_count == 0:
+        return _look_up_outs(args, first, pixels, outs)
+    low0, high0 = _reach(taps, tap_count, 0)
+    low1, high1 = _reach(taps, tap_count, 1)
+    low2, high2 = _reach(taps, tap_count, 2)
+    high2 += args[RUN] - 1
+    for t in range(tap_count):
+        steps[t] = taps[4 * t] * args[X0] + taps[4 * t + 1] * args[X1] + taps[4 * t + 2] * args[X2]
+    count1, count2 = args[COUNT1], args[COUNT2]
+    k = first % count2
+    rest = first // count2
+    j = rest % count1
+    rest //= count1
+    i, n = rest % args[COUNT0], rest // args[COUNT0]
+    at = 0
+    in_tile = 0
+    m = 0
+    while m < pixels:
+        a, b = i * args[STEP0], j * args[STEP1]
+        row = args[X] + n * args[X_IMAGE] + a * args[X0] + b * args[X1] + x_offset
+        out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
+        inside = a + low0 >= 0 and a + high0 < args[SIZE0] and b + low1 >= 0 and b + high1 < args[SIZE1]
+        for k in range(k, min(count2, k + pixels - m)):
+            c = k * args[STEP2]
+            place = row + c * args[X2]
+            outs[m] = out + k * args[Y2]
+            if inside and c + low2 >= 0 and c + high2 < args[SIZE2]:
+                for t in range(tap_count):
+                    table[at + t * per_tile] = place + steps[t]
+            else:
+                edge = _look_up_at_edge(args, taps, tap_count, a, b, c, place, steps, table, at, per_tile, edge)
+            m += 1
+            in_tile += 1
+            at += 1
+            if in_tile == per_tile:
+                in_tile = 0
+                at += (tap_count - 1) * per_tile
+        k = 0
+        j += 1
+        if j == count1:
+            j = 0
+            i += 1
+            if i == args[COUNT0]:
+                i = 0
+                n += 1
+    while 0 < in_tile < per_tile:
+        for t in range(tap_count):
+            table[at + t * per_tile] = table[at + t * per_tile - 1]
+        at += 1
+        in_tile += 1
+
+
+@njit
+def _look_up_at_edge(args, taps, tap_count, a, b, c, place, steps, table, at, per_tile, edge):
+    """The addresses for a pixel some of whose taps are outside; returns where the next copy of a run may go."""
+    for t in range(tap_count):
+        p, q, r = a + taps[4 * t], b + taps[4 * t + 1], c + taps[4 * t + 2]
+        found = args[ZEROS]
+        if 0 <= p < args[SIZE0] and 0 <= q < args[SIZE1]:
+            if r >= 0 and r + args[RUN] <= args[SIZE2]:
+                found = place + steps[t]
+            elif args[RUN] > 1 and r + args[RUN] > 0 and r < args[SIZE2]:
+                found = edge
+                _copy_run(args, place + steps[t], r, edge)
+                edge += args[RUN] * args[CELL]
+        table[at + t * per_tile] = found
+    return edge
+
+
+@njit
+def _look_up_outs(args, first, pixels, outs):
+    """Where the output of each pixel goes, alone."""
+    for m in range(pixels):
+        k = (first + m) % args[COUNT2]
+        rest = (first + m) // args[COUNT2]
+        j = rest % args[COUNT1]
+        rest //= args[COUNT1]
+        i, n = rest % args[COUNT0], rest // args[COUNT0]
+        outs[m] = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1] + k * args[Y2]
+
+
+@njit
+def _copy_run(args, first, c, edge):
+    """Copy the cells of a run that starts at cell c of its row, zeros for those outside."""
+    cell = args[CELL]
+    to = _bytes(edge)
+    for r in range(args[RUN]):
+        inside = 0 <= c + r < args[SIZE2]
+        source = _bytes(first + r * args[X2]) if inside else _bytes(args[ZEROS])
+        for q in range(cell):
+            to[r * cell + q] = source[q]

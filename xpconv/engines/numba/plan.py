@@ -1,0 +1,97 @@
+"""Where the terms of a convolution are: `Window`s turned into the taps and strides that kernels walk over.
+
+Everything has three spatial axes here; lower ranks get axes of size 1 in front. A direction is described by *passes*:
+an output has one; an input gradient has one for each phase of its strides, since cells i and i + stride are reached by the
+same kernel cells.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from xpconv.window import Window
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One walk over pixels: output pixel q lies at ``start + q · spacing`` and reads input cell ``q · step + tap``."""
+
+    start: Triple
+    spacing: Triple
+    count: Triple  # pixels
+    step: Triple
+    taps: np.ndarray  # int64 (taps, 4): the cell's offset on each axis, and the first of its rows of weights
+    run: int  # neighbouring cells on the last axis that a tap stands for
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.count)
+
+
+def triple(values: tuple[Any, ...], fill: Any) -> Any:
+    """Three entries, filled up in front."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+@lru_cache(maxsize=1024)
+def output_pass(window: Window, rows: int, fused: bool) -> Pass:
+    """The pass of a convolution's output; ``rows`` of weights for each kernel cell."""
+    kernel, dilation = triple(window.kernel, 1), triple(window.dilation, 1)
+    starts = tuple(-lo for lo, _ in triple(window.padding, (0, 0)))
+    run = kernel[2] if fused else 1
+    cells = itertools.product(range(kernel[0]), range(kernel[1]), range(0, kernel[2], run))
+    taps = [
+        (*(s + j * d for s, j, d in zip(starts, cell, dilation, strict=True)), _flat(cell, kernel) * rows)
+        for cell in cells
+    ]
+    count, step = triple(window.out, 1), triple(window.stride, 1)
+    return Pass((0, 0, 0), (1, 1, 1), count, step, _table(taps), run)
+
+
+@lru_cache(maxsize=1024)
+def input_passes(window: Window, rows: int, fused: bool) -> tuple[Pass, ...]:
+    """The passes of an input gradient, over weights that are packed with their kernel cells in reverse order.
+
+    Cell i is reached by window (i + lo - j·d) / s through kernel cell j, where that is a whole number.
+    """
+    kernel, stride, dilation = triple(window.kernel, 1), triple(window.stride, 1), triple(window.dilation, 1)
+    size, padding = triple(window.size, 1), triple(window.padding, (0, 0))
+    total = math.prod(kernel)
+    passes = []
+    for phase in itertools.product(*(range(min(s, n)) for s, n in zip(stride, size, strict=True))):
+        axes = []
+        for r, k, s, d, (lo, _) in zip(phase, kernel, stride, dilation, padding, strict=True):
+            axes.append([((r + lo - j * d) // s, j) for j in reversed(range(k)) if (r + lo - j * d) % s == 0])
+        run = kernel[2] if fused else 1
+        axes[2] = axes[2][::run]
+        taps = []
+        for cell in itertools.product(*axes):
+            at = total - 1 - _flat(tuple(j for _, j in cell), kernel)
+            taps.append((*(offset for offset, _ in cell), at * rows))
+        count = tuple(-(-(n - r) // s) for n, r, s in zip(size, phase, stride, strict=True))
+        passes.append(Pass(phase, stride, count, (1, 1, 1), _table(taps), run))
+    return tuple(passes)
+
+
+@lru_cache(maxsize=1024)
+def line_pass(rows: int) -> Pass:
+    """The pass of a linear layer: each row by itself."""
+    return Pass((0, 0, 0), (1, 1, 1), (1, 1, rows), (1, 1, 1), _table([(0, 0, 0, 0)]), 1)
+
+
+def _flat(cell: tuple[int, ...], kernel: Triple) -> int:
+    return (cell[0] * kernel[1] + cell[1]) * kernel[2] + cell[2]
+
+
+def _table(taps: list[tuple[int, ...]]) -> np.ndarray:
+    table = np.array(taps, dtype=np.int64).reshape(-1, 4)
+    table.flags.writeable = False
+    return table
