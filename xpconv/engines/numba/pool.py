@@ -1,7 +1,7 @@
-"""Max and average pooling on NumPy arrays, compiled."""
+"""Pooling on NumPy arrays, compiled."""
 
 from __future__ import annotations
 
-from xpconv.dispatch import Primitive
+from xpconv.engines.numba import avgpool, maxpool
 
-PRIMITIVES: dict[str, Primitive] = {}
+PRIMITIVES = {**maxpool.PRIMITIVES, **avgpool.PRIMITIVES}
