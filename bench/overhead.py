@@ -48,8 +48,7 @@ def dispatch_us():
     import numpy as np
 
     from xpconv import ops
-    from xpconv.dispatch import Primitive
-    from xpconv.engines import portable
+    from xpconv.dispatch import CHAINS, Primitive, engine_primitives
 
     x, w, b = np.ones((1, 4, 4, 2), "f"), np.ones((1, 1, 2, 2), "f"), np.ones(2, "f")
     nothing = {
@@ -57,7 +56,8 @@ def dispatch_us():
         "max_pool": Primitive(lambda x, needs, window, ties, return_indices: (x, None)),
         "conv_fprop": Primitive(lambda x, w, window, groups, epilogue: x),
     }
-    portable.PRIMITIVES.update(nothing)
+    tables = (engine_primitives(engine) for engine in CHAINS["numpy"])
+    next(table for table in tables if not isinstance(table, str)).update(nothing)
     calls = {
         "relu": lambda: ops.relu(x),
         "max_pool": lambda: ops.max_pool(x, 2),

@@ -16,18 +16,19 @@ ROOT = Path(xpconv.__file__).parent
 # A module may import those of its own row and of every row below it.
 STOREYS = (
     ("cli", "__main__"),
+    ("bench",),
     ("parity",),
     ("train", "exchange", "plot"),
     ("nn",),
     ("steps", "gradients"),
     ("ops",),
     ("dispatch",),
-    ("window", "arrays"),
+    ("window", "arrays", "packing"),
     ("backend",),
     ("settings", "atomic", "cores"),
     ("errors",),
 )
-ENGINE_MAY_IMPORT = {"dispatch", "window", "backend", "settings", "atomic", "cores", "errors"}
+ENGINE_MAY_IMPORT = {"dispatch", "window", "packing", "backend", "settings", "atomic", "cores", "errors"}
 HEAVY = ("torch", "numba", "cupy", "scipy", "matplotlib", "sklearn", "onnx", "rich", "mpi4py", "array_api_compat.numpy")
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``xpconv train``, ``xpconv predict``, ``xpconv info``.
+"""The command line: ``xpconv train``, ``xpconv predict``, ``xpconv info``, ``xpconv bench``.
 
 Each subcommand lives in the module of its name, whose ``run(options)`` answers the exit status; it is imported when it
 runs, so that ``xpconv --help`` costs what ``import xpconv`` costs.
@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  xpconv train                            a small network on handwritten digits, in seconds\n"
         "  xpconv predict xpconv-run/model.safetensors seven.png\n"
-        "  xpconv info                             what is installed, and what would make it faster",
+        "  xpconv info                             what is installed, and what would make it faster\n"
+        "  xpconv bench                            how fast it is, beside PyTorch",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xpconv {__version__}")
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_info(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -166,6 +168,56 @@ def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on the standard output, for machines")
     parser.set_defaults(backend=None, engine=None, precision=None)
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="how fast this machine runs xpconv, beside other libraries",
+        description="Time named layers and training steps, forward and backward, in xpconv and in other libraries.\n"
+        "Each runs in a process of its own, in turns; medians count. An answer that is wrong is refused a time.\n"
+        "Ctrl-C stops early and keeps what was measured.",
+        epilog="sets:\n"
+        "  quick         some of each, in about a minute\n"
+        "  resnet50      every distinct convolution of ResNet-50 at 224x224 pixels\n"
+        "  mobilenetv2   and of MobileNetV2\n"
+        "  lenet         and of LeNet\n"
+        "  samples       convolutions of signals and volumes\n"
+        "  pools         max and average pooling\n"
+        "  layers        batch norm, linear, softmax cross-entropy\n"
+        "  steps         whole training steps of LeNet and ResNet-20\n"
+        "  all           all of these\n\n"
+        "columns: the median time; GFLOP/s and the share of what the machine could do at most (m: its memory is the\n"
+        "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; for each peer\n"
+        "its time and the ratio to xpconv's.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")
+    parser.add_argument(
+        "--against",
+        type=_names,
+        metavar="P,P",
+        help="torch, jax, im2col (NumPy), or none (default: torch, where it is installed)",
+    )
+    parser.add_argument("--batch", type=_counts, default=[], metavar="N,N", help="images (default: each row's own)")
+    parser.add_argument(
+        "--direction", type=_names, default=["forward", "backward", "step"], metavar="D,D", help="default: all of them"
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds these words")
+    parser.add_argument("--rounds", type=_positive_int, default=5, metavar="N", help="turns of each side (default: 5)")
+    parser.add_argument("--threads", type=_positive_int, metavar="N", help="of every side (default: all cores)")
+    parser.add_argument("--memory", action="store_true", help="also the peak memory of forward and backward")
+    parser.add_argument("--json", metavar="FILE", help="write all figures here")
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios into this PNG")
+    _add_settings(parser)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _counts(text: str) -> list[int]:
+    return [_positive_int(part) for part in text.split(",")]
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

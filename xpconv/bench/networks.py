@@ -1,0 +1,30 @@
+"""The networks whose training steps are timed."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from xpconv import nn
+from xpconv.backend import use_backend
+from xpconv.bench.case import CLASSES, Shape
+from xpconv.settings import use_engine
+
+LR, MOMENTUM = 0.01, 0.9
+
+
+def network(model: str, x: Any) -> nn.Sequential:
+    """The network with its first weights, as NumPy arrays; without dropout, whose masks no two libraries share."""
+    made = nn.models.MODELS[model](num_classes=CLASSES, in_channels=x.shape[-1])
+    net = nn.Sequential(**{k: child for k, child in made.children().items() if not isinstance(child, nn.Dropout)})
+    with use_backend("numpy"), use_engine("portable"):
+        net.initialize(seed=0)
+        net(x[:1])  # layers that learn their sizes from the first input
+    return net
+
+
+@functools.cache
+def multiply_adds(model: str, shape: Shape) -> int:
+    """Of one image going forward."""
+    net = nn.models.MODELS[model](num_classes=CLASSES, in_channels=shape[-1])
+    return net.summary(shape).multiply_adds

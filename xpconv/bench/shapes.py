@@ -1,0 +1,157 @@
+"""The named sets of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xpconv.bench import architectures
+from xpconv.bench.architectures import Conv
+from xpconv.bench.case import DIRECTIONS, Case, Layer
+from xpconv.errors import message
+
+
+def _of(set_name: str, conv: Conv) -> Layer:
+    """The convolution as a layer: without bias, which the norm that follows has; padding keeps the size."""
+    w = (conv.kernel, conv.kernel, conv.channels // conv.groups, conv.out)
+    options = {"stride": conv.stride, "padding": (conv.kernel - 1) // 2, "groups": conv.groups}
+    return Layer(set_name, conv.name, "conv", (conv.size, conv.size, conv.channels), {"w": w}, options)
+
+
+def _biased(set_name: str, name: str, x: tuple[int, ...], w: tuple[int, ...], padding: int, batch: int) -> Layer:
+    return Layer(set_name, name, "conv", x, {"w": w, "b": w[-1:]}, {"padding": padding}, batch)
+
+
+def resnet50() -> list[Layer]:
+    return [_of("resnet50", conv) for conv in architectures.resnet50()]
+
+
+def mobilenetv2() -> list[Layer]:
+    return [_of("mobilenetv2", conv) for conv in architectures.mobilenet_v2()]
+
+
+def lenet() -> list[Layer]:
+    """On images of 28 pixels, padded, and of 32 pixels, as in the paper."""
+    rows = [(28, 1, 6, 2), (14, 6, 16, 0), (32, 1, 6, 0)]
+    return [
+        _biased("lenet", f"{n}² {c}→{o} 5×5" + (" pad 2" if pad else ""), (n, n, c), (5, 5, c, o), pad, 32)
+        for n, c, o, pad in rows
+    ]
+
+
+def samples() -> list[Layer]:
+    """Signals and volumes."""
+    lines = [_biased("samples", f"1-D 1024 64→64 k{k}", (1024, 64), (k, 64, 64), k // 2, 8) for k in (3, 9)]
+    return [*lines, _biased("samples", "3-D 16×28² 32→32 3×3×3", (16, 28, 28, 32), (3, 3, 3, 32, 32), 1, 8)]
+
+
+def pools() -> list[Layer]:
+    three = {"kernel_size": 3, "stride": 2, "padding": 1}
+    return [
+        Layer("pools", "max 3×3 /2 112² 64", "max_pool", (112, 112, 64), options=three),
+        Layer("pools", "max 2×2 28² 6", "max_pool", (28, 28, 6), options={"kernel_size": 2}, batch=32),
+        Layer("pools", "global average 7² 2048", "global_avg_pool", (7, 7, 2048)),
+    ]
+
+
+def layers() -> list[Layer]:
+    """What stands between convolutions: norms, linear layers, the loss."""
+    norms = [
+        Layer("layers", f"batch norm {n}² {c}", "batch_norm", (n, n, c), {"gamma": (c,), "beta": (c,)})
+        for n, c in ((56, 256), (14, 1024))
+    ]
+    linear = [
+        Layer("layers", f"linear {c}→{o}", "linear", (c,), {"w": (c, o), "b": (o,)}, batch=32)
+        for c, o in ((2048, 1000), (512, 512))
+    ]
+    losses = [
+        Layer("layers", f"softmax cross-entropy {classes}", "softmax_cross_entropy", (classes,), batch=batch)
+        for batch, classes in ((32, 1000), (128, 10))
+    ]
+    return [*norms, *linear, *losses]
+
+
+def steps() -> list[Layer]:
+    """Whole training steps: forward, loss, backward, and the update by SGD with momentum."""
+    rows = (("LeNet 28²", "lenet", (28, 28, 1)), ("ResNet-20 32²", "resnet20", (32, 32, 3)))
+    return [Layer("steps", name, "step", x, options={"model": model}, batch=128) for name, model, x in rows]
+
+
+_QUICK = (
+    "56² 64→64 3×3",
+    "14² 256→256 3×3",
+    "28² 512→128 1×1",
+    "7² 512→2048 1×1",
+    "28² 192→192 3×3 depthwise",
+    "28² 1→6 5×5 pad 2",
+    "1-D 1024 64→64 k9",
+    "max 3×3 /2 112² 64",
+    "batch norm 14² 1024",
+    "linear 512→512",
+    "LeNet 28²",
+)
+
+
+def quick() -> list[Layer]:
+    """A few of each, in about a minute."""
+    return [layer for layer in everything() if layer.name in _QUICK]
+
+
+def everything() -> list[Layer]:
+    return [layer for name, make in SETS.items() if name not in ("quick", "all") for layer in make()]
+
+
+SETS: dict[str, Callable[[], list[Layer]]] = {
+    "resnet50": resnet50,
+    "mobilenetv2": mobilenetv2,
+    "lenet": lenet,
+    "samples": samples,
+    "pools": pools,
+    "layers": layers,
+    "steps": steps,
+    "quick": quick,
+    "all": everything,
+}
+
+
+def chosen(
+    sets: Sequence[str], batches: Sequence[int] = (), directions: Sequence[str] = DIRECTIONS, only: str = ""
+) -> list[Case]:
+    """The cases of some sets; those whose name holds every word of ``only``. Without batches, each layer's own.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not known, or when no case is left.
+    """
+    _check("--set", "set", sets, SETS)
+    _check("--direction", "direction", directions, DIRECTIONS)
+    found = {(layer.set, layer.name): layer for name in sets for layer in SETS[name]()}
+    cases = [
+        Case(layer, batch, direction)
+        for layer in found.values()
+        for batch in batches or (layer.batch,)
+        for direction in (("step",) if layer.op == "step" else DIRECTIONS[:2])
+        if direction in directions
+    ]
+    words = only.lower().split()
+    kept = [case for case in cases if all(word in case.name.lower() for word in words)]
+    if not kept:
+        given = f"--set {','.join(sets)} --direction {','.join(directions)}" + (f" --only {only!r}" if only else "")
+        names = ", ".join(repr(layer.name) for layer in list(found.values())[:3])
+        raise ValueError(message("bench", "no row is left to be measured.", f"given: {given}", f"rows: {names}, ..."))
+    return sorted(kept, key=_order)
+
+
+def _order(case: Case) -> tuple[int, int, int]:
+    """Sets in their order, then directions, then batches; within these, layers as they were."""
+    sets = list(SETS)
+    place = sets.index(case.layer.set) if case.layer.set in sets else len(sets)
+    return place, DIRECTIONS.index(case.direction), case.batch
+
+
+def _check(option: str, kind: str, given: Sequence[str], known: Any) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        rule = f"no {kind} is called {unknown[0]!r}." if unknown else f"name at least one {kind}."
+        raise ValueError(message(option, rule, "", f"known: {', '.join(known)}."))

@@ -1,0 +1,84 @@
+"""The sides of a comparison: xpconv itself and other libraries, each run in a process of its own.
+
+A side is a module with ``make(case, arrays) -> [Candidate, ...]``, and ``version() -> {package: version}``. It may
+offer several candidates, such as two memory formats, and is given the best of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpconv.errors import message
+
+
+class NotOfferedError(Exception):
+    """A case that a side does not have, and why."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way in which a side does a case.
+
+    ``call`` does all of it and answers a fresh result; ``wait`` returns when the device has finished that result;
+    ``answers`` gives what `truth` judges, by name (``y``, or ``dx``, ``dw``, ...), as NumPy arrays in xpconv's layout.
+    """
+
+    name: str
+    call: Callable[[], Any]
+    answers: Callable[[], dict[str, np.ndarray]]
+    wait: Callable[[Any], None] = lambda result: None
+    note: str = ""  # such as the engine that serves it
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where a side's code is, and what must be installed for it."""
+
+    module: str
+    package: str
+    install: str
+
+
+SIDES = {
+    "xpconv": Side("xpconv.bench.sides.ours", "xpconv", "xpconv"),
+    "torch": Side("xpconv.bench.sides.torch", "torch", "'xpconv[bench]'"),
+    "jax": Side("xpconv.bench.sides.jax", "jax", "'xpconv[bench]'"),
+    "im2col": Side("xpconv.bench.sides.im2col", "numpy", "numpy"),
+}
+
+
+def is_installed(name: str) -> bool:
+    """Whether a side's package is here; it is not imported."""
+    return importlib.util.find_spec(SIDES[name].package) is not None
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuse peers that are not known, or not installed.
+
+    Raises
+    ------
+    ValueError, ImportError
+    """
+    known = [name for name in SIDES if name != "xpconv"]
+    for name in names:
+        if name not in known:
+            rule = f"no peer is called {name!r}."
+            raise ValueError(message("--against", rule, "", f"known: {', '.join(known)}; 'none' times xpconv alone."))
+        if not is_installed(name):
+            raise ImportError(
+                message(
+                    "--against", f"{name!r} is not installed.", "", f"install with: pip install {SIDES[name].install}"
+                )
+            )
+
+
+def gradients(case: Any, grads: Sequence[Any], to_numpy: Callable[[Any], np.ndarray]) -> dict[str, np.ndarray]:
+    """Gradients by name, ``dx`` for that of x, in the order of the op's array parameters; `None` ones are left out."""
+    first = "logits" if case.layer.op == "softmax_cross_entropy" else "x"
+    names = [first, *case.layer.parameters]
+    return {f"d{name}": to_numpy(g) for name, g in zip(names, grads, strict=False) if g is not None}

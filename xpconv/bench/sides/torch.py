@@ -1,0 +1,134 @@
+"""PyTorch's side, in each of its two memory formats; on a GPU where xpconv's backend is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpconv.bench.case import Case
+from xpconv.bench.sides import Candidate, gradients
+from xpconv.settings import current
+
+
+def version() -> dict[str, str]:
+    """Versions of what does the work."""
+    import torch
+
+    return {"torch": torch.__version__}
+
+
+def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
+    """Each memory format once; of what is no image there is only one."""
+    import torch
+
+    if current().num_threads:
+        torch.set_num_threads(current().num_threads)
+    if current().precision == "ieee":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    formats = {"channels first": torch.contiguous_format}
+    last = {3: torch.preserve_format, 4: torch.channels_last, 5: torch.channels_last_3d}  # 3: as NumPy's array has it
+    rank = len(case.layer.x) + 1
+    if rank in last:
+        formats["channels last"] = last[rank]
+    return [_candidate(case, arrays, name, laid_out) for name, laid_out in formats.items()]
+
+
+def device() -> str:
+    """Where xpconv's arrays are, so are PyTorch's."""
+    name, _, number = current().backend.partition(":")
+    return f"cuda:{number or 0}" if name == "cupy" else number or "cpu" if name == "torch" else "cpu"
+
+
+def wait(result: Any) -> None:
+    """Return when the device has done all that was asked of it."""
+    import torch
+
+    if device().startswith("cuda"):
+        torch.cuda.synchronize(device())
+
+
+def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: Any) -> Candidate:
+    import torch
+
+    if case.layer.op == "step":
+        from xpconv.bench.sides import torch_step
+
+        return Candidate(name, *torch_step.make(case, arrays, laid_out), wait)
+    tensors = {key: _placed(key, x, laid_out) for key, x in arrays.items()}
+    dy = tensors.pop("dy")
+    run, wanted = _function(case), [t for t in tensors.values() if t.is_floating_point()]
+    grads_of = wanted if case.direction != "forward" else []
+
+    def answers() -> dict[str, np.ndarray]:
+        result = call()
+        if case.direction == "forward":
+            return {"y": _host(result)}
+        shown = gradients(case, result, _host)
+        return {**shown, **({"dw": _host_weights(case, result[1])} if "dw" in shown else {})}
+
+    for tensor in grads_of:
+        tensor.requires_grad_()
+
+    def both() -> Any:
+        return torch.autograd.grad(run(tensors), wanted, dy)
+
+    if case.direction == "forward":
+
+        def call() -> Any:
+            with torch.no_grad():
+                return run(tensors)
+
+    elif case.direction == "both":
+        call = both
+    else:
+        y = run(tensors)
+
+        def call() -> Any:
+            return torch.autograd.grad(y, wanted, dy, retain_graph=True)
+
+    return Candidate(name, call, answers, wait)
+
+
+def _function(case: Case) -> Callable[[dict[str, Any]], Any]:
+    """The op by PyTorch's own name."""
+    from torch.nn import functional
+
+    op, o = case.layer.op, dict(case.layer.options)
+    if op == "conv":
+        conv = (functional.conv1d, functional.conv2d, functional.conv3d)[len(case.layer.x) - 2]
+        return lambda t: conv(t["x"], t["w"], t.get("b"), **o)
+    if op == "max_pool":
+        return lambda t: functional.max_pool2d(t["x"], **o)
+    if op == "global_avg_pool":
+        return lambda t: t["x"].mean(dim=tuple(range(2, t["x"].ndim)), keepdim=True)
+    if op == "batch_norm":
+        return lambda t: functional.batch_norm(t["x"], None, None, t["gamma"], t["beta"], training=True)
+    if op == "linear":
+        return lambda t: functional.linear(t["x"], t["w"], t["b"])
+    return lambda t: functional.cross_entropy(t["logits"], t["labels"])
+
+
+def _placed(name: str, x: np.ndarray, laid_out: Any) -> Any:
+    """A tensor in PyTorch's order of axes and the memory format."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(x)).reshape(x.shape)
+    if name == "w":
+        tensor = tensor.T if x.ndim == 2 else tensor.permute(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
+    elif x.ndim > 2:
+        tensor = tensor.permute(0, x.ndim - 1, *range(1, x.ndim - 1))
+    kept = laid_out if tensor.ndim > 2 else torch.contiguous_format
+    return tensor.to(device()).clone(memory_format=kept)
+
+
+def _host(tensor: Any) -> np.ndarray:
+    """An activation or a vector in xpconv's layout."""
+    tensor = tensor.detach().cpu()
+    return (tensor.movedim(1, -1) if tensor.ndim > 2 else tensor).numpy()
+
+
+def _host_weights(case: Case, w: Any) -> np.ndarray:
+    w = w.detach().cpu()
+    return w.T.numpy() if w.ndim == 2 else w.permute(*range(2, w.ndim), 1, 0).numpy()

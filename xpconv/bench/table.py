@@ -1,0 +1,143 @@
+"""What was measured as lines of text: a heading for each group of rows, a line for each, and what they come to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from xpconv.bench.case import Case
+from xpconv.bench.run import OURS, Result, Row, refusal
+
+_NONE = "-"
+_PAGE = 15  # rows after which the names of the columns are said again
+
+
+class Table:
+    """Lines of one width for the rows of a plan, made as the rows come in."""
+
+    def __init__(self, cases: Sequence[Case], peers: Sequence[str], memory: bool = False) -> None:
+        self._peers, self._memory = peers, memory
+        self._width = max((len(case.layer.name) for case in cases), default=0)
+        self._group: tuple[Any, ...] | None = None
+        self._since_head = _PAGE
+        self._told: set[tuple[str, str]] = set()
+
+    def lines(self, row: Row, ceiling: dict[str, Any]) -> list[str]:
+        """The row, under headings where another group begins, and above the reasons of sides that failed."""
+        case, ours = row.case, row.sides[OURS]
+        group = (case.layer.set, case.direction, case.batch)
+        shown = []
+        if group != self._group:
+            self._group = group
+            if self._since_head >= _PAGE:
+                self._since_head = 0
+                shown = ["", self._head()]
+            shown.append(f"{case.layer.set}, {case.direction}, batch {case.batch}")
+        self._since_head += 1
+        cells = [milliseconds(ours.seconds), rate(row), share(row, ceiling), number(ours.error)]
+        for peer in self._peers:
+            cells += [milliseconds(row.sides[peer].seconds), number(row.ratio(peer))]
+        if self._memory:
+            cells += [mebibytes(row.sides[name].memory) for name in (OURS, *self._peers)]
+        shown.append(self._line(case.layer.name, cells))
+        for name, outcome in row.sides.items():
+            if outcome.failed or refusal(outcome.errors):
+                shown.append(f"    {name}: {outcome.failed or refusal(outcome.errors)}")
+            elif outcome.absent and (name, outcome.absent) not in self._told:  # once is enough
+                self._told.add((name, outcome.absent))
+                shown.append(f"    {name}: {outcome.absent}")
+        return shown
+
+    def _head(self) -> str:
+        cells = [f"{OURS} ms", "GFLOP/s", "of peak", "error"]
+        for peer in self._peers:
+            cells += [f"{peer} ms", "ratio"]
+        if self._memory:
+            cells += [f"{name} MiB" for name in (OURS, *self._peers)]
+        return self._line("", cells)
+
+    def _line(self, label: str, cells: Sequence[str]) -> str:
+        return f"  {label:<{self._width}}" + "".join(f"  {cell:>9}" for cell in cells)
+
+
+def summary(result: Result) -> list[dict[str, Any]]:
+    """For each peer and direction, the geometric mean of the ratios, the least, and how many are below 1."""
+    found = []
+    for peer in result.plan.peers:
+        for direction in dict.fromkeys(row.case.direction for row in result.rows):
+            ratios = {
+                row.case.name: ratio
+                for row in result.rows
+                if row.case.direction == direction and (ratio := row.ratio(peer)) is not None
+            }
+            if ratios:
+                slowest = min(ratios, key=lambda name: ratios[name])
+                found.append(
+                    {
+                        "peer": peer,
+                        "direction": direction,
+                        "rows": len(ratios),
+                        "geometric_mean": round(statistics.geometric_mean(ratios.values()), 3),
+                        "below_1": sum(ratio < 1 for ratio in ratios.values()),
+                        "least": round(ratios[slowest], 3),
+                        "least_at": slowest,
+                    }
+                )
+    return found
+
+
+def closing_lines(result: Result) -> list[str]:
+    """What the rows come to."""
+    lines = ["", "ratio: a peer's time over xpconv's, above 1 xpconv is faster"] if result.plan.peers else []
+    for entry in summary(result):
+        mean, least = f"{entry['geometric_mean']:.2f}", f"{entry['least']:.2f}"
+        lines.append(
+            f"  {entry['peer']:<7} {entry['direction']:<9} geometric mean {mean:>6}"
+            f"   below 1 in {entry['below_1']} of {entry['rows']}   least {least} ({entry['least_at']})"
+        )
+    failed = sum(bool(row.sides[OURS].failed) for row in result.rows)
+    if failed:
+        lines.append(f"  xpconv failed in {failed} of {len(result.rows)} rows")
+    if not result.complete:
+        lines += ["", f"interrupted: {len(result.rows)} of {len(result.plan.cases)} rows were measured"]
+    return lines
+
+
+def least_seconds(case: Case, ceiling: dict[str, Any]) -> tuple[float, str] | None:
+    """The least time that the machine's arithmetic and memory allow the case, and which of the two it is."""
+    if "gflops" not in ceiling:
+        return None
+    of_arithmetic = (case.flops or 0.0) / (ceiling["gflops"] * 1e9)
+    of_memory = (case.bytes or 0.0) / (ceiling["gbytes_per_s"] * 1e9)
+    return (of_arithmetic, "arithmetic") if of_arithmetic >= of_memory else (of_memory, "memory")
+
+
+def rate(row: Row) -> str:
+    """GFLOP/s of xpconv."""
+    seconds, flops = row.sides[OURS].seconds, row.case.flops
+    return number(flops / seconds / 1e9) if seconds and flops else _NONE
+
+
+def share(row: Row, ceiling: dict[str, Any]) -> str:
+    """The least possible time over xpconv's; an ``m`` where memory is what bounds it."""
+    seconds, least = row.sides[OURS].seconds, least_seconds(row.case, ceiling)
+    if not seconds or least is None:
+        return _NONE
+    return f"{100 * least[0] / seconds:.0f} %" + (" m" if least[1] == "memory" else "  ")
+
+
+def milliseconds(seconds: float | None) -> str:
+    return number(None if seconds is None else 1e3 * seconds)
+
+
+def mebibytes(count: int | None) -> str:
+    return _NONE if count is None else f"{count / 2**20:.1f}"
+
+
+def number(value: float | None) -> str:
+    """Three digits, as few places as that takes."""
+    if value is None:
+        return _NONE
+    places = next((places for places, least in enumerate((100, 10, 0.1)) if value >= least), 3)
+    return f"{value:.{places}f}"
