@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xpconv import dispatch
+from xpconv import dispatch, packing
 from xpconv.backend import Array
 from xpconv.errors import describe, message
 from xpconv.nn.module import LayerPullback, Module
@@ -54,7 +54,9 @@ class Layer(Module):
         """Inference."""
         self._check_rank(x)
         op, args, options = self.bind(x, False)
-        return self.run(op, [*map(_value, args)], {name: _value(option) for name, option in options.items()})
+        values = {name: _value(option) for name, option in options.items()}
+        with packing.offering(_parameters(args, options)):
+            return self.run(op, [*map(_value, args)], values)
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
         """See `Module.vjp`."""
@@ -65,10 +67,13 @@ class Layer(Module):
             needs_input if owner is x else isinstance(owner, Parameter) and owner.trainable for owner in owners
         )
         values = {name: _value(option) for name, option in options.items()}
-        y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
+        parameters = _parameters(args, options)
+        with packing.offering(parameters):
+            y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
 
         def pullback(dy: Array) -> Array | None:
-            grads = backward(dy)
+            with packing.offering(parameters):
+                grads = backward(dy)
             for owner, grad in zip(owners, grads, strict=True):
                 if isinstance(owner, Parameter) and grad is not None:
                     owner.accumulate(grad)
@@ -105,6 +110,11 @@ def check_activation(layer: str, name: str | None) -> None:
 
 def _value(argument: Any) -> Any:
     return argument.value if isinstance(argument, State) else argument
+
+
+def _parameters(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Parameter, ...]:
+    """What engines may keep packed weights beside."""
+    return tuple([a for a in (*args, *options.values()) if isinstance(a, Parameter)])
 
 
 def _arrays_of(op: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:

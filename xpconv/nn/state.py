@@ -13,6 +13,7 @@ from xpconv.backend import HALVES, Array, Backend, backend_of, cast, dtype_named
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
+from xpconv.packing import Place
 from xpconv.settings import current
 
 Shape = tuple[int | None, ...]  # an axis that is `None` is read from the first input
@@ -52,7 +53,7 @@ class State:
 
     @property
     def value(self) -> Array | None:
-        """The array, to be read; `assign` changes it. `None` until it can be made."""
+        """The array, to be read; `assign` changes it. `None` until it can be made. NumPy's are write-protected."""
         return self._value
 
     def assign(self, array: Array) -> None:
@@ -98,10 +99,26 @@ class State:
     def _put(self, array: Array) -> None:
         mine = self._value
         if mine is not None and mine.shape == array.shape and _place(mine) == _place(array):
-            mine[...] = array
+            try:
+                _protect(mine, False)
+                mine[...] = array
+            finally:  # a write that was interrupted has changed something too
+                _protect(mine, True)
+                self._changed()
         else:
-            self._value = copied(array)
+            self._hold(copied(array))
         self.shape, self.dtype = tuple(array.shape), dtype_name(array.dtype)
+
+    def _hold(self, array: Array) -> None:
+        """Take an array of one's own as the value."""
+        if isinstance(array, np.ndarray) and not array.flags.owndata:
+            array = array.copy()  # of memory that another library lent
+        _protect(array, True)
+        self._value = array
+        self._changed()
+
+    def _changed(self) -> None:
+        """Called after every change of the value, never before it."""
         self.version += 1
 
     def fits(self, shape: Any) -> bool:
@@ -119,8 +136,7 @@ class State:
         assert self._key is not None
         numbers = self.init(inits.generator(*self._key), self.shape)  # type: ignore[arg-type]
         self.dtype = self.dtype or self._kept_in(dtype)
-        self._value = place.asarray(numbers, self.dtype)
-        self.version += 1
+        self._hold(copied(place.asarray(numbers, self.dtype)))  # an init may return what is not its own
 
     def moving(self, place: Backend | None, dtype: str | None) -> Callable[[], None]:
         """Convert to a place and, unless it holds integers, to a dtype; one that is not made yet notes the dtype.
@@ -145,8 +161,7 @@ class State:
     def _moved(self, value: Array | None, dtype: str | None) -> None:
         self.dtype = dtype
         if value is not None:
-            self._value = value
-            self.version += 1
+            self._hold(value)
 
     def _check_kept(self, given: str, kept: str | None) -> None:
         """Check that nothing but rounding is lost by keeping values of one dtype in another."""
@@ -156,6 +171,11 @@ class State:
 
     def _kept_in(self, dtype: str) -> str:
         return dtype
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        for name, value in state[1].items():
+            setattr(self, name, value)
+        _protect(self._value, True)  # which copies of an array are not
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self._key[1]!r}" if self._key else type(self).__name__
@@ -181,7 +201,9 @@ class Parameter(State):
     value, grad : array or None
     trainable : bool
     version : int
-        Grows with every change of the value; packed copies of weights are kept by it.
+        Grows with every change of the value.
+    packed : Place
+        What engines keep of this version of the value; a new one follows every change. See `xpconv.packing`.
 
     Examples
     --------
@@ -193,9 +215,10 @@ class Parameter(State):
     ([2.5, 2.5, 2.5], 1)
     """
 
-    __slots__ = ("grad", "trainable")
+    __slots__ = ("grad", "packed", "trainable")
 
     def __init__(self, given: Shape | Array, init: inits.Init | None = None, *, trainable: bool = True) -> None:
+        self.packed = Place()
         self.grad: Array | None = None
         self.trainable = trainable
         super().__init__(given, inits.he_normal if init is None and isinstance(given, tuple) else init)
@@ -217,6 +240,10 @@ class Parameter(State):
             rule = "a gradient must have the shape, dtype, library and device of the value."
             raise ValueError(message(str(self), rule, f"{describe('grad', grad)} · {describe('value', value)}"))
         self.grad = copied(grad) if self.grad is None else self.grad + grad
+
+    def _changed(self) -> None:
+        super()._changed()
+        self.packed = Place()
 
     def make(self, place: Backend, dtype: str) -> None:
         """Draw the first values, and forget the gradient."""
@@ -246,6 +273,12 @@ class Buffer(State):
 
     def _kept_in(self, dtype: str) -> str:
         return "float32" if dtype in HALVES else dtype
+
+
+def _protect(x: Array, protected: bool) -> None:
+    """Let NumPy refuse what writes into x: nobody would learn of it, and copies packed for kernels would be stale."""
+    if isinstance(x, np.ndarray):
+        x.flags.writeable = not protected
 
 
 def _place(x: Array) -> tuple[Any, ...]:
