@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 import xpconv
-from xpconv.dispatch import CHAINS
-from xpconv.parity import Target
+from xpconv.dispatch import CHAINS, engine_primitives
+from xpconv.parity import CASES, Target, serves
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ TARGETS = (
     TestTarget("numpy", "reference"),
     TestTarget("numpy", "portable"),
     TestTarget("numpy", "portable", readonly=True),
+    TestTarget("numpy", "numba"),
+    TestTarget("numpy", "numba", readonly=True),
     TestTarget("array_api_strict", "portable"),
     TestTarget("array_api_strict:device1", "portable"),
     TestTarget("torch", "portable"),
@@ -48,18 +50,32 @@ def missing(backend: str) -> str:
         return str(error).splitlines()[0]
 
 
+def absent(target: Target) -> str:
+    """Why the target's backend or engine cannot be had here, or nothing."""
+    table = engine_primitives(target.engine)
+    return missing(target.backend) or (f"{target.engine} {table}" if isinstance(table, str) else "")
+
+
 def dtypes(target: Target) -> tuple[str, ...]:
-    """The floating dtypes that the target's library has."""
+    """The floating dtypes that the target's library has, or that its engine takes."""
+    if target.engine == "numba":
+        return ("float32", "float64")
     return ("float32",) if target.backend.startswith("array_api_strict") else ("float32", "float16")
 
 
-def parameters() -> list:
-    """The targets as pytest parameters, each with its name."""
-    return [pytest.param(target, id=target.name) for target in TARGETS]
+def calls(targets=TARGETS, keep=lambda case, sample: True) -> list:
+    """Every call on every target as pytest parameters; those that an engine declines are not among them."""
+    return [
+        pytest.param(target, case, sample, id=f"{case.name}-{sample.name}-{target.name}")
+        for case in CASES
+        for sample in case.samples
+        if keep(case, sample)
+        for target in targets
+        if absent(target) or serves(case, sample, target)
+    ]
 
 
 def require(target: Target) -> None:
     """Skip, by name and reason, what cannot run here."""
-    reason = missing(target.backend)
-    if reason:
-        pytest.skip(f"{target.name}: {reason}")
+    if absent(target):
+        pytest.skip(f"{target.name}: {absent(target)}")

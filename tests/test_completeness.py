@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 import xpconv
 from xpconv import dispatch
 from xpconv.dispatch import OPS, registered
 from xpconv.engines import portable, reference
-from xpconv.parity import CASES
+from xpconv.parity import CASES, case_of
 
 
 def test_every_public_op_has_a_case():
@@ -39,3 +41,42 @@ def test_a_call_names_every_primitive_that_it_and_its_gradients_ask_for(monkeypa
             pullback(y[0] if isinstance(y, tuple) else y)
             call = registered(case.op).bind(**sample.draw(), **sample.options)
             assert asked == {name for name, _, _ in call.parts()}, f"{case.name}, {sample.name}"
+
+
+# What the compiled engine serves in float32, forward and gradients: one that falls away would only be slow elsewhere.
+NUMBA = (
+    *("conv", "conv_transpose", "linear"),
+    *("max_pool", "avg_pool", "global_avg_pool", "global_max_pool"),
+    *("batch_norm", "layer_norm", "instance_norm", "group_norm"),
+    *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "gelu", "elu", "hard_swish"),
+    *("softmax", "log_softmax", "softmax_cross_entropy"),
+)
+
+
+@pytest.mark.parametrize("name", NUMBA)
+def test_the_compiled_engine_serves_whole_calls(name):
+    """Every sample in float32, but for those that it declines in words; and at least half of them."""
+    pytest.importorskip("numba")
+    samples, served = case_of(name).samples, 0
+    real = [s for s in samples if all(x is None or x.dtype.kind != "c" for x in s.draw().values())]
+    for sample in real:
+        answers = xpconv.explain(getattr(xpconv.ops, name), **sample.draw("random", "float32"), **sample.options)
+        assert "has no" not in answers["numba"], f"{sample.name}: {answers['numba']}"
+        served += answers["portable"].startswith("comes after numba")
+    assert served >= len(real) / 2, f"{served} of {len(real)} samples"
+
+
+def test_every_primitive_of_the_compiled_engine_is_reached():
+    pytest.importorskip("numba")
+    from xpconv.engines import numba
+
+    reached = set()
+    for case in CASES:
+        for sample in case.samples:
+            for name, arrays, options in (
+                registered(case.op).bind(**sample.draw("random", "float32"), **sample.options).parts()
+            ):
+                primitive = numba.PRIMITIVES.get(name)
+                if primitive and not (primitive.declines and primitive.declines(*arrays, **options)):
+                    reached.add(name)
+    assert reached == set(numba.PRIMITIVES)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from targets import TARGETS, dtypes, missing, parameters, require
+from targets import TARGETS, absent, calls, dtypes, require
 
 import xpconv
 from xpconv import backend, ops
 from xpconv.dispatch import is_inexact, registered
-from xpconv.parity import CASES, Case, Sample, Target, measure
+from xpconv.parity import CASES, Case, Sample, Target, measure, serves
 from xpconv.parity.sample import FILLS
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:divide by zero", "ignore:overflow")
 
-CALLS = [pytest.param(case, sample, id=f"{case.name}-{sample.name}") for case in CASES for sample in case.samples]
-HOST = [pytest.param(t, id=t.name) for t in TARGETS if t.backend == "numpy" and not t.readonly]
-on_targets = pytest.mark.parametrize("target", parameters())
-on_host = pytest.mark.parametrize("target", HOST)
-on_calls = pytest.mark.parametrize(("case", "sample"), CALLS)
+HOST = [t for t in TARGETS if t.backend == "numpy" and not t.readonly]
+NAMES = ("target", "case", "sample")
+on_targets = pytest.mark.parametrize(NAMES, calls())
+on_host = pytest.mark.parametrize(NAMES, calls(HOST))
 
 
 def make(target: Target, x: np.ndarray | None):
@@ -33,7 +32,8 @@ def make(target: Target, x: np.ndarray | None):
 
 def call(case: Case, sample: Sample, target: Target, arrays: dict, needs=None):
     """Result, dy and pullback of a call on arrays that are already on the target."""
-    with xpconv.use_engine(target.engine):
+    require(target)
+    with xpconv.use_engine(*target.chain):
         y, pullback = xpconv.vjp(case.op, **arrays, **sample.options, needs=needs)
     first = y[0] if isinstance(y, tuple) else y
     rng = np.random.default_rng(7)
@@ -55,19 +55,19 @@ def same(left, right) -> bool:
 
 
 @on_targets
-@on_calls
-def test_answers_lie_within_the_bound(case, sample, target):
+def test_answers_lie_within_the_bound(target, case, sample):
     require(target)
-    fills = FILLS if sample.fills else FILLS[:1]
     for dtype in dtypes(target):
-        for fill in fills:
+        if not serves(case, sample, target, dtype):
+            continue
+        # The truth is a running sum in float64, which constant data make no better than an engine's own.
+        for fill in FILLS if sample.fills and dtype != "float64" else FILLS[:1]:
             for name, error in measure(case, sample, target, dtype, fill).items():
                 assert error <= 1, f"{name} in {dtype}, {fill} data: {error:.3g} times the bound"
 
 
 @on_targets
-@on_calls
-def test_namespace_device_dtype_shape_and_inputs_are_kept(case, sample, target):
+def test_namespace_device_dtype_shape_and_inputs_are_kept(target, case, sample):
     require(target)
     arrays = {name: make(target, x) for name, x in sample.draw("random", "float32").items()}
     before = hosts(arrays.values())
@@ -90,8 +90,7 @@ def test_namespace_device_dtype_shape_and_inputs_are_kept(case, sample, target):
 
 
 @on_host
-@on_calls
-def test_strided_views_give_the_same(case, sample, target):
+def test_strided_views_give_the_same(target, case, sample):
     drawn = sample.draw("random", "float32")
     y, dy, pullback = call(case, sample, target, drawn)
     views = {name: x if x is None else strided(x) for name, x in drawn.items()}
@@ -115,8 +114,7 @@ def strided(x: np.ndarray) -> np.ndarray:
 
 
 @on_host
-@on_calls
-def test_needs_skip_and_do_not_change_the_rest(case, sample, target):
+def test_needs_skip_and_do_not_change_the_rest(target, case, sample):
     arrays = sample.draw("random", "float32")
     _, dy, pullback = call(case, sample, target, arrays)
     full = pullback(dy)
@@ -128,8 +126,7 @@ def test_needs_skip_and_do_not_change_the_rest(case, sample, target):
 
 
 @on_host
-@on_calls
-def test_runs_and_pullbacks_repeat_to_the_bit(case, sample, target):
+def test_runs_and_pullbacks_repeat_to_the_bit(target, case, sample):
     arrays = sample.draw("random", "float32")
     y, dy, pullback = call(case, sample, target, arrays)
     again, _, _ = call(case, sample, target, arrays)
@@ -138,8 +135,7 @@ def test_runs_and_pullbacks_repeat_to_the_bit(case, sample, target):
 
 
 @on_host
-@on_calls
-def test_an_array_written_to_between_calls_is_read_afresh(case, sample, target):
+def test_an_array_written_to_between_calls_is_read_afresh(target, case, sample):
     arrays = sample.draw("random", "float32")
     call(case, sample, target, arrays)
     other = sample.draw("positive", "float32")
@@ -156,9 +152,8 @@ def test_an_array_written_to_between_calls_is_read_afresh(case, sample, target):
 HIDES = {"max_unpool-equal indices", "batch_norm-one row"}
 
 
-@on_host
-@pytest.mark.parametrize(("case", "sample"), [c for c in CALLS if c.id not in HIDES])
-def test_nan_and_inf_stay_where_they_are_seen(case, sample, target):
+@pytest.mark.parametrize(NAMES, calls(HOST, lambda case, sample: f"{case.name}-{sample.name}" not in HIDES))
+def test_nan_and_inf_stay_where_they_are_seen(target, case, sample):
     """One nan in the input makes just those results nan that a large number there would change; the rest is as it was.
 
     So with an infinity, and with the gradients, where y is linear in the input. (The weight gradient of a transposed
@@ -187,17 +182,15 @@ def test_nan_and_inf_stay_where_they_are_seen(case, sample, target):
 
 
 @on_targets
-@on_calls
-def test_the_engine_asked_for_answers(case, sample, target):
+def test_the_engine_asked_for_answers(target, case, sample):
     require(target)
     arrays = {name: make(target, x) for name, x in sample.draw().items()}
-    with xpconv.use_engine(target.engine):
+    with xpconv.use_engine(*target.chain):
         assert xpconv.explain(case.op, **arrays, **sample.options)[target.engine].startswith("chosen: ")
 
 
-@on_host
-@pytest.mark.parametrize(("case", "sample"), [c for c in CALLS if c.values[0].linear])
-def test_linear_gradients_are_adjoints(case, sample, target):
+@pytest.mark.parametrize(NAMES, calls(HOST, lambda case, sample: case.linear))
+def test_linear_gradients_are_adjoints(target, case, sample):
     """<dy, J v> = <Jᴴ dy, v> to 1e-12 in float64, for each array in which y is linear."""
     if sample.options.get("activation"):
         pytest.skip("an activation makes it nonlinear")
@@ -212,7 +205,9 @@ def test_linear_gradients_are_adjoints(case, sample, target):
         assert abs(left - right) <= 1e-12 * np.sum(np.abs(dy) * np.abs(jv))
 
 
-@on_calls
+@pytest.mark.parametrize(
+    NAMES[1:], [pytest.param(case, s, id=f"{case.name}-{s.name}") for case in CASES for s in case.samples]
+)
 def test_gradients_agree_with_central_differences(case, sample):
     arrays = sample.draw()
     if any(x is not None and x.size == 0 for x in arrays.values()):
@@ -223,6 +218,6 @@ def test_gradients_agree_with_central_differences(case, sample):
     assert not floating or report.checked > report.skipped
 
 
-@pytest.mark.parametrize("target", [t for t in TARGETS if missing(t.backend)], ids=lambda t: t.name)
+@pytest.mark.parametrize("target", [t for t in TARGETS if absent(t)], ids=lambda t: t.name)
 def test_targets_that_are_not_here_are_reported(target):
-    pytest.skip(f"{target.name}: {missing(target.backend)}")
+    require(target)

@@ -47,7 +47,13 @@ def engine_primitives(engine: str) -> Mapping[str, Primitive] | str:
     try:
         return importlib.import_module(f"xpconv.engines.{engine}").PRIMITIVES
     except ImportError as error:
-        return f"is not installed here ({error})"
+        return f"cannot be had here: {error}"
+
+
+def engine_facts(engine: str) -> dict[str, str]:
+    """What an engine that can be had tells of itself for `xpconv info`."""
+    tell = getattr(importlib.import_module(f"xpconv.engines.{engine}"), "facts", None)
+    return {} if tell is None else tell()
 
 
 def select(name: str, *arrays: Array | None, **options: Any) -> Primitive:
@@ -272,7 +278,8 @@ def explain(op: Callable[..., Any], *args: Any, **options: Any) -> dict[str, str
     --------
     >>> import numpy as np, xpconv
     >>> from xpconv import ops
-    >>> xpconv.explain(ops.relu, np.ones(3))["reference"]
+    >>> with xpconv.use_engine("portable"):
+    ...     xpconv.explain(ops.relu, np.ones(3))["reference"]
     'not in the chain (portable) of these arrays'
     """
     call = registered(op, "explain").bind(*args, **options)

@@ -18,6 +18,7 @@ from xpconv.errors import message
 
 # Every engine there is; a folder of the same name under `xpconv/engines` holds it.
 ENGINES = ("reference", "portable", "numba")
+TOTAL = ("reference", "portable")  # those that serve every primitive on every array
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from xpconv.backend import get
 from xpconv.cli.console import columns
 from xpconv.cli.machine import blas, openblas_advice
 from xpconv.cores import usable_cores
-from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_primitives
-from xpconv.errors import BackendError
+from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_facts, engine_primitives
+from xpconv.errors import BackendError, EngineError
 
 # Each backend's distributions; versions come from their metadata, so that nothing heavy is imported for them.
 BACKENDS = {
@@ -28,7 +28,7 @@ BACKENDS = {
     "torch": ("torch",),
     "array_api_strict": ("array-api-strict",),
 }
-EXTRAS = {"train": "xpconv train and predict, plots", "onnx": "ONNX models"}
+EXTRAS = {"train": "xpconv train and predict, plots", "cpu": "compiled CPU kernels", "onnx": "ONNX models"}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,7 +41,8 @@ def gather() -> dict[str, Any]:
     """Everything `render` shows, as plain data."""
     library = blas()
     cores, limit = usable_cores()
-    advice = openblas_advice(library)
+    engines = {name: _engine(name) for name in settings.ENGINES}
+    advice = [openblas_advice(library), _cpu_advice(engines["numba"])]
     return {
         "xpconv": xpconv.__version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -49,15 +50,15 @@ def gather() -> dict[str, Any]:
         "cores": {"usable": cores, "limit": limit},
         "blas": library._asdict(),
         "backends": {name: _backend(name) for name in BACKENDS},
-        "engines": {name: _engine(name) for name in settings.ENGINES},
+        "engines": engines,
         "chains": {name: list(chain) for name, chain in {**CHAINS, "any other": ANY_LIBRARY}.items()},
         "settings": {
-            setting.name: _setting(setting)
+            setting.name: _setting(setting, cores)
             for setting in vars(xpconv).values()
             if isinstance(setting, settings.Setting)
         },
         "extras": {name: _extra(name) for name in EXTRAS},
-        "advice": [advice] if advice else [],
+        "advice": [text for text in advice if text],
     }
 
 
@@ -95,14 +96,26 @@ def _devices(cupy: Any) -> list[str]:
 
 
 def _engine(name: str) -> dict[str, Any]:
-    table = engine_primitives(name)
-    return {"problem": table} if isinstance(table, str) else {"problem": "", "primitives": sorted(table)}
+    try:
+        table = engine_primitives(name)
+    except EngineError as error:  # an environment variable asks for what cannot be
+        table = " ".join(line.strip() for line in str(error).splitlines())
+    if isinstance(table, str):
+        return {"problem": table}
+    return {"problem": "", "primitives": sorted(table), "facts": engine_facts(name)}
 
 
-def _setting(setting: settings.Setting) -> dict[str, Any]:
+def _cpu_advice(numba: dict[str, Any]) -> str | None:
+    """What to install where NumPy arrays have no compiled kernels."""
+    if not numba["problem"] or _version("numba") is not None:
+        return None
+    return "NumPy arrays run without compiled kernels here, which are several times faster: pip install 'xpconv[cpu]'"
+
+
+def _setting(setting: settings.Setting, cores: int) -> dict[str, Any]:
     value = getattr(settings.current(), setting.name)
     return {
-        "value": value,
+        "value": cores if setting.name == "num_threads" and value is None else value,
         "variable": setting.variable,
         "from": "environment" if os.environ.get(setting.variable) else "default",
     }
@@ -130,10 +143,7 @@ def render(facts: dict[str, Any]) -> str:
             (name, fact["version"] or "-", _backend_note(name, fact, facts["blas"]))
             for name, fact in facts["backends"].items()
         ],
-        "engines": [
-            (name, fact["problem"] or f"ready, {len(fact['primitives'])} primitives")
-            for name, fact in facts["engines"].items()
-        ],
+        "engines": [(name, fact["problem"] or _engine_note(fact)) for name, fact in facts["engines"].items()],
         "engine chains, by the arrays' library": [(name, ", ".join(chain)) for name, chain in facts["chains"].items()],
         "settings": [
             (name, _shown(name, fact["value"]), fact["from"], fact["variable"])
@@ -150,6 +160,11 @@ def render(facts: dict[str, Any]) -> str:
             *(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ") for text in facts["advice"]),
         ]
     return "\n".join(lines)
+
+
+def _engine_note(fact: dict[str, Any]) -> str:
+    more = (f"{name}: {value}" for name, value in fact["facts"].items())
+    return " · ".join((f"ready, {len(fact['primitives'])} primitives", *more))
 
 
 def _backend_note(name: str, fact: dict[str, Any], library: dict[str, str]) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from xpconv import backend
-from xpconv.dispatch import vjp
+from xpconv.dispatch import explain, vjp
 from xpconv.errors import dtype_name
 from xpconv.parity.bounds import NAMED, Truth, error_in_bounds
 from xpconv.parity.sample import Case, Sample, rounded
-from xpconv.settings import use_engine
+from xpconv.settings import TOTAL, use_engine
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Target:
     def name(self) -> str:
         return f"{self.backend}/{self.engine}"
 
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The engine alone where it is total; else `portable` serves what it lacks."""
+        return (self.engine,) if self.engine in TOTAL else (self.engine, "portable")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -38,11 +43,21 @@ class Answer:
     grads: tuple[Any, ...]
 
 
+def serves(case: Case, sample: Sample, target: Target, dtype: str = "float32") -> bool:
+    """Whether the target's engine takes part in the call; one that is not total declines some."""
+    if target.engine in TOTAL:
+        return True
+    make = backend.get(target.backend).asarray
+    arrays = {name: None if x is None else make(x) for name, x in sample.draw("random", dtype).items()}
+    with use_engine(*target.chain):
+        return explain(case.op, **arrays, **sample.options)[target.engine].startswith("chosen: ")
+
+
 def answer(case: Case, sample: Sample, target: Target, dtype: str, fill: str = "random") -> Answer:
     """Make the call and pull its gradients back."""
     make = backend.get(target.backend).asarray
     arrays = {name: None if x is None else make(x) for name, x in sample.draw(fill, dtype).items()}
-    with use_engine(target.engine):
+    with use_engine(*target.chain):
         y, pullback = vjp(case.op, **arrays, **sample.options)
         results = y if isinstance(y, tuple) else (y,)
         dy = make(_cotangent(sample, results[0].shape, dtype_name(results[0].dtype)))

@@ -1,21 +1,36 @@
 """Kernels for NumPy arrays on the CPU, compiled by numba when first wanted and kept on disk.
 
-From the outside in: `pool`, `norm`, ... hold the primitives, which check what a kernel can take, lay out its arguments and
-run it; `team` runs it on threads; `compiled` gets its machine code, from `store` on disk where it can; `kernels/` is
-the source that is compiled. `machine` knows the CPU, `scratch` lends memory.
+From the outside in: `pool`, `norm`, ... hold the primitives, which check what a kernel can take, lay out its arguments
+and run it; `team` runs it on threads; `compiled` gets its machine code, from `store` on disk where it can; `kernels/`
+is the source that is compiled. `machine` knows the CPU, `scratch` lends memory.
 """
 
 from __future__ import annotations
 
-try:
-    import llvmlite  # noqa: F401
-except ImportError as error:
-    raise ImportError("it needs numba: pip install 'xpconv[cpu]'") from error
+import importlib.util
+from importlib import metadata
 
-from xpconv.engines.numba import activation, norm, pool, softmax
+if not all(map(importlib.util.find_spec, ("llvmlite", "numba"))):
+    raise ImportError("it needs numba: pip install 'xpconv[cpu]'")
+if tuple(map(int, metadata.version("numba").split(".")[:2])) < (0, 62):  # whose LLVM still has typed pointers
+    raise ImportError(f"it needs numba 0.62, not {metadata.version('numba')}: pip install 'xpconv[cpu]'")
+
+from xpconv.engines.numba import activation, conv, linear, machine, norm, pool, softmax, store, team
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, norm, pool, softmax)
+    for module in (activation, conv, linear, norm, pool, softmax)
     for name, primitive in module.PRIMITIVES.items()
 }
+
+team.start()  # where numba itself cannot be imported, this raises ImportError, and no op need find out
+
+
+def facts() -> dict[str, str]:
+    """What it runs on, for `xpconv info`."""
+    try:
+        kept = str(store.folder())
+    except RuntimeError as error:
+        kept = f"nowhere ({error})"
+    cpu = machine.machine()
+    return {"CPU": f"{cpu.name}, {8 * cpu.vector_bytes}-bit vectors", "kernels kept in": kept}

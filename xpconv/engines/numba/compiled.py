@@ -9,17 +9,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import threading
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 
 from xpconv.engines.numba import store
+from xpconv.engines.numba.forks import fork_safe_lock
 from xpconv.engines.numba.machine import machine
 
-_lock = threading.RLock()
+# What kernels are made of besides the modules in `kernels/`: this one, and those that they import.
+SOURCES = ("compiled.py", "board.py", "fields.py")
+
+_lock = fork_safe_lock()
 _loaded: dict[tuple[Any, ...], int] = {}
 
 
@@ -39,28 +43,34 @@ def _load(key: tuple[Any, ...]) -> int:
     version = _version()
     code = store.read(version, name)
     if code is None:
-        code = _compile(key, _symbol(name))
+        code = bytes(_target_machine().emit_object(_lowered(key)))
         store.write(version, name, code)
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    return int(engine.get_function_address(_symbol(name)))
+    return int(engine.get_function_address(_symbol(key)))
 
 
-def _symbol(name: str) -> str:
-    return "xpconv_" + "".join(c if c.isalnum() else "_" for c in name)
+def assembly(module: str, factory: str, *constants: Any) -> str:
+    """The machine code of a kernel as text, to look for spilled registers in."""
+    with _lock:
+        return str(_target_machine().emit_assembly(_lowered((module, factory, *constants))))
+
+
+def _symbol(key: tuple[Any, ...]) -> str:
+    return "xpconv_" + "_".join("".join(c if c.isalnum() else "_" for c in str(part)) for part in key)
 
 
 @functools.cache
 def _version() -> str:
     """A name for all that the object code depends on besides the kernel's own constants: sources, compiler, CPU."""
     here = Path(__file__).parent
-    sources = [Path(__file__), here / "board.py", *sorted((here / "kernels").glob("*.py"))]
+    sources = [*(here / name for name in SOURCES), *sorted((here / "kernels").glob("*.py"))]
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes())
     target = machine()
-    for part in (target, metadata.version("numba"), metadata.version("llvmlite")):
+    for part in (target, metadata.version("numba"), metadata.version("llvmlite"), np.__version__):
         digest.update(repr(part).encode())
     return f"{target.name}-{digest.hexdigest()[:16]}"
 
@@ -71,17 +81,22 @@ def _target_machine() -> Any:
     llvm.initialize_native_asmprinter()
     target = machine()
     made = llvm.Target.from_triple(target.triple)
-    return made.create_target_machine(cpu=target.name, features=target.features, opt=3, reloc="pic", codemodel="default")
+    return made.create_target_machine(
+        cpu=target.name, features=target.features, opt=3, reloc="pic", codemodel="default"
+    )
 
 
 @functools.cache
 def _engine() -> Any:
-    """Keeps loaded object code for as long as the process lives."""
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    """Keeps loaded object code for as long as the process lives.
+
+    Code and its constants must lie close together: LLVM's own memory manager sees to that, however full the address space is.
+    """
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine(), use_lmm=True)
 
 
-def _compile(key: tuple[Any, ...], symbol: str) -> bytes:
-    """Object code with one function, ``void symbol(int64* args, int64 task, int64 slot)``."""
+def _lowered(key: tuple[Any, ...]) -> Any:
+    """A module in LLVM's language with one function to call, ``void symbol(int64* args, int64 task, int64 slot)``."""
     import numba
 
     module, factory, *constants = key
@@ -97,7 +112,7 @@ def _compile(key: tuple[Any, ...], symbol: str) -> bytes:
         llvm.parse_assembly(
             f"""
             declare i32 @{body.name}(ptr, ptr, ptr, i64, i64)
-            define void @{symbol}(ptr %args, i64 %task, i64 %slot) {{
+            define void @{_symbol(key)}(ptr %args, i64 %task, i64 %slot) {{
                 %nothing = alloca ptr
                 %status = call i32 @{body.name}(ptr %nothing, ptr %nothing, ptr %args, i64 %task, i64 %slot)
                 ret void
@@ -107,6 +122,5 @@ def _compile(key: tuple[Any, ...], symbol: str) -> bytes:
     body.linkage = "internal"
     for name in [g.name for g in code.global_variables if g.name.startswith("_ZN08NumbaEnv")]:
         code.get_global_variable(name).linkage = "internal"
-    target = _target_machine()
     code.verify()
-    return bytes(target.emit_object(code))
+    return code

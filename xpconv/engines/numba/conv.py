@@ -11,6 +11,7 @@ import numpy as np
 from xpconv.dispatch import Primitive
 from xpconv.engines.numba.arrays import dense, dense_channels, place, unsupported
 from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.depthwise import depthwise, depthwise_outer
 from xpconv.engines.numba.direct import Finish, Weights, direct
 from xpconv.engines.numba.fields import Pack
 from xpconv.engines.numba.machine import machine
@@ -43,7 +44,7 @@ def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: n
     dy, w = dense_channels(dy), dense(w)
     c, o = w.shape[-2], w.shape[-1] // groups
     dx = np.empty((dy.shape[0], *window.size, c * groups), dtype=dy.dtype)
-    packed = input_weights(w, groups)
+    packed = input_weights(w, groups) if c > 1 or groups == 1 else np.array(w.reshape(-1, groups)[::-1])
     weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups)
     runs = window.stride[-1] == 1 and _runs(dy, window, groups)
     for p in input_passes(window, o, runs):
@@ -56,8 +57,11 @@ def wgrad(x: np.ndarray, dy: np.ndarray, *, window: Window, groups: int, w_shape
     x, dy = dense_channels(x), dense(dy)
     dw = np.empty(w_shape, dtype=x.dtype)
     p = output_pass(window, w_shape[-2], _runs(x, window, groups))
-    if best(x, Weights(0, 0, *w_shape[-2:], groups), p) is winograd:
+    algorithm = best(x, Weights(0, 0, w_shape[-2], w_shape[-1] // groups, groups), p)
+    if algorithm is winograd:
         winograd_outer(x, dy, dw, window.size, p)
+    elif algorithm is depthwise:
+        depthwise_outer(x, dy, dw, window.size, p)
     else:
         outer(x, dy, dw, window.size, p, groups)
     return dw
@@ -65,6 +69,8 @@ def wgrad(x: np.ndarray, dy: np.ndarray, *, window: Window, groups: int, w_shape
 
 def best(x: np.ndarray, weights: Weights, p: Pass) -> Callable[..., None]:
     """The algorithm for a pass: Winograd's where it applies and its transforms pay."""
+    if weights.groups > 1 and weights.in_channels == weights.out_channels == 1:
+        return depthwise
     enough = min(weights.in_channels, weights.out_channels) >= _WINOGRAD_CHANNELS
     return winograd if enough and suits(x, weights, p) else direct
 

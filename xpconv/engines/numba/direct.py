@@ -73,14 +73,9 @@ def multiply_adds(x: np.ndarray, weights: Weights, p: Pass) -> int:
     return int(x.shape[0]) * p.pixels * cells * weights.in_channels * weights.out_channels * weights.groups
 
 
-def direct(
-    x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish = Finish()
-) -> None:
-    """y = finish(Σ x · w), for the pixels of one pass; depthwise if each channel is a group with one output."""
+def direct(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish) -> None:
+    """y = finish(Σ x · w), for the pixels of one pass."""
     _, row_bytes, c, o, groups = weights
-    depthwise = groups > 1 and c == o == 1
-    if depthwise:
-        o, groups = groups, 1
     item, dtype = x.itemsize, x.dtype.name
     split = channels(dtype, o)
     pixels = x.shape[0] * p.pixels
@@ -92,7 +87,7 @@ def direct(
     threads = threads_for(multiply_adds(x, weights, p))
     late = None if finish.activation in IN_TILE else finish.activation
     sums = y if finish.sums is None else finish.sums
-    kernel = address(*(("depthwise", "depthwise") if depthwise else ("direct", "direct")), dtype, *split, late)
+    kernel = address("direct", "direct", dtype, *split, late)
     with borrowed(slot * threads) as scratch:
         run(
             kernel,

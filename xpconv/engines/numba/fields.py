@@ -88,6 +88,37 @@ class Pack(NamedTuple):
     strip: int  # output channels of a task
 
 
+class Depthwise(NamedTuple):
+    """What `kernels.depthwise` reads after a `Walk`; see `Direct`."""
+
+    w: int
+    w_row: int
+    w_tap: int  # bytes from tap to tap of a tap row
+    channels: int
+    bias: int
+    residual: int
+    activation: int
+    chunk: int  # tiles of a task
+    panel: int
+    scratch: int
+    scratch_slot: int
+    sums: int
+
+
+class DepthwiseOuter(NamedTuple):
+    """What `kernels.depthwise.depthwise_outer` reads after a `Walk`, whose y is dy; see `Outer`."""
+
+    dw: int
+    dw_row: int
+    channels: int
+    slabs: int
+    slab_rows: int  # rows of pixels
+    slab_bytes: int
+    panel: int
+    scratch: int
+    scratch_slot: int
+
+
 class Reduce(NamedTuple):
     """What `kernels.outer.reduce` reads."""
 

@@ -26,7 +26,14 @@ def run(
     y = np.empty((*rows.shape[:-1], w.shape[1]), dtype=x.dtype)
     sums = np.empty_like(y) if any(needs) and activation in activations.FROM_INPUT else None
     finish = Finish(None if b is None else dense(b), None, activation, sums)
-    direct(rows, Weights(place(w), w.shape[1] * w.itemsize, *w.shape, 1), y, rows.shape[1:2], line_pass(rows.shape[1]), finish)
+    direct(
+        rows,
+        Weights(place(w), w.shape[1] * w.itemsize, *w.shape, 1),
+        y,
+        rows.shape[1:2],
+        line_pass(rows.shape[1]),
+        finish,
+    )
     kept = None if activation is None or not any(needs) else y if sums is None else sums
     y = y.reshape(*x.shape[:-1], w.shape[1])
     return y, (x if needs[1] else None, w if needs[0] else None, activation, kept)
@@ -46,7 +53,7 @@ def backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray |
         dx = np.empty((*rows.shape[:-1], w.shape[0]), dtype=dy.dtype)
         packed = input_weights(w, 1)
         weights = Weights(place(packed), w.shape[0] * w.itemsize, w.shape[1], w.shape[0], 1)
-        direct(rows, weights, dx, rows.shape[1:2], line_pass(rows.shape[1]))
+        direct(rows, weights, dx, rows.shape[1:2], line_pass(rows.shape[1]), Finish())
         dx = dx.reshape(*dy.shape[:-1], w.shape[0])
     if needs[1]:
         dw = np.empty((x.shape[-1], dy.shape[-1]), dtype=dy.dtype)

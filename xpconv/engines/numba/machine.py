@@ -57,7 +57,11 @@ class Machine:
 @functools.cache
 def machine() -> Machine:
     """The CPU of this machine, or the lesser one that the environment asks for."""
-    triple, features = llvm.get_process_triple(), llvm.get_host_cpu_features()
+    triple = llvm.get_process_triple()
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError:  # LLVM cannot ask every CPU: the name alone tells it most
+        features = llvm.FeatureMap()
     asked = os.environ.get(VARIABLE, "")
     if not asked:
         known = {name: present for name, present in features.items() if present}
@@ -67,8 +71,8 @@ def machine() -> Machine:
         rule = f"kernels cannot be compiled for {asked!r}: this CPU does not run them, or there is no such level."
         remedy = f"possible here: {possible}" if possible else "leave it unset."
         raise EngineError(message("numba", rule, f"given: {VARIABLE}={asked}", remedy))
-    reached = {feature for feature in list(_LEVELS.values())[: list(_LEVELS).index(asked) + 1]}
-    return _described(triple, asked, "", reached)
+    levels = list(_LEVELS)
+    return _described(triple, asked, "", {_LEVELS[level] for level in levels[: levels.index(asked) + 1]})
 
 
 def _described(triple: str, name: str, features: str, known: set[str]) -> Machine:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from xpconv.engines.numba.arrays import place
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import scratch_bytes, walk
 from xpconv.engines.numba.fields import Outer, Reduce
+from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
 from xpconv.engines.numba.team import run, threads_for
-from xpconv.engines.numba.tiling import PIXEL_BLOCK, channels, panel_of, slabs_of, tap_channels, taps_of
+from xpconv.engines.numba.tiling import PIXEL_BLOCK, channels, panel_of, slabs_of, taps_of
 
 _PIECE = 8192  # numbers of a task that adds slabs up
 
@@ -20,27 +24,21 @@ def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], 
     """dw = Σ over pixels of x under each tap · dy; dy and dw in C order."""
     c, o = dw.shape[-2], dw.shape[-1] // groups
     item, dtype = x.itemsize, x.dtype.name
-    depthwise = groups > 1 and c == o == 1
-    if depthwise:
-        o, groups = groups, 1
-    split = tap_channels(dtype, o, len(p.taps)) if depthwise else channels(dtype, o)
+    split = channels(dtype, o)
     pixels = x.shape[0] * p.pixels
     slabs = slabs_of(dw.nbytes, pixels)
     slab_pixels = -(-max(pixels, 1) // (slabs * PIXEL_BLOCK)) * PIXEL_BLOCK
     slabs = -(-max(pixels, 1) // slab_pixels)
-    share = len(p.taps) if depthwise else taps_of(len(p.taps), slabs * groups)
+    share = taps_of(len(p.taps), slabs * groups)
     shares = -(-len(p.taps) // share)
     panel = panel_of(split, o, slabs * groups * shares)
-    cell = x.shape[-1] * item
-    slot = scratch_bytes(PIXEL_BLOCK, split.rows, p, cell) + PIXEL_BLOCK * split.block * item
+    slot = scratch_bytes(PIXEL_BLOCK, split.rows, p, x.shape[-1] * item)
     threads = threads_for(pixels * dw.size)
-    tables = -(-slot * threads // ALIGNMENT) * ALIGNMENT
-    with borrowed(tables + (dw.nbytes * slabs if slabs > 1 else 0)) as scratch:
-        parts = scratch + tables if slabs > 1 else place(dw)
+    with add_up(dw, slabs, slot * threads) as (parts, scratch):
         run(
-            address(*(("depthwise", "depthwise_outer") if depthwise else ("outer", "outer")), dtype, *split),
+            address("outer", "outer", dtype, *split),
             slabs * shares * -(-o // panel) * groups,
-            *walk(x, dy, size, p, cell),
+            *walk(x, dy, size, p, x.shape[-1] * item),
             *Outer(
                 parts,
                 o * groups * item,
@@ -58,10 +56,19 @@ def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], 
             ),
             threads=threads,
         )
+
+
+@contextmanager
+def add_up(total: np.ndarray, slabs: int, scratch_bytes: int) -> Iterator[tuple[int, int]]:
+    """Addresses for a sum of each slab, one after another, and of scratch; at the end the sums are added to make the total."""
+    tables = -(-scratch_bytes // ALIGNMENT) * ALIGNMENT
+    with borrowed(tables + (total.nbytes * slabs if slabs > 1 else 0)) as scratch:
+        parts = scratch + tables if slabs > 1 else place(total)
+        yield parts, scratch
         if slabs > 1:
             run(
-                address("outer", "reduce", dtype, split.lanes),
-                -(-dw.size // _PIECE),
-                *Reduce(place(dw), parts, dw.nbytes, slabs, dw.size, _PIECE),
-                threads=threads_for(dw.size * slabs),
+                address("outer", "reduce", total.dtype.name, machine().lanes(total.dtype.name)),
+                -(-total.size // _PIECE),
+                *Reduce(place(total), parts, total.nbytes, slabs, total.size, _PIECE),
+                threads=threads_for(total.size * slabs),
             )

@@ -7,6 +7,7 @@ same kernel cells.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from xpconv.window import Window
+
+_MOST_SIDE_BY_SIDE = 7  # weights that a register tile can hold beside its sums
 
 Triple = tuple[int, int, int]
 
@@ -34,6 +37,16 @@ class Pass:
     @property
     def pixels(self) -> int:
         return math.prod(self.count)
+
+    @functools.cached_property
+    def side_by_side(self) -> int:
+        """How many taps at a time are neighbours in a row, with rows of weights that are evenly spaced; 1: they are not."""
+        offsets, rows = self.taps[:, :3], np.diff(self.taps[:, 3])
+        breaks = np.flatnonzero((np.diff(offsets, axis=0) != (0, 0, 1)).any(axis=1)) + 1
+        run = int(breaks[0]) if len(breaks) else max(len(offsets), 1)
+        even = len(offsets) % run == 0 and np.array_equal(breaks, np.arange(run, len(offsets), run))
+        inner = np.delete(rows, breaks - 1)
+        return run if even and run <= _MOST_SIDE_BY_SIDE and (inner == inner[:1]).all() else 1
 
 
 def triple(values: tuple[Any, ...], fill: Any) -> Any:

@@ -5,17 +5,18 @@ A block belongs to the call that borrowed it until it is given back; outputs nev
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from xpconv.engines.numba.forks import fork_safe_lock
+
 ALIGNMENT = 4096
 _KEPT = 4  # blocks: one for each thread that is likely to be in an op at once
 
 _free: list[np.ndarray] = []
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def borrowed(nbytes: int) -> Iterator[int]:
     """The address of at least so many bytes, aligned to a page, with whatever was left in them."""
     block = _take(nbytes)
     try:
-        yield -(-block.ctypes.data // ALIGNMENT) * ALIGNMENT
+        yield -(-int(block.__array_interface__["data"][0]) // ALIGNMENT) * ALIGNMENT
     finally:
         with _lock:
             _free.append(block)
@@ -39,11 +40,14 @@ def _take(nbytes: int) -> np.ndarray:
     return np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
 
 
-def zeros_address() -> int:
-    """The address of 64 KiB that are always zero: what kernels read where a window hangs over the edge."""
-    return _ZEROS
+def zeros_address(nbytes: int) -> int:
+    """The address of at least so many bytes that are always zero: what kernels read where a window hangs over the edge."""
+    if nbytes > len(_zeros[-1]):
+        with _lock:
+            block = np.zeros(2 * nbytes, dtype=np.uint8)
+            block.flags.writeable = False
+            _zeros.append(block)  # the smaller ones stay: another thread may be reading them
+    return int(_zeros[-1].__array_interface__["data"][0])
 
 
-_zeros_block = np.zeros(2**16 + ALIGNMENT, dtype=np.uint8)
-_zeros_block.flags.writeable = False
-_ZEROS = -(-_zeros_block.ctypes.data // ALIGNMENT) * ALIGNMENT
+_zeros = [np.zeros(2**16, dtype=np.uint8)]

@@ -1,7 +1,8 @@
 """Compiled kernels on disk: one file of object code each, in a folder of their own for each CPU and version.
 
-Object code is run, so a folder that somebody else may write to is not used. A file carries the digest of what it
-holds; one that was cut short or changed is compiled anew. Where nothing can be kept, one warning says so.
+Object code is run, so what somebody else owns or may write to is not used. A file carries the digest of its place and
+of what it holds; one that was cut short, changed or moved is compiled anew. Where nothing can be kept, one warning
+says so.
 """
 
 from __future__ import annotations
@@ -27,12 +28,11 @@ def folder() -> Path:
     given = os.environ.get(VARIABLE)
     if given:
         return Path(given)
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "xpconv"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "xpconv" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "xpconv"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "xpconv" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "xpconv"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xpconv"
 
 
 def read(version: str, name: str) -> bytes | None:
@@ -41,14 +41,15 @@ def read(version: str, name: str) -> bytes | None:
         path = folder() / version / name
         if not path.exists():
             return None
-        _check_private(path.parent)
-        _check_private(path)
-        content = path.read_bytes()
+        _check_private(path.parent, path.parent.stat())
+        with open(path, "rb") as file:
+            _check_private(path, os.fstat(file.fileno()))
+            content = file.read()
     except (OSError, RuntimeError) as error:
         _warn(error)
         return None
     code = content[_DIGEST:]
-    return code if hashlib.sha256(code).digest() == content[:_DIGEST] else None
+    return code if _digest(version, name, code) == content[:_DIGEST] else None
 
 
 def write(version: str, name: str, code: bytes) -> None:
@@ -56,27 +57,30 @@ def write(version: str, name: str, code: bytes) -> None:
     try:
         path = folder() / version / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(path.parent)
+        _check_private(path.parent, path.parent.stat())
+        path.unlink(missing_ok=True)  # or its mode would be kept
         with replacing(path) as beside:
-            beside.write_bytes(hashlib.sha256(code).digest() + code)
+            beside.write_bytes(_digest(version, name, code) + code)
             beside.chmod(0o600)
     except (OSError, RuntimeError) as error:
         _warn(error)
 
 
-def _check_private(path: Path) -> None:
+def _digest(version: str, name: str, code: bytes) -> bytes:
+    return hashlib.sha256(f"{version}/{name}\n".encode() + code).digest()
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
     """Refuse what another user owns or may write to (where the system has such owners)."""
-    if not hasattr(os, "getuid"):
-        return
-    status = path.stat()
-    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise PermissionError(f"{path} belongs to, or may be written by, another user")
 
 
 def _warn(error: Exception) -> None:
+    """Tell of the first error alone; `RuntimeError` is what a user without a home folder gets."""
     global _warned
     if not _warned:
         _warned = True
         rule = "compiled kernels cannot be kept on disk: each process compiles them anew, which takes seconds."
         remedy = f"set {VARIABLE} to a folder of your own."
-        warnings.warn(message("numba", rule, f"{folder()}: {error}", remedy), RuntimeWarning, stacklevel=2)
+        warnings.warn(message("numba", rule, str(error), remedy), RuntimeWarning, stacklevel=2)

@@ -17,6 +17,7 @@ from typing import Any
 from xpconv.cores import usable_cores
 from xpconv.engines.numba import board as at
 from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.forks import fork_safe_lock
 from xpconv.settings import current
 
 _MOST = 255  # members besides the caller
@@ -37,34 +38,36 @@ class Team:
         for word, name in ((at.ACQUIRE, "PyThread_acquire_lock"), (at.RELEASE, "PyThread_release_lock")):
             self._at[word] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
         self._threads: list[threading.Thread] = []
-        self._growing = threading.Lock()
+        self._most = _MOST
 
     def grow(self, members: int) -> None:
-        """Let at least so many threads wait at the board."""
-        with self._growing:
-            serve = _KERNEL(address("teamwork", "serve"))
-            while len(self._threads) < min(members, _MOST):
-                index = len(self._threads)
-                lock = self._locks()
-                ctypes.pythonapi.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
-                self._at[at.MEMBERS + index * at.LINE + at.LOCK] = lock
-                thread = threading.Thread(
-                    target=serve, args=(self.board, index, 0), name=f"xpconv-{index + 1}", daemon=True
-                )
+        """Let at least so many threads wait at the board, or as many as the system lets us have."""
+        serve = _KERNEL(address("teamwork", "serve"))
+        while len(self._threads) < min(members, self._most):
+            index = len(self._threads)
+            lock = self._locks()
+            ctypes.pythonapi.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
+            self._at[at.MEMBERS + index * at.LINE + at.LOCK] = lock
+            thread = threading.Thread(
+                target=serve, args=(self.board, index, 0), name=f"xpconv-{index + 1}", daemon=True
+            )
+            self._threads.append(thread)  # its place at the board is taken, even if an interrupt comes while it starts
+            self._at[at.TEAM] = index + 1
+            try:
                 thread.start()
-                self._threads.append(thread)
-                self._at[at.TEAM] = index + 1
+            except RuntimeError:  # no more threads, or the interpreter is going home
+                self._most = index
 
-    @property
-    def members(self) -> int:
-        return len(self._threads)
+    def wants(self, members: int) -> bool:
+        """Whether growing to so many members might add some."""
+        return len(self._threads) < min(members, self._most)
 
     def stop(self) -> None:
         """Send everyone home: compiled code must not be running when the interpreter takes it away."""
         self._at[at.QUIT] = 1
         for index, thread in enumerate(self._threads):
             me = at.MEMBERS + index * at.LINE
-            while thread.is_alive():
+            while thread.is_alive():  # one that never started is not
                 if self._at[me + at.PARKED]:
                     self._at[me + at.PARKED] = 0
                     ctypes.pythonapi.PyThread_release_lock(ctypes.c_void_p(self._at[me + at.LOCK]))
@@ -72,13 +75,13 @@ class Team:
 
 
 _team: Team | None = None
-_starting = threading.Lock()
+_starting = fork_safe_lock()
 
 
 def team(members: int) -> Team:
     """The process's team, with at least so many members."""
     global _team
-    if _team is None or _team.members < members:
+    if _team is None or _team.wants(members):
         with _starting:
             _team = _team or Team()
             _team.grow(members)
@@ -93,8 +96,9 @@ def _stop() -> None:
 
 def _forget() -> None:
     """A forked child has its parent's memory, but not its threads."""
-    global _team, _starting
-    _team, _starting = None, threading.Lock()
+    global _team
+    _team = None
+    _cores.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -102,7 +106,8 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def _submit() -> Any:
+def start() -> Any:
+    """What hands out all jobs; the first kernel of the process."""
     return _KERNEL(address("teamwork", "submit"))
 
 
@@ -121,7 +126,7 @@ def run(kernel: int, tasks: int, *args: int, threads: int = 1) -> None:
         members = min(threads, tasks, _MOST + 1) - 1
         board = team(members).board
     job = _words(5)(board, kernel, tasks, members + 1, ctypes.addressof(own))
-    _submit()(job, 0, 0)
+    start()(job, 0, 0)
 
 
 def threads_for(work: float) -> int:

@@ -36,14 +36,6 @@ def channels(dtype: str, count: int, widest: int | None = None) -> Channels:
     return Channels(cpu.tile(dtype, vectors or tail).pixels, vectors, tail, lanes, count % lanes != 0)
 
 
-def tap_channels(dtype: str, count: int, taps: int) -> Channels:
-    """The best tiles for so many channels where the rows of a tile are taps: all of them, if they fit."""
-    cpu = machine()
-    rows = min(taps, 9 if cpu.registers >= 32 else 3)
-    accumulators = 18 if cpu.registers >= 32 else 6
-    return channels(dtype, count, min(accumulators // rows, cpu.widest))._replace(rows=rows)
-
-
 def panel_of(split: Channels, count: int, tasks: int) -> int:
     """Output channels of a task, where there are so many tasks already: all, or fewer if there are few."""
     blocks = -(-count // split.block)

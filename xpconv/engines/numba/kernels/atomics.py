@@ -10,21 +10,21 @@ I64 = ir.IntType(64)
 _ORDER = "seq_cst"
 
 
-def _word(builder, args):  # type: ignore[no-untyped-def]
+def _word(builder, args):
     return builder.gep(args[0], [args[1]])
 
 
 @intrinsic
-def load(typing_context, pointer, index):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def load(typing_context, pointer, index):
+    def codegen(context, builder, signature, args):
         return builder.load_atomic(_word(builder, args), _ORDER, 8)
 
     return types.int64(pointer, index), codegen
 
 
 @intrinsic
-def store(typing_context, pointer, index, value):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def store(typing_context, pointer, index, value):
+    def codegen(context, builder, signature, args):
         builder.store_atomic(args[2], _word(builder, args), _ORDER, 8)
         return context.get_dummy_value()
 
@@ -32,30 +32,30 @@ def store(typing_context, pointer, index, value):  # type: ignore[no-untyped-def
 
 
 @intrinsic
-def add(typing_context, pointer, index, value):  # type: ignore[no-untyped-def]
+def add(typing_context, pointer, index, value):
     """Add, and return what was there before."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.atomic_rmw("add", _word(builder, args), args[2], _ORDER)
 
     return types.int64(pointer, index, types.int64), codegen
 
 
 @intrinsic
-def exchange(typing_context, pointer, index, value):  # type: ignore[no-untyped-def]
+def exchange(typing_context, pointer, index, value):
     """Put a value, and return what was there before."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.atomic_rmw("xchg", _word(builder, args), args[2], _ORDER)
 
     return types.int64(pointer, index, types.int64), codegen
 
 
 @intrinsic
-def replace(typing_context, pointer, index, expected, value):  # type: ignore[no-untyped-def]
+def replace(typing_context, pointer, index, expected, value):
     """Put a value if the expected one is there; whether it was."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         pair = builder.cmpxchg(_word(builder, args), args[2], args[3], _ORDER, _ORDER)
         return builder.extract_value(pair, 1)
 
@@ -63,10 +63,10 @@ def replace(typing_context, pointer, index, expected, value):  # type: ignore[no
 
 
 @intrinsic
-def relax(typing_context):  # type: ignore[no-untyped-def]
+def relax(typing_context):
     """Tell the core that this is a waiting loop (x86 `pause`, ARM `yield`; nothing elsewhere)."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         triple, void = builder.module.triple, ir.VoidType()
         if triple.startswith("x86_64"):
             builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", fnty=ir.FunctionType(void, [])), [])
@@ -80,8 +80,8 @@ def relax(typing_context):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def call_kernel(typing_context, address, args, task, slot):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def call_kernel(typing_context, address, args, task, slot):
+    def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64])
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
         return context.get_dummy_value()
@@ -90,10 +90,10 @@ def call_kernel(typing_context, address, args, task, slot):  # type: ignore[no-u
 
 
 @intrinsic
-def acquire(typing_context, function, lock):  # type: ignore[no-untyped-def]
+def acquire(typing_context, function, lock):
     """Wait for one of Python's own low-level locks; it needs no GIL."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         integer = ir.IntType(32)
         kind = ir.FunctionType(integer, [I64, integer])
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1], ir.Constant(integer, 1)])
@@ -103,8 +103,8 @@ def acquire(typing_context, function, lock):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def release(typing_context, function, lock):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def release(typing_context, function, lock):
+    def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.VoidType(), [I64])
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
         return context.get_dummy_value()

@@ -22,8 +22,8 @@ def pointers(element: Any) -> Callable[[int], Any]:
     pointer = types.CPointer(element)
 
     @intrinsic
-    def at(typing_context, address):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def at(typing_context, address):
+        def codegen(context, builder, signature, args):
             return builder.inttoptr(args[0], context.get_value_type(pointer))
 
         return pointer(types.int64), codegen

@@ -27,7 +27,17 @@ from xpconv.engines.numba.board import (
     TEAM,
     WORD,
 )
-from xpconv.engines.numba.kernels.atomics import acquire, add, call_kernel, exchange, load, relax, release, replace, store
+from xpconv.engines.numba.kernels.atomics import (
+    acquire,
+    add,
+    call_kernel,
+    exchange,
+    load,
+    relax,
+    release,
+    replace,
+    store,
+)
 from xpconv.engines.numba.kernels.memory import words
 
 _OPEN = 1 << 31
@@ -35,7 +45,7 @@ _COUNT = (1 << 16) - 1
 
 
 @njit
-def _take_tasks(kernel, args, board, tasks, slot):  # type: ignore[no-untyped-def]
+def _take_tasks(kernel, args, board, tasks, slot):
     while True:
         task = add(board, NEXT, 1)
         if task >= tasks:
@@ -43,10 +53,10 @@ def _take_tasks(kernel, args, board, tasks, slot):  # type: ignore[no-untyped-de
         call_kernel(kernel, args, task, slot)
 
 
-def serve():  # type: ignore[no-untyped-def]
+def serve():
     """A member of the team: wait for a job, join it, help, and again; until told to quit."""
 
-    def kernel(board, index, unused):  # type: ignore[no-untyped-def]
+    def kernel(board, index, unused):
         me = MEMBERS + index * LINE
         seen = 0
         waited = 0
@@ -58,7 +68,8 @@ def serve():  # type: ignore[no-untyped-def]
                 if count >= limit:
                     seen = number
                 elif replace(board, WORD, word, word + 1):
-                    _take_tasks(board[KERNEL], words(board[ARGS]), board, board[TASKS], index + 1)
+                    # Who comes after another has left finds no task, so that no two threads work in one slot.
+                    _take_tasks(board[KERNEL], words(board[ARGS]), board, board[TASKS], count + 1)
                     add(board, WORD, -1)
                     seen = number
                 waited = 0
@@ -78,13 +89,13 @@ def serve():  # type: ignore[no-untyped-def]
     return kernel
 
 
-def submit():  # type: ignore[no-untyped-def]
+def submit():
     """Do a job: ``args`` holds the board's address, the kernel's, the tasks, the threads wanted, then the kernel's own.
 
     With one task or thread, or while another thread's job has the team, the caller does it alone.
     """
 
-    def kernel(args, unused, also_unused):  # type: ignore[no-untyped-def]
+    def kernel(args, unused, also_unused):
         board, job, tasks, threads = words(args[0]), args[1], args[2], args[3]
         own = words(args[4])
         helpers = min(threads, tasks) - 1

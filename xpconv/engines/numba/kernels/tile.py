@@ -65,13 +65,6 @@ class Registers:
         value.align = self.size
         return spread(self.b, value, self.lanes)
 
-    def scale_step(self, rows: list[Any], factors: list[Any]) -> None:
-        """Add the products, number by number, of P rows, each given by its address, and V vectors."""
-        for p, row in enumerate(rows):
-            for v, factor in enumerate(factors):
-                place = self.sums[p][v]
-                self.b.store(self.b.call(self.fma, [self.load(row, v), factor, self.b.load(place)]), place)
-
     def step(self, numbers: list[Any], row: Any) -> None:
         """Add the outer product of P numbers, each given by its address, and a row of V vectors."""
         vectors = [self.load(row, v) for v in range(self.columns)]
@@ -97,15 +90,6 @@ def word(builder: Any, address: Any, index: Any) -> Any:
     return value
 
 
-def _prefetch(builder: Any, address: Any) -> None:
-    """Have the cache line at an address brought near."""
-    pointer = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, *[ir.IntType(32)] * 3])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    read, near, data = (ir.Constant(ir.IntType(32), value) for value in (0, 3, 1))
-    builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
-
-
 def _when(builder: Any, flag: Any) -> Any:
     return builder.if_then(builder.icmp_signed("!=", flag, ir.Constant(I64, 0)))
 
@@ -122,7 +106,9 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
     size = 8 if dtype == "float64" else 4
 
     @intrinsic
-    def tile(typing_context, table, taps, t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left):
+    def tile(
+        typing_context, table, taps, t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left
+    ):
         def codegen(context, builder, signature, args):
             table, taps, t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left = args
             b = builder
@@ -202,70 +188,116 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
     return tile
 
 
-def channel_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -> Callable[..., Any]:
-    """P pixels × V vectors of channels, each channel by itself: sums over some taps t of x[p, t, :] w[t, :].
+def positions(rows: int, run: int, step: int) -> int:
+    """Cells in a row of x under P neighbouring pixels, with so many taps side by side."""
+    return (rows - 1) * step + run
 
-    Arguments as for `product_tile`, without channels to sum over; ``offset`` is added to input and output addresses, and
-    ``ahead`` is where P addresses are that will be read soon: there is little to compute here, and much to wait for.
+
+def channel_tile(
+    dtype: str, rows: int, vectors: int, lanes: int, partial: bool, run: int, step: int
+) -> Callable[..., Any]:
+    """P neighbouring pixels × V vectors of channels, each channel by itself: sums over some tap rows of x[p, t, :] w[t, :].
+
+    A tap row is ``run`` taps side by side; pixels are ``step`` cells apart. Each cell under the pixels is loaded once for all the
+    products it is in. Arguments, all integers: ``table`` of cell addresses [tap row][position], ``taps`` (`fields.Walk`), for
+    tap rows t0 to t1; ``w_row`` bytes from weight row to weight row, ``w_tap`` from tap to tap of a tap row; ``out``, the address of the first pixel's output, and the bytes from pixel to pixel; ``offset`` in bytes, added
+    to input and output addresses; the rest as for `product_tile`.
     """
-    size = 8 if dtype == "float64" else 4
+    count = positions(rows, run, step)
 
     @intrinsic
-    def tile(typing_context, table, taps, t0, t1, ahead, w, w_row, outs, offset, more, bias, residual, act, kept, left):
+    def tile(
+        typing_context,
+        table,
+        taps,
+        t0,
+        t1,
+        w,
+        w_row,
+        w_tap,
+        out,
+        out_row,
+        offset,
+        more,
+        bias,
+        residual,
+        act,
+        kept,
+        left,
+    ):
         def codegen(context, builder, signature, args):
-            table, taps, t0, t1, ahead, w, w_row, outs, offset, more, bias, residual, act, kept, left = args
+            table, taps, t0, t1, w, w_row, w_tap, out, out_row, offset, more, bias, residual, act, kept, left = args
             b = builder
-            registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
-            registers.clear()
-            for p in range(rows):
-                start = b.add(word(b, ahead, ir.Constant(I64, p)), offset)
-                for line in range(0, vectors * lanes * size, 64):
-                    _prefetch(b, b.add(start, ir.Constant(I64, line)))
+            r = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
+            r.clear()
             with cgutils.for_range_slice(b, t0, t1, ir.Constant(I64, 1)) as (t, _):
-                at = b.mul(t, ir.Constant(I64, rows))
-                inputs = [b.add(word(b, table, b.add(at, ir.Constant(I64, p))), offset) for p in range(rows)]
-                row = b.add(w, b.mul(word(b, taps, b.add(b.shl(t, ir.Constant(I64, 2)), ir.Constant(I64, 3))), w_row))
-                registers.scale_step(inputs, [registers.load(row, v) for v in range(vectors)])
+                cells = b.add(table, b.mul(t, ir.Constant(I64, 8 * count)))
+                first = word(b, taps, b.add(b.mul(t, ir.Constant(I64, 4 * run)), ir.Constant(I64, 3)))
+                row = b.add(w, b.mul(first, w_row))
+                weights = []
+                for k in range(run):
+                    at = b.add(row, b.mul(w_tap, ir.Constant(I64, k)))
+                    weights.append([r.load(at, v) for v in range(vectors)])
+                for q in range(count):
+                    uses = [(p, q - p * step) for p in range(rows) if 0 <= q - p * step < run]
+                    if uses:
+                        cell = b.add(word(b, cells, ir.Constant(I64, q)), offset)
+                        for v in range(vectors):
+                            x = r.load(cell, v)
+                            for p, k in uses:
+                                place = r.sums[p][v]
+                                b.store(b.call(r.fma, [x, weights[k][v], b.load(place)]), place)
+            first = b.add(out, offset)
             for p in range(rows):
                 with b.if_then(b.icmp_signed("<", ir.Constant(I64, p), kept)):
-                    out = b.add(word(b, outs, ir.Constant(I64, p)), offset)
-                    finish(registers, p, out, more, bias, b.add(out, residual), residual, act, offset)
+                    place = b.add(first, b.mul(out_row, ir.Constant(I64, p)))
+                    finish(r, p, place, more, bias, b.add(place, residual), residual, act, offset)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 15), codegen
+        return types.void(*[types.int64] * 16), codegen
 
     return tile
 
 
-def channel_outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -> Callable[..., Any]:
-    """P taps × V vectors of channels, each channel by itself: sums over pixels of x[pixel, t, :] dy[pixel, :].
+def channel_outer_tile(
+    dtype: str, rows: int, taps: int, lanes: int, partial: bool, run: int, step: int
+) -> Callable[..., Any]:
+    """One vector of channels, each by itself: for ``taps`` rows of ``run`` taps, sums over pixels of x[pixel, tap, :] dy[pixel, :].
 
-    Arguments as for `outer_tile`; ``table`` [pixel][tap] starts at the first tap, and ``offset`` is added to its addresses.
+    Pixels come in groups of P neighbours; x is loaded once for all the products it is in, as in `channel_tile`. Arguments, all integers:
+    ``table`` of addresses, for each group of positions [tap row][position] and then of the P pixels of dy, ``stride`` words from group
+    to group; how many ``groups``; ``offset`` in bytes, added to all addresses; ``out``, where sums are added, the bytes from
+    row to row; ``left``.
     """
+    count = positions(rows, run, step)
 
     @intrinsic
-    def tile(typing_context, table, stride, pixels, offset, dy, dy_row, out, out_row, kept, left):
+    def tile(typing_context, table, stride, groups, offset, out, out_row, left):
         def codegen(context, builder, signature, args):
-            table, stride, pixels, offset, dy, dy_row, out, out_row, kept, left = args
+            table, stride, groups, offset, out, out_row, left = args
             b = builder
-            registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
-            registers.clear()
-            last = b.sub(kept, ir.Constant(I64, 1))
-            chosen = [ir.Constant(I64, p) for p in range(rows)]
-            chosen = [b.select(b.icmp_signed("<", p, last), p, last) for p in chosen]
-            row = cgutils.alloca_once_value(b, dy)
-            with cgutils.for_range(b, pixels) as loop:
-                at = b.mul(loop.index, stride)
-                inputs = [b.add(word(b, table, b.add(at, p)), offset) for p in chosen]
-                registers.scale_step(inputs, [registers.load(b.load(row), v) for v in range(vectors)])
-                b.store(b.add(b.load(row), dy_row), row)
-            for p in range(rows):
-                with b.if_then(b.icmp_signed("<", ir.Constant(I64, p), kept)):
-                    place = b.add(out, b.mul(out_row, ir.Constant(I64, p)))
-                    for v in range(vectors):
-                        registers.store(b.fadd(registers.load(place, v), b.load(registers.sums[p][v])), place, v)
+            r = Registers(b, dtype, taps * run, 1, lanes, left if partial else None)
+            r.clear()
+            with cgutils.for_range(b, groups) as loop:
+                at = b.add(table, b.shl(b.mul(loop.index, stride), ir.Constant(I64, 3)))
+
+                def vector(index, at=at):
+                    return r.load(b.add(word(b, at, ir.Constant(I64, index)), offset), 0)
+
+                dy = [vector(taps * count + p) for p in range(rows)]
+                for t in range(taps):
+                    for q in range(count):
+                        uses = [(p, q - p * step) for p in range(rows) if 0 <= q - p * step < run]
+                        if uses:
+                            x = vector(t * count + q)
+                            for p, k in uses:
+                                place = r.sums[t * run + k][0]
+                                b.store(b.call(r.fma, [x, dy[p], b.load(place)]), place)
+            for i in range(taps * run):
+                place = b.add(out, b.mul(out_row, ir.Constant(I64, i)))
+                r.store(b.fadd(r.load(place, 0), b.load(r.sums[i][0])), place, 0)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10), codegen
+        return types.void(*[types.int64] * 7), codegen
 
     return tile

@@ -80,12 +80,12 @@ def vectors(dtype: str, lanes: int) -> Vectors:
     kind = VectorType(element, lanes)
     size = element.bitwidth // 8
 
-    def place(context, builder, pointer, index):  # type: ignore[no-untyped-def]
+    def place(context, builder, pointer, index):
         return builder.bitcast(builder.gep(pointer, [index]), context.get_value_type(kind).as_pointer())
 
     @intrinsic
-    def load(typing_context, pointer, index):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def load(typing_context, pointer, index):
+        def codegen(context, builder, signature, args):
             value = builder.load(place(context, builder, *args))
             value.align = size
             return value
@@ -93,16 +93,16 @@ def vectors(dtype: str, lanes: int) -> Vectors:
         return kind(pointer, types.int64), codegen
 
     @intrinsic
-    def store(typing_context, pointer, index, vector):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def store(typing_context, pointer, index, vector):
+        def codegen(context, builder, signature, args):
             builder.store(args[2], place(context, builder, *args[:2])).align = size
             return context.get_dummy_value()
 
         return types.void(pointer, types.int64, kind), codegen
 
     @intrinsic
-    def load_some(typing_context, pointer, index, count):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def load_some(typing_context, pointer, index, count):
+        def codegen(context, builder, signature, args):
             where, vector = place(context, builder, *args[:2]), context.get_value_type(kind)
             function, _ = masked(builder, vector, size * 8)
             zeros = ir.Constant(vector, [0.0] * lanes)
@@ -111,8 +111,8 @@ def vectors(dtype: str, lanes: int) -> Vectors:
         return kind(pointer, types.int64, types.int64), codegen
 
     @intrinsic
-    def store_some(typing_context, pointer, index, vector, count):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def store_some(typing_context, pointer, index, vector, count):
+        def codegen(context, builder, signature, args):
             where = place(context, builder, *args[:2])
             _, function = masked(builder, args[2].type, size * 8)
             builder.call(function, [args[2], where, ir.Constant(I32, size), lane_mask(builder, args[3], lanes)])
@@ -121,8 +121,8 @@ def vectors(dtype: str, lanes: int) -> Vectors:
         return types.void(pointer, types.int64, kind, types.int64), codegen
 
     @intrinsic
-    def splat(typing_context, number):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def splat(typing_context, number):
+        def codegen(context, builder, signature, args):
             return spread(builder, args[0], lanes)
 
         return kind(element), codegen
@@ -132,14 +132,14 @@ def vectors(dtype: str, lanes: int) -> Vectors:
 
 def _arithmetic(python_operator: Any, instruction: str) -> None:
     @intrinsic
-    def apply(typing_context, left, right):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def apply(typing_context, left, right):
+        def codegen(context, builder, signature, args):
             return getattr(builder, instruction)(*args)
 
         return left(left, right), codegen
 
     @overload(python_operator)
-    def of_vectors(left, right):  # type: ignore[no-untyped-def]
+    def of_vectors(left, right):
         if isinstance(left, VectorType) and left == right:
             return lambda left, right: apply(left, right)
         return None
@@ -156,14 +156,14 @@ for _operator, _instruction in (
 
 def _comparison(python_operator: Any, sign: str, compare: str = "fcmp_ordered") -> None:
     @intrinsic
-    def apply(typing_context, left, right):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def apply(typing_context, left, right):
+        def codegen(context, builder, signature, args):
             return getattr(builder, compare)(sign, *args)
 
         return VectorType(types.boolean, left.lanes)(left, right), codegen
 
     @overload(python_operator)
-    def of_vectors(left, right):  # type: ignore[no-untyped-def]
+    def of_vectors(left, right):
         if isinstance(left, VectorType) and left == right and left.element != types.boolean:
             return lambda left, right: apply(left, right)
         return None
@@ -175,22 +175,24 @@ _comparison(operator.ne, "!=", "fcmp_unordered")  # nan != nan
 
 
 @intrinsic
-def choose(typing_context, mask, yes, no):  # type: ignore[no-untyped-def]
+def choose(typing_context, mask, yes, no):
     """``yes`` in the lanes where the comparison holds, ``no`` in the others."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.select(*args)
 
     return yes(mask, yes, no), codegen
 
 
 @intrinsic
-def multiply_add(typing_context, a, b, c):  # type: ignore[no-untyped-def]
+def multiply_add(typing_context, a, b, c):
     """``a * b + c``, rounded once where the CPU can."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         kind = args[0].type
         name = f"llvm.fmuladd.v{a.lanes}f{a.element.bitwidth}"
-        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name), args)
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name), args
+        )
 
     return a(a, b, c), codegen
