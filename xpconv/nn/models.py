@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpconv.errors import message
-from xpconv.nn.activation import ReLU
 from xpconv.nn.containers import IdentityShortcut, Residual, Sequential
 from xpconv.nn.conv import Conv2d
 from xpconv.nn.dropout import Dropout
@@ -75,8 +74,7 @@ def resnet_cifar(depth: int, num_classes: int = 10, in_channels: int | None = No
         raise ValueError(message("resnet_cifar", f"depth must be 6n + 2, not {depth}.", "", "20, 32, 44, 56, 110, ..."))
     return Sequential(
         conv1=_conv3x3(in_channels, 16),
-        bn1=BatchNorm(16),
-        relu=ReLU(),
+        bn1=BatchNorm(16, activation="relu"),
         layer1=_stage(16, 16, n),
         layer2=_stage(16, 32, n),
         layer3=_stage(32, 64, n),
@@ -100,8 +98,7 @@ def _stage(in_channels: int, channels: int, blocks: int) -> Sequential:
 def _block(in_channels: int, channels: int, stride: int = 1) -> Residual:
     body = Sequential(
         conv1=_conv3x3(in_channels, channels, stride),
-        bn1=BatchNorm(channels),
-        relu=ReLU(),
+        bn1=BatchNorm(channels, activation="relu"),
         conv2=_conv3x3(channels, channels),
         bn2=BatchNorm(channels),
     )

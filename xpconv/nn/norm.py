@@ -13,7 +13,7 @@ from xpconv.arrays import check_array
 from xpconv.backend import HALVES, Array, cast, namespace
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
-from xpconv.nn.layer import Bound, Layer, check_arguments
+from xpconv.nn.layer import Bound, Layer, check_activation, check_arguments
 from xpconv.nn.module import LayerPullback
 from xpconv.nn.state import Buffer, Parameter, Shape
 from xpconv.ops import validate
@@ -27,7 +27,12 @@ class BatchNorm(Layer):
     """
 
     def __init__(
-        self, num_features: int | None = None, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+        self,
+        num_features: int | None = None,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        activation: str | None = None,
     ) -> None:
         """Make the layer.
 
@@ -42,9 +47,13 @@ class BatchNorm(Layer):
             that goes into them is the unbiased one.
         affine : bool
             Whether there are a ``weight`` (scale, 1 at first) and a ``bias`` (shift, 0), each (num_features,).
+        activation : str, optional
+            Name of an activation without parameters, applied in the same pass.
         """
+        check_activation("BatchNorm", activation)
         check_arguments(ops.batch_norm, np.empty((0, 1)), None, None, eps=eps)
         self.eps, self.momentum = eps, validate.number("BatchNorm", "momentum", momentum, least=0, most=1)
+        self.activation = activation
         self.weight, self.bias = _affine((num_features,), affine)
         self.running_mean = Buffer((num_features,), inits.zeros)
         self.running_var = Buffer((num_features,), inits.ones)
@@ -52,10 +61,10 @@ class BatchNorm(Layer):
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.batch_norm`, with running statistics at inference."""
         _check_sizes("BatchNorm", x, self.running_mean.shape)
+        options = {"eps": self.eps, "activation": self.activation}
         if training:
-            return ops.batch_norm, (x, self.weight, self.bias), {"eps": self.eps, "return_stats": True}
-        running = self.running_mean, self.running_var
-        return ops.batch_norm, (x, self.weight, self.bias, *running), {"eps": self.eps}
+            return ops.batch_norm, (x, self.weight, self.bias), {**options, "return_stats": True}
+        return ops.batch_norm, (x, self.weight, self.bias, self.running_mean, self.running_var), options
 
     def run(self, op: Callable[..., Any], args: list[Any], options: dict[str, Any]) -> Any:
         """Apply the op, in float32 if x is of half precision."""

@@ -10,6 +10,7 @@ from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, message
 from xpconv.ops import validate
+from xpconv.ops.activation import check_named
 from xpconv.window import per_axis
 
 
@@ -23,12 +24,13 @@ def batch_norm(
     *,
     eps: float = 1e-5,
     return_stats: bool = False,
+    activation: str | None = None,
 ) -> Call:
     r"""Batch normalisation: each channel by its mean and variance over all other axes.
 
     ``(..., C) , (C,) , (C,) -> (..., C)``
 
-    y[..., c] = (x[..., c] - mean[c]) / sqrt(var[c] + eps) · gamma[c] + beta[c]
+    y[..., c] = activation((x[..., c] - mean[c]) / sqrt(var[c] + eps) · gamma[c] + beta[c])
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def batch_norm(
         Added to the variance.
     return_stats : bool
         Return the mean and variance too; gradients are those of y.
+    activation : str, optional
+        Name of an activation without parameters, which engines may apply in the same pass.
 
     Returns
     -------
@@ -51,15 +55,15 @@ def batch_norm(
     Raises
     ------
     ValueError
-        For shapes that do not fit, a mean without a variance, or a negative eps.
+        For shapes that do not fit, a mean without a variance, a negative eps, or an unknown activation.
     TypeError
         For arrays that are not real floating-point, or not alike.
 
     Notes
     -----
-    Kept for the gradient: x, gamma, and four numbers per channel. The statistics of an empty batch are 0. The mean
-    comes first and the variance from a second pass with its rounding corrected, so that a large offset does no
-    harm ([2]_, equation 1.7).
+    Kept for the gradient: x and a few numbers per channel; what the activation was applied to is computed again. The
+    statistics of an empty batch are 0. Squares are summed about a number among the data and corrected for what that
+    is off the mean, so that a large offset does no harm ([2]_, equation 1.7).
 
     References
     ----------
@@ -79,6 +83,7 @@ def batch_norm(
     if x.ndim < 2:
         raise ValueError(message("batch_norm", "x needs at least 2 axes, the channels last.", describe_all(x=x)))
     eps = validate.number("batch_norm", "eps", eps, least=0)
+    check_named("batch_norm", activation, x)
     for name, v in {"gamma": gamma, "beta": beta, "mean": mean, "var": var}.items():
         _check_shape("batch_norm", name, v, (x.shape[-1],), x)
     if (mean is None) != (var is None):
@@ -89,7 +94,8 @@ def batch_norm(
                 describe_all(x=x, mean=mean, var=var),
             )
         )
-    return Call("batch_norm", (x, gamma, beta, mean, var), {"eps": eps, "return_stats": bool(return_stats)})
+    options = {"eps": eps, "return_stats": bool(return_stats), "activation": activation}
+    return Call("batch_norm", (x, gamma, beta, mean, var), options)
 
 
 @op("x", "gamma", "beta")

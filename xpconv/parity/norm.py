@@ -22,6 +22,10 @@ def _positive(*shape: int) -> Spec:
     return lambda rng: rng.random(shape) + 0.5
 
 
+def _small(*shape: int) -> Spec:
+    return lambda rng: 0.05 * rng.standard_normal(shape)
+
+
 def _affine(x: tuple[int, ...], parameters: tuple[int, ...]) -> dict[str, Spec]:
     return {"x": x, "gamma": parameters, "beta": parameters}
 
@@ -61,6 +65,8 @@ def _scales(view: Callable[[Truth], View]) -> Callable[[Truth], Scales]:
             return Scales(0.0, (0.0,) * len(truth.grads))
         shape, axes, parameters = view(truth)
         x, dy = arrays["x"].reshape(shape), np.abs(truth.dy).reshape(shape)
+        if truth.options.get("activation"):
+            dy = dy * (1 + np.abs(truth.y).max())  # its slope is taken where y is not exact
         if arrays.get("mean") is None:
             mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
         else:
@@ -109,6 +115,14 @@ CASES = (
             Sample(
                 "given statistics",
                 {"x": _SHAPE, "gamma": (8,), "beta": (8,), "mean": (8,), "var": _positive(8)},
+            ),
+            Sample("relu", {"x": _SHAPE, "gamma": (8,), "beta": _small(8)}, {"activation": "relu"}, fills=False),
+            Sample("relu6, and its statistics", _affine((50, 3), (3,)), {"activation": "relu6", "return_stats": True}),
+            Sample("silu, no beta", {"x": _SHAPE, "gamma": (8,), "beta": None}, {"activation": "silu"}),
+            Sample(
+                "tanh, given statistics",
+                {"x": _SHAPE, "gamma": (8,), "beta": (8,), "mean": (8,), "var": _positive(8)},
+                {"activation": "tanh"},
             ),
             Sample("one row", _affine((1, 5), (5,))),
             Sample("many rows", _affine((3000, 3), (3,))),

@@ -15,11 +15,11 @@ if not all(map(importlib.util.find_spec, ("llvmlite", "numba"))):
 if tuple(map(int, metadata.version("numba").split(".")[:2])) < (0, 62):  # whose LLVM still has typed pointers
     raise ImportError(f"it needs numba 0.62, not {metadata.version('numba')}: pip install 'xpconv[cpu]'")
 
-from xpconv.engines.numba import activation, conv, linear, machine, norm, pool, softmax, store, team
+from xpconv.engines.numba import activation, conv, linear, machine, norm, pool, softmax, store, sums, team
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, conv, linear, norm, pool, softmax)
+    for module in (activation, conv, linear, norm, pool, softmax, sums)
     for name, primitive in module.PRIMITIVES.items()
 }
 

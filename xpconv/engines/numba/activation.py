@@ -1,7 +1,85 @@
-"""Activations on NumPy arrays, compiled."""
+"""Activations on NumPy arrays, compiled: one pass over memory each way, whatever the function."""
 
 from __future__ import annotations
 
-from xpconv.dispatch import Primitive
+import math
+import struct
+from collections.abc import Callable
+from typing import Any
 
-PRIMITIVES: dict[str, Primitive] = {}
+import numpy as np
+
+from xpconv.dispatch import Needs, Primitive
+from xpconv.engines.numba.arrays import dense, empty, place, unsupported
+from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.machine import machine
+from xpconv.engines.numba.team import run, threads_for
+from xpconv.errors import dtype_name
+
+# The residuals of these are y, as in every engine; of all others x.
+FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")
+FROM_INPUT = ("silu", "hard_swish")
+
+_RUN = 2**15  # numbers a task: long enough to be worth handing over, short enough to share out evenly
+
+
+def word(number: float) -> int:
+    """A number as the word that kernels read it from."""
+    return int(struct.unpack("q", struct.pack("d", number))[0])
+
+
+def _forward(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
+    x = dense(x)
+    y = empty(x.shape, x.dtype)
+    dtype = dtype_name(x.dtype)
+    kernel = address("activation", "forward", name, dtype, machine().lanes(dtype))
+    parameters = (word(first), word(second))
+    run(kernel, -(-x.size // _RUN), place(x), place(y), x.size, _RUN, *parameters, threads=threads_for(x.size))
+    return y
+
+
+def _backward(name: str, kept: np.ndarray, dy: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
+    kept, dy = dense(kept), dense(dy)
+    dx = empty(dy.shape, dy.dtype)
+    dtype = dtype_name(dy.dtype)
+    kernel = address("activation", "backward", name, dtype, machine().lanes(dtype))
+    places, parameters = (place(kept), place(dy), place(dx)), (word(first), word(second))
+    run(kernel, -(-dy.size // _RUN), *places, dy.size, _RUN, *parameters, threads=threads_for(dy.size))
+    return dx
+
+
+def _plain(name: str) -> Primitive:
+    def forward(x: np.ndarray, *, needs: Needs) -> tuple[np.ndarray, Any]:
+        y = _forward(name, x)
+        return y, (y if name in FROM_OUTPUT else x) if any(needs) else None
+
+    def backward(residuals: np.ndarray, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
+        return (_backward(name, residuals, dy),)
+
+    return Primitive(forward, backward, unsupported)
+
+
+def _parametric(name: str, parameters: Callable[..., tuple[float, ...]]) -> Primitive:
+    """The primitive of an activation whose options ``parameters`` turns into at most two numbers."""
+
+    def forward(x: np.ndarray, *, needs: Needs, **options: Any) -> tuple[np.ndarray, Any]:
+        numbers = parameters(**options)
+        return _forward(name, x, *numbers), (x, numbers) if any(needs) else None
+
+    def backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
+        x, numbers = residuals
+        return (_backward(name, x, dy, *numbers),)
+
+    return Primitive(forward, backward, lambda x, **options: unsupported(x))
+
+
+def _bounds(min: float | None, max: float | None) -> tuple[float, float]:
+    return -math.inf if min is None else min, math.inf if max is None else max
+
+
+PRIMITIVES = {name: _plain(name) for name in (*FROM_OUTPUT, *FROM_INPUT)} | {
+    "clip": _parametric("clip", _bounds),
+    "leaky_relu": _parametric("leaky_relu", lambda slope: (slope,)),
+    "elu": _parametric("elu", lambda alpha: (alpha,)),
+    "hard_sigmoid": _parametric("hard_sigmoid", lambda alpha, beta: (alpha, beta)),
+}

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
+
+
+_LINE = 64  # bytes of a cache line, and of the widest vector: one that lies across two lines takes twice as long to load
+_SMALL = 4096  # bytes up to which aligning an array costs more than it saves
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array to be written to, which starts at a cache line."""
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes <= _SMALL:
+        return np.empty(shape, dtype)
+    memory = np.empty(nbytes + _LINE, np.uint8)
+    return np.ndarray(shape, dtype, memory, -place(memory) % _LINE)
 
 
 def place(x: np.ndarray) -> int:

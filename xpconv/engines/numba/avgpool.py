@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.numba.arrays import dense, place
+from xpconv.engines.numba.arrays import dense, empty, place
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.pool_plan import STREAMS, PoolPlan, adaptive_plan, averaging_plan
 from xpconv.engines.numba.pooling import lanes_for, row_tasks, unfit
@@ -39,7 +39,7 @@ def adaptive_avg_pool(
 def _forward(x: np.ndarray, plan: PoolPlan, out: tuple[int, ...]) -> np.ndarray:
     x, dtype, channels = dense(x), dtype_name(x.dtype), x.shape[-1]
     lanes, whole = lanes_for(dtype, channels)
-    y = np.empty((x.shape[0], *out, channels), x.dtype)
+    y = empty((x.shape[0], *out, channels), x.dtype)
     if y.size:
         rows, width = x.shape[0] * plan.out_rows, -(-channels // lanes) * lanes
         kernel: tuple[Any, ...] = ("forward", dtype, lanes, whole, plan.run, *plan.fixed)
@@ -55,7 +55,7 @@ def avg_pool_grad(residuals: _Residuals, dy: np.ndarray, needs: Needs) -> tuple[
     """dx = dy by the divisor, at every cell of its window: (N, *out, C) -> (N, *size, C)."""
     (plan, shape), dy, dtype, channels = residuals, dense(dy), dtype_name(dy.dtype), dy.shape[-1]
     lanes, whole = lanes_for(dtype, channels)
-    dx = np.empty(shape, dy.dtype)
+    dx = empty(shape, dy.dtype)
     if dx.size:
         rows = shape[0] * plan.in_rows
         each, tasks, threads = row_tasks(rows, plan.in_row * -(-channels // lanes) * lanes * plan.meeting)

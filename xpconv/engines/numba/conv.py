@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.dispatch import Primitive
-from xpconv.engines.numba.arrays import dense, dense_channels, place, unsupported
+from xpconv.engines.numba.arrays import dense, dense_channels, empty, place, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.depthwise import depthwise, depthwise_outer
 from xpconv.engines.numba.direct import Finish, Weights, direct
@@ -30,8 +30,8 @@ def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue
     """y = activation(conv(x, w) + bias + residual): (N, *size, C) -> (N, *out, O)."""
     x, w = dense_channels(x), dense(w)
     c, o = w.shape[-2:]
-    y = np.empty((x.shape[0], *window.out, o), dtype=x.dtype)
-    sums = np.empty_like(y) if epilogue.keep_sums else None
+    y = empty((x.shape[0], *window.out, o), x.dtype)
+    sums = empty(y.shape, y.dtype) if epilogue.keep_sums else None
     bias, residual = (None if extra is None else dense(extra) for extra in (epilogue.bias, epilogue.residual))
     weights = Weights(place(w), o * w.itemsize, c, o // groups, groups)
     p = output_pass(window, c, _runs(x, window, groups))
@@ -43,7 +43,7 @@ def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: n
     """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
     dy, w = dense_channels(dy), dense(w)
     c, o = w.shape[-2], w.shape[-1] // groups
-    dx = np.empty((dy.shape[0], *window.size, c * groups), dtype=dy.dtype)
+    dx = empty((dy.shape[0], *window.size, c * groups), dy.dtype)
     packed = input_weights(w, groups) if c > 1 or groups == 1 else np.array(w.reshape(-1, groups)[::-1])
     weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups)
     runs = window.stride[-1] == 1 and _runs(dy, window, groups)
@@ -55,7 +55,7 @@ def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: n
 def wgrad(x: np.ndarray, dy: np.ndarray, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> np.ndarray:
     """dw = the transpose of `fprop` in w: (N, *size, C), (N, *out, O) -> (*kernel, C / groups, O)."""
     x, dy = dense_channels(x), dense(dy)
-    dw = np.empty(w_shape, dtype=x.dtype)
+    dw = empty(w_shape, x.dtype)
     p = output_pass(window, w_shape[-2], _runs(x, window, groups))
     algorithm = best(x, Weights(0, 0, w_shape[-2], w_shape[-1] // groups, groups), p)
     if algorithm is winograd:
@@ -85,7 +85,7 @@ def input_weights(w: np.ndarray, groups: int) -> np.ndarray:
     """(*kernel, C / groups, O) -> (cells in reverse order, O / groups, C)."""
     c, o = w.shape[-2], w.shape[-1] // groups
     cells, dtype = math.prod(w.shape[:-2]), w.dtype.name
-    packed = np.empty((cells, o, c * groups), dtype=w.dtype)
+    packed = empty((cells, o, c * groups), w.dtype)
     run(
         address("pack", "transpose", dtype, machine().lanes(dtype)),
         cells * groups * -(-o // _STRIP),

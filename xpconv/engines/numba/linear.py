@@ -9,7 +9,7 @@ import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba import activation as activations
-from xpconv.engines.numba.arrays import dense, place, unsupported
+from xpconv.engines.numba.arrays import dense, empty, place, unsupported
 from xpconv.engines.numba.conv import input_weights
 from xpconv.engines.numba.direct import Finish, Weights, direct
 from xpconv.engines.numba.outer import outer
@@ -23,8 +23,8 @@ def run(
     """y = activation(x @ w + b): (..., in), (in, out), (out,) -> (..., out)."""
     x, w = dense(x), dense(w)
     rows = _as_line(x)
-    y = np.empty((*rows.shape[:-1], w.shape[1]), dtype=x.dtype)
-    sums = np.empty_like(y) if any(needs) and activation in activations.FROM_INPUT else None
+    y = empty((*rows.shape[:-1], w.shape[1]), x.dtype)
+    sums = empty(y.shape, y.dtype) if any(needs) and activation in activations.FROM_INPUT else None
     finish = Finish(None if b is None else dense(b), None, activation, sums)
     direct(
         rows,
@@ -50,13 +50,13 @@ def backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray |
     rows = _as_line(dz)
     dx = dw = None
     if needs[0]:
-        dx = np.empty((*rows.shape[:-1], w.shape[0]), dtype=dy.dtype)
+        dx = empty((*rows.shape[:-1], w.shape[0]), dy.dtype)
         packed = input_weights(w, 1)
         weights = Weights(place(packed), w.shape[0] * w.itemsize, w.shape[1], w.shape[0], 1)
         direct(rows, weights, dx, rows.shape[1:2], line_pass(rows.shape[1]), Finish())
         dx = dx.reshape(*dy.shape[:-1], w.shape[0])
     if needs[1]:
-        dw = np.empty((x.shape[-1], dy.shape[-1]), dtype=dy.dtype)
+        dw = empty((x.shape[-1], dy.shape[-1]), dy.dtype)
         outer(_as_line(x), rows, dw, rows.shape[1:2], line_pass(rows.shape[1]), 1)
     return dx, dw, bias_grad(dz) if needs[2] else None
 

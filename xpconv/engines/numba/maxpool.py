@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.numba.arrays import dense, place, place_of
+from xpconv.engines.numba.arrays import dense, empty, place, place_of
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.pool_plan import PoolPlan, adaptive_plan, sliding_plan
 from xpconv.engines.numba.pooling import lanes_for, row_tasks, unfit
@@ -57,8 +57,8 @@ def _forward(x: np.ndarray, plan: PoolPlan, out: tuple[int, ...], keeps: bool) -
     images, channels, dtype = x.shape[0], x.shape[-1], dtype_name(x.dtype)
     lanes, whole = lanes_for(dtype, channels)
     row, rows = -(-channels // lanes) * lanes, images * plan.out_rows
-    y = np.empty((images, *out, channels), x.dtype)
-    codes = np.empty((rows * plan.out_row, row), plan.code_dtype) if keeps else None
+    y = empty((images, *out, channels), x.dtype)
+    codes = empty((rows * plan.out_row, row), plan.code_dtype) if keeps else None
     if y.size:
         each, tasks, threads = row_tasks(rows, plan.out_row * row * plan.cells)
         kernel = address("maxpool", "forward", dtype, plan.code_dtype if keeps else "", lanes, whole, *plan.fixed)
@@ -72,11 +72,11 @@ def max_pool_grad(residuals: _Winners | _Maxima, dy: np.ndarray, needs: Needs) -
     dy, plan, dtype, channels = dense(dy), residuals.plan, dtype_name(dy.dtype), dy.shape[-1]
     lanes, whole = lanes_for(dtype, channels)
     if isinstance(residuals, _Winners):
-        dx, x = np.empty(residuals.shape, dy.dtype), 0
+        dx, x = empty(residuals.shape, dy.dtype), 0
         kept, row = residuals.codes, residuals.codes.shape[-1]
         kernel: tuple[Any, ...] = ("backward_to_first", dtype, plan.code_dtype)
     else:
-        dx, x = np.empty(residuals.x.shape, dy.dtype), place(residuals.x)
+        dx, x = empty(residuals.x.shape, dy.dtype), place(residuals.x)
         kept, row = residuals.y, channels
         kernel = ("backward_to_all", dtype)
     if dx.size:

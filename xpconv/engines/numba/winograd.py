@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from xpconv.engines.numba.arrays import place, place_of
+from xpconv.engines.numba.arrays import empty, place, place_of
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import IN_TILE, Finish, Weights, walk
 from xpconv.engines.numba.fields import Reduce, Weighing, Winograd, WinogradOuter
@@ -81,7 +81,7 @@ def winograd(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ..
 def weigh(weights: Weights, dtype: str, item: int, m: int) -> np.ndarray:
     """U = G w Gᵀ: (9, C, O) -> ((m + 2)², C, O)."""
     c, o = weights.in_channels, weights.out_channels
-    u = np.empty(((m + 2) ** 2, c, o), dtype=dtype)
+    u = empty(((m + 2) ** 2, c, o), dtype)
     threads = threads_for(u.size * 4)
     with borrowed(128 * threads) as scratch:
         run(

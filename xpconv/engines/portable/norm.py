@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
+from xpconv.engines.portable.activation import FROM_OUTPUT, activate, derivative
 from xpconv.engines.portable.memory import Box
 from xpconv.engines.portable.pieces import cut
 from xpconv.engines.portable.sums import RunningSum, as_rows, axes_sum, within
@@ -36,16 +37,21 @@ class _Moments(NamedTuple):
         hat *= self.rstd[at]
         return hat
 
-    def scaled(self, x: Array, gamma: Array | None, beta: Array | None) -> Array:
-        """x̂ · gamma + beta, both with as many axes as x."""
+    def scaled(self, x: Array, box: Box, gamma: Array | None, beta: Array | None) -> Array:
+        """x̂ · gamma + beta on a box, both with as many axes as x."""
+        part = self.normalised(x, box)
+        if gamma is not None:
+            part *= gamma[within(gamma, box)]
+        if beta is not None:
+            part += beta[within(beta, box)]
+        return part
+
+    def result(self, x: Array, gamma: Array | None, beta: Array | None, activation: str | None = None) -> Array:
+        """activation(x̂ · gamma + beta)."""
         y = namespace(x).empty(tuple(x.shape), dtype=x.dtype, device=x.device)
         for box in cut(x):
-            part = self.normalised(x, box)
-            if gamma is not None:
-                part *= gamma[within(gamma, box)]
-            if beta is not None:
-                part += beta[within(beta, box)]
-            y[box] = part
+            part = self.scaled(x, box, gamma, beta)
+            y[box] = part if activation is None else activate(activation, part)
         return y
 
 
@@ -88,44 +94,54 @@ def _batch_norm(
     needs: Needs,
     eps: float,
     return_stats: bool,
+    activation: str | None,
 ) -> tuple[Any, Any]:
-    """y = x̂ · gamma + beta: (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
+    """y = activation(x̂ · gamma + beta): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
     xp, rows, one_row = namespace(x), as_rows(x), (1, x.shape[-1])
     if mean is None:
         stats = _moments(rows, (0,), eps)
     else:
         mean, var = xp.reshape(mean, one_row), xp.reshape(var, one_row)
         stats = _Moments(mean, xp.zeros_like(mean), var, 1.0 / xp.sqrt(var + eps))
-    y = stats.scaled(rows, _in_shape(gamma, one_row), _in_shape(beta, one_row))
-    y = xp.reshape(y, tuple(x.shape))
-    residuals = (x, gamma, stats, mean is not None) if any(needs) else None
+    gamma, beta = _in_shape(gamma, one_row), _in_shape(beta, one_row)
+    y = xp.reshape(stats.result(rows, gamma, beta, activation), tuple(x.shape))
+    residuals = (x, gamma, beta, stats, mean is not None, activation) if any(needs) else None
     if not return_stats:
         return y, residuals
     return (y, (stats.mean + stats.drift)[0, :], stats.var[0, :] + 0.0), residuals
 
 
 def _batch_norm_backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
-    """With s = gamma · rstd: dx = s (dy - mean(dy) - x̂ mean(dy x̂)), the means falling away where they were given."""
-    x, gamma, stats, given = residuals
+    """With s = gamma · rstd: dx = s (dz - mean(dz) - x̂ mean(dz x̂)), the means falling away where they were given."""
+    x, gamma, beta, stats, given, activation = residuals
     xp = namespace(x)
     rows, dy_rows = as_rows(x), as_rows(dy)
     scale = stats.rstd if gamma is None else stats.rstd * gamma
     shape, count = _over(tuple(rows.shape), (0,))
-    plain, weighted = RunningSum(rows, shape), RunningSum(rows, shape)  # the sums of dy and of dy x̂
+    plain, weighted = RunningSum(rows, shape), RunningSum(rows, shape)  # the sums of dz and of dz x̂
+
+    def before(box: Box) -> Array:
+        """dz, dy taken back through the activation, whose input is computed again."""
+        if activation is None:
+            return dy_rows[box]
+        z = stats.scaled(rows, box, gamma, beta)
+        return derivative(activation, activate(activation, z) if activation in FROM_OUTPUT else z, dy_rows[box])
+
     if not given or any(needs[1:]):
         for box in cut(rows):
-            plain.add(box, axes_sum(dy_rows[box], (0,)))
+            dz = before(box)
+            plain.add(box, axes_sum(dz, (0,)))
             if not given or needs[1] or needs[4]:
-                weighted.add(box, axes_sum(dy_rows[box] * stats.normalised(rows, box), (0,)))
+                weighted.add(box, axes_sum(dz * stats.normalised(rows, box), (0,)))
     dx: Any = xp.empty(tuple(rows.shape), dtype=x.dtype, device=x.device) if needs[0] else None
     for box in cut(rows) if needs[0] else ():
         at = within(scale, box)
         if given:
-            dx[box] = dy_rows[box] * scale[at]
+            dx[box] = before(box) * scale[at]
             continue
         part = stats.normalised(rows, box)
         part *= weighted.total[at] / -count
-        part += dy_rows[box]
+        part += before(box)
         part -= plain.total[at] / count
         part *= scale[at]
         dx[box] = part
@@ -173,7 +189,7 @@ def _per_sample(layout_of: Callable[..., _Layout]) -> Primitive:
         layout = layout_of(tuple(x.shape), **options)
         seen = namespace(x).reshape(x, layout.shape)
         stats = _moments(seen, layout.axes, eps)
-        y = stats.scaled(seen, _in_shape(gamma, layout.parameters), _in_shape(beta, layout.parameters))
+        y = stats.result(seen, _in_shape(gamma, layout.parameters), _in_shape(beta, layout.parameters))
         given = next((tuple(v.shape) for v in (gamma, beta) if v is not None), ())
         return namespace(x).reshape(y, tuple(x.shape)), (x, gamma, given, stats, layout) if any(needs) else None
 

@@ -11,9 +11,22 @@ from xpconv.engines.numba.kernels.tile import product_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
 from xpconv.engines.numba.kernels.walk import AFTER_WALK, TAP_COUNT, TAPS, look_up, pixel_count
 
-(W, W_ROW, TERMS, OUT_CHANNELS, GROUPS, X_GROUP, BIAS, RESIDUAL, ACTIVATION, CHUNK, PANEL, SCRATCH, SCRATCH_SLOT, SUMS) = (
-    range(AFTER_WALK, AFTER_WALK + len(Direct._fields))
-)
+(
+    W,
+    W_ROW,
+    TERMS,
+    OUT_CHANNELS,
+    GROUPS,
+    X_GROUP,
+    BIAS,
+    RESIDUAL,
+    ACTIVATION,
+    CHUNK,
+    PANEL,
+    SCRATCH,
+    SCRATCH_SLOT,
+    SUMS,
+) = range(AFTER_WALK, AFTER_WALK + len(Direct._fields))
 BLOCK = 64  # terms of a sum in registers
 
 
@@ -80,11 +93,43 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                 while done < pixels:
                     kept = min(rows, pixels - done)
                     if wide:
-                        whole(at, args[TAPS], tap, tap_end, c, c_end, w, args[W_ROW], out, offset, more, bias, residual,
-                              act, kept, left)
+                        whole(
+                            at,
+                            args[TAPS],
+                            tap,
+                            tap_end,
+                            c,
+                            c_end,
+                            w,
+                            args[W_ROW],
+                            out,
+                            offset,
+                            more,
+                            bias,
+                            residual,
+                            act,
+                            kept,
+                            left,
+                        )
                     else:
-                        rest(at, args[TAPS], tap, tap_end, c, c_end, w, args[W_ROW], out, offset, more, bias, residual,
-                             act, kept, left)
+                        rest(
+                            at,
+                            args[TAPS],
+                            tap,
+                            tap_end,
+                            c,
+                            c_end,
+                            w,
+                            args[W_ROW],
+                            out,
+                            offset,
+                            more,
+                            bias,
+                            residual,
+                            act,
+                            kept,
+                            left,
+                        )
                     at += tap_count * rows * 8
                     out += rows * 8
                     done += rows
@@ -108,7 +153,19 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
         steps = outs + (chunk + rows) * 8
         table = steps + args[TAP_COUNT] * 8
         edge = table + (chunk + rows) * args[TAP_COUNT] * 8
-        look_up(args, 0, args[TAP_COUNT], first, pixels, rows, group * args[X_GROUP], words(steps), words(table), words(outs), edge)
+        look_up(
+            args,
+            0,
+            args[TAP_COUNT],
+            first,
+            pixels,
+            rows,
+            group * args[X_GROUP],
+            words(steps),
+            words(table),
+            words(outs),
+            edge,
+        )
         start = panel * args[PANEL]
         stop = min(start + args[PANEL], args[OUT_CHANNELS])
         sum_panel(args, table, outs, pixels, start, stop, group)

@@ -14,9 +14,21 @@ from xpconv.engines.numba.kernels.tile import outer_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
 from xpconv.engines.numba.kernels.walk import AFTER_WALK, TAP_COUNT, TAPS, look_up, pixel_count
 
-(DW, DW_ROW, TERMS, OUT_CHANNELS, GROUPS, X_GROUP, SLABS, SLAB_PIXELS, SLAB_BYTES, TAP_SHARE, PANEL, SCRATCH, SCRATCH_SLOT) = (
-    range(AFTER_WALK, AFTER_WALK + len(Outer._fields))
-)
+(
+    DW,
+    DW_ROW,
+    TERMS,
+    OUT_CHANNELS,
+    GROUPS,
+    X_GROUP,
+    SLABS,
+    SLAB_PIXELS,
+    SLAB_BYTES,
+    TAP_SHARE,
+    PANEL,
+    SCRATCH,
+    SCRATCH_SLOT,
+) = range(AFTER_WALK, AFTER_WALK + len(Outer._fields))
 (SUM, PARTS, PART_BYTES, PART_COUNT, NUMBERS, PIECE) = range(len(Reduce._fields))
 BLOCK = 128  # pixels of a sum in registers
 
@@ -82,7 +94,19 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
         end = min(first + args[SLAB_PIXELS], total)
         while first < end:
             pixels = min(BLOCK, end - first)
-            look_up(args, tap, stop_tap, first, pixels, 1, group * args[X_GROUP], words(steps), words(table), words(outs), edge)
+            look_up(
+                args,
+                tap,
+                stop_tap,
+                first,
+                pixels,
+                1,
+                group * args[X_GROUP],
+                words(steps),
+                words(table),
+                words(outs),
+                edge,
+            )
             add_products(args, table, outs, offsets, dw, pixels, tap, stop_tap, start, stop, group)
             first += BLOCK
 

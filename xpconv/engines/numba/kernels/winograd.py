@@ -220,8 +220,9 @@ def outer(dtype, rows, vectors, tail, lanes, m):
                     from_dy(cells, (start + v) * size, others + (t * (stop - start) + v) * size, other_plane)
             for q in range(planes):
                 plane_sums = sums + q * c * o * size
-                add_products(args, table, offsets, patches + q * plane, others + q * other_plane, tiles, start, stop,
-                             plane_sums)
+                add_products(
+                    args, table, offsets, patches + q * plane, others + q * other_plane, tiles, start, stop, plane_sums
+                )
             first += chunk
 
     return kernel

@@ -1,0 +1,205 @@
+"""What the laws do not see of compiled elementwise ops and sums: accuracy in ulps, kinks, many slabs, threads."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from targets import TestTarget, absent
+
+import xpconv
+from xpconv import ops
+from xpconv.dispatch import engine_primitives, select
+
+pytestmark = [
+    pytest.mark.skipif(bool(absent(TestTarget("numpy", "numba"))), reason="numba is not installed here"),
+    pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:overflow", "ignore:divide by zero"),
+]
+
+DTYPES = ("float32", "float64")
+LONG = np.longdouble
+SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, -1e-30, 3.0, -3.0, 6.0, -6.0, 1.0, -1.0, 1e30, -1e30)
+
+
+@pytest.fixture(autouse=True)
+def compiled():
+    with xpconv.use_engine("numba"):
+        yield
+
+
+def on_engine(engine, op, *arrays, dy=None, **options):
+    """The result and gradients of a call, for dy (default: ones)."""
+    with xpconv.use_engine(engine):
+        y, pullback = xpconv.vjp(op, *arrays, **options)
+    first = y[0] if isinstance(y, tuple) else y
+    return y, pullback(np.ones_like(first) if dy is None else dy)
+
+
+def sigmoid(x):
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, LONG(1), e) / (1 + e)
+
+
+FUNCTIONS = {
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "silu": lambda x: x * sigmoid(x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+@pytest.mark.skipif(np.finfo(LONG).nmant < 60, reason="no extended precision to compare with")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_curves_are_within_three_ulps(name, dtype):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([scale * rng.standard_normal(4001) for scale in (1e-4, 0.3, 1, 8, 25)]).astype(dtype)
+    y, true = getattr(ops, name)(x), FUNCTIONS[name](x.astype(LONG))
+    assert y.dtype == x.dtype
+    assert np.max(np.abs(y - true) / np.spacing(np.abs(true).astype(dtype))) < 3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exponentials_fade_into_subnormals_and_zero(dtype):
+    ends = {"float32": (-87.0, -104.0), "float64": (-708.0, -746.0)}[dtype]
+    x = np.linspace(*ends, 1001).astype(dtype)
+    y, tiny = ops.sigmoid(x), np.finfo(dtype).smallest_subnormal
+    assert np.all(np.diff(y) <= 0)
+    assert np.all(np.abs(y - np.exp(x.astype(LONG))) <= 2 * tiny + 4 * np.spacing(y))
+    assert y[0] > 0
+    assert ops.sigmoid(np.full(1, 2 * ends[1], dtype=dtype))[0] == 0
+
+
+PLAIN = ("relu", "relu6", "sigmoid", "tanh", "softplus", "silu", "hard_swish")
+KINKED = {
+    **{name: [{}] for name in PLAIN},
+    "clip": [{"min": -1.0, "max": 3.0}, {"min": 0.0}, {"max": 6.0}, {}],
+    "leaky_relu": [{}, {"slope": -2.0}],
+    "elu": [{"alpha": 0.3}],
+    "hard_sigmoid": [{}, {"alpha": 0.5, "beta": 0.5}],
+}
+CALLS = [(name, options) for name, several in KINKED.items() for options in several]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "options"), CALLS)
+def test_kinks_and_far_ends_are_those_of_portable(name, options, dtype):
+    x, dy = np.array(SPECIAL, dtype=dtype), np.arange(1.0, 1 + len(SPECIAL), dtype=dtype)
+    one, other = (on_engine(engine, getattr(ops, name), x, dy=dy, **options) for engine in ("numba", "portable"))
+    rounding = 8 * np.finfo(dtype).eps
+    np.testing.assert_allclose(one[0], other[0], rtol=rounding)
+    np.testing.assert_allclose(one[1][0], other[1][0], rtol=rounding, atol=rounding * dy.max())
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_norm_with_an_activation_is_norm_then_activation(name):
+    rng = np.random.default_rng(2)
+    x, dy = (
+        rng.standard_normal((2, 40, 33, 20), dtype=np.float32),
+        rng.standard_normal((2, 40, 33, 20), dtype=np.float32),
+    )
+    gamma, beta = rng.standard_normal((2, 20), dtype=np.float32)
+    y, grads = on_engine("numba", ops.batch_norm, x, gamma, beta, dy=dy, activation=name)
+    z, back = xpconv.vjp(ops.batch_norm, x, gamma, beta)
+    two, through = xpconv.vjp(getattr(ops, name), z)
+    assert np.array_equal(y, two)
+    for fused, apart in zip(grads, back(*through(dy)), strict=True):
+        np.testing.assert_allclose(fused, apart, rtol=1e-5, atol=1e-5 * np.abs(apart).max())
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "silu"])
+def test_norm_keeps_x_and_a_few_numbers_per_channel(activation):
+    x = np.ones((64, 32, 8), dtype=np.float32)
+    run = engine_primitives("numba")["batch_norm"].run
+    _, kept = run(x, None, None, None, None, needs=(True,), eps=1e-5, return_stats=False, activation=activation)
+    arrays = [part for part in kept if isinstance(part, np.ndarray)]
+    assert any(part is x for part in arrays)
+    assert sum(part.size for part in arrays) <= x.size + 16 * 8
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 3, 16, 70])
+def test_norm_of_data_far_from_zero_over_many_slabs(channels, dtype):
+    """Also where a part of the rows is far from the rest: neither is the variance of the rest lost, nor negative."""
+    rng = np.random.default_rng(channels)
+    x = (1e4 + rng.standard_normal((5003, channels))).astype(dtype)
+    for apart in (0, 40, 2000):
+        x[:apart] = rng.standard_normal((apart, channels))
+        (y, mean, var), _ = on_engine("numba", ops.batch_norm, x, None, None, return_stats=True)
+        exact = x.astype(LONG)
+        rounding = 64 * np.finfo(dtype).eps
+        np.testing.assert_allclose(mean, exact.mean(0), rtol=rounding)
+        np.testing.assert_allclose(var, exact.var(0), rtol=rounding)
+        true = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+        np.testing.assert_allclose(y, true.astype(dtype), atol=rounding * np.abs(true).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(100_003, 1), (9, 51, 47, 7), (70_000, 32), (40, 1100), (0, 5), (3, 0)])
+def test_sums_of_columns_do_not_drift_on_constant_data(shape, dtype):
+    for fill in (0.1, 0.7):
+        dy = np.full(shape, fill, dtype=dtype)
+        sums = select("bias_grad", dy).run(dy)
+        assert (sums.shape, sums.dtype) == (shape[-1:], dy.dtype)
+        np.testing.assert_allclose(sums, np.full(shape[-1], dy.flat[0] * LONG(dy.size // shape[-1])) if dy.size else 0,
+                                   rtol=16 * np.finfo(dtype).eps)  # fmt: skip
+
+
+THREADED = {
+    "batch_norm": ({"x": (3, 50, 60, 40), "gamma": (40,), "beta": (40,)}, {"activation": "relu"}),
+    "softmax": ({"x": (500, 300)}, {}),
+    "log_softmax": ({"x": (20, 300, 50)}, {"axis": 1}),
+    "tanh": ({"x": (400, 1000)}, {}),
+}
+
+
+@pytest.mark.parametrize("name", THREADED)
+def test_the_number_of_threads_changes_no_bit(name):
+    rng = np.random.default_rng(4)
+    shapes, options = THREADED[name]
+    arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes.values()]
+    dy = rng.standard_normal(arrays[0].shape, dtype=np.float32)
+    results = []
+    for threads in (1, 2, 5):
+        with xpconv.set_num_threads(threads):
+            y, grads = on_engine("numba", getattr(ops, name), *arrays, dy=dy, **options)
+            results.append([y, *grads, select("bias_grad", dy).run(dy)])
+    for one, other in itertools.pairwise(results):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shape", [(300, 40), (5, 3000), (7, 1), (0, 4)])
+def test_cross_entropy_is_that_of_portable(shape, smoothing, reduction):
+    rng = np.random.default_rng(5)
+    logits = 5 * rng.standard_normal(shape, dtype=np.float32)
+    options = {"reduction": reduction, "label_smoothing": smoothing}
+    for kind in (np.int64, np.uint8, np.int32):
+        labels = (rng.integers(0, 200, shape[0]) % shape[1]).astype(kind)
+        one, other = (
+            on_engine(engine, ops.softmax_cross_entropy, logits, labels, **options) for engine in ("numba", "portable")
+        )
+        np.testing.assert_allclose(one[0], other[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(one[1][0], other[1][0], rtol=1e-5, atol=1e-6)
+        assert one[1][1] is None
+
+
+def test_an_unknown_label_makes_its_own_row_nan():
+    logits, labels = np.zeros((5, 4), dtype=np.float32), np.array([0, 4, -1, 3, 2**62])
+    losses, (grads, _) = on_engine("numba", ops.softmax_cross_entropy, logits, labels, reduction="none")
+    bad = np.array([False, True, True, False, True])
+    assert np.array_equal(np.isnan(losses), bad)
+    assert np.array_equal(np.isnan(grads).all(1), bad)
+    assert np.array_equal(np.isnan(grads).any(1), bad)
+
+
+@pytest.mark.parametrize("op", [ops.relu, ops.silu, ops.softmax, ops.log_softmax])
+def test_memory_that_is_not_aligned_or_not_in_c_order(op):
+    x = np.random.default_rng(6).standard_normal((6, 37), dtype=np.float32)
+    unaligned = np.frombuffer(b"-" + x.tobytes(), dtype=np.float32, offset=1).reshape(x.shape)
+    assert not unaligned.flags.aligned
+    for same in (unaligned, np.asfortranarray(x), x[::-1].copy()[::-1]):
+        assert np.array_equal(op(same), op(x))

@@ -1,0 +1,212 @@
+"""Exponentials, logarithms and activations of vector registers, to an ulp or two.
+
+Each function reduces its argument to a short interval around 0, where a polynomial of least greatest error serves
+(coefficients from Remez exchanges in 60 digits), and puts the power of two back by way of the exponent's bits: J.-M.
+Muller, "Elementary Functions: Algorithms and Implementation", 3rd edition, Birkhäuser, 2016, chapters 3 and 11.
+Overflow gives inf, underflow a subnormal or 0, and nan stays nan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from xpconv.engines.numba.kernels.lanes import Lanes
+from xpconv.engines.numba.kernels.memory import number_type
+from xpconv.engines.numba.kernels.vectors import VectorType
+
+# -- exponentials ------------------------------------------------------------------------------------------------------
+
+
+def _reduced(x: Lanes) -> tuple[Any, Lanes]:
+    """n, an integer in its bits, and exp(r) - 1 with x = n ln 2 + r."""
+    b, f = x.builder, x.format
+    # Adding 1.5 · 2^fraction leaves the nearest integer in the lowest bits.
+    shift = 1.5 * 2.0**f.fraction
+    shifted = x.times_plus(1.0 / math.log(2.0), shift)
+    n = shifted - shift
+    r = n.times_plus(-f.ln2_low, n.times_plus(-f.ln2_high, x))
+    kind = x.integers()
+    bits = b.sub(b.bitcast(shifted.value, kind), b.bitcast(x.of(x.kind, shift), kind))
+    return bits, (r * r).times_plus(r.polynomial(f.exponential), r)
+
+
+def _power_of_two(x: Lanes, n: Any) -> Lanes:
+    """2 to the n, for normal results."""
+    b, kind = x.builder, x.integers()
+    bits = b.shl(b.add(n, x.of(kind, x.format.bias)), x.of(kind, x.format.fraction))
+    return Lanes(b, b.bitcast(bits, x.kind))
+
+
+def exp(x: Lanes) -> Lanes:
+    x = x.at_least(x.format.least).at_most(x.format.most)
+    n, rest = _reduced(x)
+    # In two steps, since 2 to the n may be neither normal nor finite where the result is.
+    half = x.builder.ashr(n, x.of(x.integers(), 1))
+    return (1.0 + rest) * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
+
+
+def exp_minus_one(x: Lanes) -> Lanes:
+    """exp(x) - 1 for x <= 0."""
+    x = x.at_least(-x.format.flat)
+    n, rest = _reduced(x)
+    scale = _power_of_two(x, n)
+    return scale.times_plus(rest, scale - 1.0)
+
+
+# -- logarithms --------------------------------------------------------------------------------------------------------
+
+
+def _near_one(f: Lanes) -> tuple[Lanes, Lanes]:
+    """f²/2, and what log(1 + f) is more than f - f²/2."""
+    s = f / (2.0 + f)
+    z = s * s
+    half = 0.5 * f * f
+    return half, s * (half + z * z.polynomial(f.format.logarithm))
+
+
+def log_one_plus(x: Lanes) -> Lanes:
+    """log(1 + x) for 0 <= x <= 1."""
+    far = x.compare(">", math.sqrt(2.0) - 1.0)
+    f = far.choose(0.5 * (x - 1.0), x, x)  # 1 + x = 2 (1 + (x - 1) / 2)
+    half, more = _near_one(f)
+    high, low = far.choose(x.format.ln2_high, 0.0, x), far.choose(x.format.ln2_low, 0.0, x)
+    return high + (f - (half - (more + low)))
+
+
+def log(x: Lanes) -> Lanes:
+    """The logarithm of what is normal, positive and finite; nan stays nan."""
+    b, f, kind = x.builder, x.format, x.integers()
+    bits = b.bitcast(x.value, kind)
+    # Exponents are counted from sqrt(1/2), so that x = 2^n m with m in sqrt(1/2) .. sqrt(2).
+    root = b.bitcast(x.of(x.kind, math.sqrt(0.5)), kind)
+    n = b.ashr(b.sub(bits, root), x.of(kind, f.fraction))
+    m = Lanes(b, b.bitcast(b.sub(bits, b.shl(n, x.of(kind, f.fraction))), x.kind)) - 1.0
+    half, more = _near_one(m)
+    whole = Lanes(b, b.sitofp(n, x.kind))
+    value = whole.times_plus(f.ln2_high, m - (half - whole.times_plus(f.ln2_low, more)))
+    return x.compare("==", x).choose(value, x, x)
+
+
+# -- activations without parameters ------------------------------------------------------------------------------------
+
+
+def relu(x: Lanes) -> Lanes:
+    return x.at_least(0.0)
+
+
+def relu6(x: Lanes) -> Lanes:
+    return x.at_least(0.0).at_most(6.0)
+
+
+def sigmoid(x: Lanes) -> Lanes:
+    """1 / (1 + exp(-x)), by exp of a number that is never positive."""
+    e = exp(-abs(x))
+    return x.compare(">=", 0.0).choose(1.0, e, x) / (1.0 + e)
+
+
+def tanh(x: Lanes) -> Lanes:
+    e = exp_minus_one(-2.0 * abs(x))
+    return (e / (-2.0 - e)).with_sign_of(x)
+
+
+def softplus(x: Lanes) -> Lanes:
+    return x.at_least(0.0) + log_one_plus(exp(-abs(x)))
+
+
+def silu(x: Lanes) -> Lanes:
+    return x * sigmoid(x)
+
+
+def hard_swish(x: Lanes) -> Lanes:
+    return x * (relu6(x + 3.0) * (1 / 6))
+
+
+VALUES: dict[str, Callable[[Lanes], Lanes]] = {
+    function.__name__: function for function in (relu, relu6, sigmoid, tanh, softplus, silu, hard_swish)
+}
+
+
+def _relu_grad(y: Lanes, dy: Lanes) -> Lanes:
+    return y.compare(">", 0.0).choose(dy, 0.0, dy)
+
+
+def _relu6_grad(y: Lanes, dy: Lanes) -> Lanes:
+    return _relu_grad(y, y.compare("<", 6.0).choose(dy, 0.0, dy))
+
+
+def _silu_grad(x: Lanes, dy: Lanes) -> Lanes:
+    e = exp(-abs(x))
+    whole = 1.0 + e
+    value = x.compare(">=", 0.0).choose(1.0, e, x) / whole
+    return dy * (value + x * (e / (whole * whole)))
+
+
+def _hard_swish_grad(x: Lanes, dy: Lanes) -> Lanes:
+    inside = abs(x).compare("<", 3.0).choose((x + 1.5) * (1 / 3), 0.0, x)
+    return dy * x.compare(">=", 3.0).choose(1.0, inside, x)
+
+
+FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")  # as in `ops.activation`
+
+# dz from the output, or for the others from the input.
+SLOPES: dict[str, Callable[[Lanes, Lanes], Lanes]] = {
+    "relu": _relu_grad,
+    "relu6": _relu6_grad,
+    "sigmoid": lambda y, dy: dy * (y * (1.0 - y)),
+    "tanh": lambda y, dy: dy * ((1.0 - y) * (1.0 + y)),
+    "softplus": lambda y, dy: dy * -exp_minus_one(-y),  # sigmoid(x) = 1 - exp(-softplus(x))
+    "silu": _silu_grad,
+    "hard_swish": _hard_swish_grad,
+}
+
+
+# -- as functions that kernels call ------------------------------------------------------------------------------------
+
+
+def unary(emit: Callable[[Lanes], Lanes], dtype: str, lanes: int) -> Callable[..., Any]:
+    """The function vector -> vector that the instructions compute."""
+    kind = VectorType(number_type(dtype), lanes)
+
+    @intrinsic
+    def function(typing_context, x):
+        def codegen(context, builder, signature, args):
+            return emit(Lanes(builder, args[0])).value
+
+        return kind(kind), codegen
+
+    return function
+
+
+def activate(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
+    """The activation of that name, as a function vector -> vector."""
+    return unary(VALUES[name], dtype, lanes)
+
+
+def slope(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
+    """Its derivative times dy, a function (kept, dy) -> dz of vectors; kept is y of those in `FROM_OUTPUT`, else x."""
+    kind, emit = VectorType(number_type(dtype), lanes), SLOPES[name]
+
+    @intrinsic
+    def function(typing_context, kept, dy):
+        def codegen(context, builder, signature, args):
+            return emit(*(Lanes(builder, arg) for arg in args)).value
+
+        return kind(kind, kind), codegen
+
+    return function
+
+
+@intrinsic
+def real(typing_context, word):
+    """The double-precision number whose bits a word of a kernel's arguments holds."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen

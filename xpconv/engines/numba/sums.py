@@ -1,0 +1,67 @@
+"""Sums over all axes but the last, compiled; and how rows are shared out, which every sum of columns goes by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from xpconv.dispatch import Primitive
+from xpconv.engines.numba.arrays import dense, place, unsupported
+from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.machine import machine
+from xpconv.engines.numba.scratch import borrowed
+from xpconv.engines.numba.team import run, threads_for
+from xpconv.errors import dtype_name
+
+PANEL = 64  # columns that one task settles
+
+
+class Slabs(NamedTuple):
+    """Rows shared out for sums of columns, by the shape alone, so that the number of threads changes no rounding."""
+
+    rows: int
+    columns: int
+    size: int  # rows in a slab
+    tasks: int  # one for each slab
+    step: int  # numbers from the sums of one slab to the next
+    nbytes: int  # of all sums
+
+    @classmethod
+    def of(cls, x: np.ndarray, kept: int) -> Slabs:
+        """Of some 64 slabs, of 8 if that makes them short, with so many rows of sums ``kept`` for each."""
+        n = x.shape[-1]
+        rows = x.size // n if n else 0
+        size = min(2048, max(-(-rows // 64), min(128, -(-rows // 8)), 32) + 31 & -32)
+        tasks = -(-rows // size)
+        step = kept * n + 16  # the sums of a column lie in one set of a cache if this is a power of two
+        return cls(rows, n, size, tasks, step, tasks * step * x.itemsize)
+
+
+def vector(x: np.ndarray) -> tuple[str, int, bool]:
+    """The constants that kernels of rows are made for: dtype, lanes, and whether a row ends within a vector."""
+    name = dtype_name(x.dtype)
+    lanes = machine().lanes(name)
+    return name, lanes, x.shape[-1] % lanes != 0
+
+
+def settled(module: str, factory: str, x: np.ndarray, slabs: Slabs, parts: int, *args: int) -> None:
+    """Run a kernel that settles the sums of all slabs."""
+    kernel = address(module, factory, dtype_name(x.dtype), machine().lanes("float64"), PANEL)
+    threads = threads_for(16 * slabs.tasks * slabs.columns)
+    run(kernel, -(-slabs.columns // PANEL), parts, slabs.tasks, slabs.step, *args, threads=threads)
+
+
+def bias_grad(dy: np.ndarray) -> np.ndarray:
+    """db = dy summed over all but the channels: (..., O) -> (O,)."""
+    dy = dense(dy)
+    sums, slabs = np.empty(dy.shape[-1], dtype=dy.dtype), Slabs.of(dy, 2)
+    with borrowed(slabs.nbytes) as parts:
+        kernel = address("sums", "columns", *vector(dy))
+        sizes = slabs.rows, slabs.columns, slabs.size
+        run(kernel, slabs.tasks, place(dy), *sizes, parts, slabs.step, threads=threads_for(dy.size))
+        settled("sums", "settle", dy, slabs, parts, slabs.columns, place(sums))
+    return sums
+
+
+PRIMITIVES = {"bias_grad": Primitive(bias_grad, declines=unsupported)}
