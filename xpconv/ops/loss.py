@@ -162,9 +162,9 @@ def _elementwise(op: str, y: Array, target: Array, reduction: str, names: tuple[
 
 def _check_labels(op: str, logits: Array, labels: Array) -> None:
     check_array(op, "labels", labels)
-    given = describe_all(logits=logits, labels=labels)
     if dtype_kind(labels.dtype) != "i":
         rule = f"labels must be integers, not {dtype_name(labels.dtype)}."
+        given = describe_all(logits=logits, labels=labels)
         raise TypeError(message(op, rule, given, "one-hot targets become labels with argmax over their last axis."))
     if library(labels) != library(logits) or labels.device != logits.device:
         rule = "logits and labels must share library and device; nothing is moved silently."
@@ -172,4 +172,4 @@ def _check_labels(op: str, logits: Array, labels: Array) -> None:
         raise TypeError(message(op, rule, " · ".join(places)))
     if not logits.ndim or not logits.shape[-1] or tuple(labels.shape) != tuple(logits.shape[:-1]):
         rule = "logits must have shape (..., classes) and labels the same without the classes."
-        raise ValueError(message(op, rule, given))
+        raise ValueError(message(op, rule, describe_all(logits=logits, labels=labels)))

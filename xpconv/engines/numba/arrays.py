@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
+
+from xpconv.packing import place_for
 
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
@@ -50,3 +53,15 @@ def unsupported(*arrays: Any) -> str | None:
         if x is not None and x.dtype not in DTYPES:
             return f"computes in float32 and float64 of this machine's byte order, not {x.dtype.name}"
     return None
+
+
+def kept(w: np.ndarray, what: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What is made of some weights, made once for each version of a layer's parameter, and each time for other arrays."""
+    place = place_for(w)
+    if place is None:
+        return make()
+    key = ("numba", what)
+    found = place.get(key)
+    if found is None:
+        found = place[key] = make()
+    return found

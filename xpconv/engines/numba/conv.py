@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpconv.dispatch import Primitive
-from xpconv.engines.numba.arrays import dense, dense_channels, empty, place, unsupported
+from xpconv.engines.numba import columns as few
+from xpconv.engines.numba.arrays import dense, dense_channels, empty, kept, place, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.depthwise import depthwise, depthwise_outer
 from xpconv.engines.numba.direct import Finish, Weights, direct
@@ -28,12 +29,12 @@ _STRIP = 64  # output channels of a task that packs weights
 
 def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue: Any) -> Any:
     """y = activation(conv(x, w) + bias + residual): (N, *size, C) -> (N, *out, O)."""
-    x, w = dense_channels(x), dense(w)
+    x, source, w = dense_channels(x), w, dense(w)
     c, o = w.shape[-2:]
     y = empty((x.shape[0], *window.out, o), x.dtype)
     sums = empty(y.shape, y.dtype) if epilogue.keep_sums else None
     bias, residual = (None if extra is None else dense(extra) for extra in (epilogue.bias, epilogue.residual))
-    weights = Weights(place(w), o * w.itemsize, c, o // groups, groups)
+    weights = Weights(place(w), o * w.itemsize, c, o // groups, groups, source, "output")
     p = output_pass(window, c, _runs(x, window, groups))
     best(x, weights, p)(x, weights, y, window.size, p, Finish(bias, residual, epilogue.activation, sums))
     return y if sums is None else (y, sums)
@@ -41,11 +42,14 @@ def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue
 
 def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: np.ndarray | None) -> np.ndarray:
     """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
-    dy, w = dense_channels(dy), dense(w)
+    dy, source, w = dense_channels(dy), w, dense(w)
     c, o = w.shape[-2], w.shape[-1] // groups
     dx = empty((dy.shape[0], *window.size, c * groups), dy.dtype)
-    packed = input_weights(w, groups) if c > 1 or groups == 1 else np.array(w.reshape(-1, groups)[::-1])
-    weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups)
+    if bias is None and few.suits(w, window, groups):
+        few.columns(dy, w, dx, window)
+        return dx
+    packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
+    weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
     runs = window.stride[-1] == 1 and _runs(dy, window, groups)
     for p in input_passes(window, o, runs):
         best(dy, weights, p)(dy, weights, dx, window.out, p, Finish(None if bias is None else dense(bias)))
@@ -57,7 +61,7 @@ def wgrad(x: np.ndarray, dy: np.ndarray, *, window: Window, groups: int, w_shape
     x, dy = dense_channels(x), dense(dy)
     dw = empty(w_shape, x.dtype)
     p = output_pass(window, w_shape[-2], _runs(x, window, groups))
-    algorithm = best(x, Weights(0, 0, w_shape[-2], w_shape[-1] // groups, groups), p)
+    algorithm = best(x, Weights(0, 0, w_shape[-2], w_shape[-1] // groups, groups, dw, ""), p)
     if algorithm is winograd:
         winograd_outer(x, dy, dw, window.size, p)
     elif algorithm is depthwise:
@@ -85,6 +89,8 @@ def input_weights(w: np.ndarray, groups: int) -> np.ndarray:
     """(*kernel, C / groups, O) -> (cells in reverse order, O / groups, C)."""
     c, o = w.shape[-2], w.shape[-1] // groups
     cells, dtype = math.prod(w.shape[:-2]), w.dtype.name
+    if c == o == 1:  # nothing to transpose
+        return np.array(w.reshape(cells, 1, groups)[::-1])
     packed = empty((cells, o, c * groups), w.dtype)
     run(
         address("pack", "transpose", dtype, machine().lanes(dtype)),

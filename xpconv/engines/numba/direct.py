@@ -26,6 +26,8 @@ class Weights(NamedTuple):
     in_channels: int  # of a group
     out_channels: int  # of a group
     groups: int
+    source: np.ndarray  # what they were made of, and how: the name that more can be kept under
+    layout: str
 
 
 class Finish(NamedTuple):
@@ -75,7 +77,7 @@ def multiply_adds(x: np.ndarray, weights: Weights, p: Pass) -> int:
 
 def direct(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish) -> None:
     """y = finish(Σ x · w), for the pixels of one pass."""
-    _, row_bytes, c, o, groups = weights
+    _, row_bytes, c, o, groups, _, _ = weights
     item, dtype = x.itemsize, x.dtype.name
     split = channels(dtype, o)
     pixels = x.shape[0] * p.pixels

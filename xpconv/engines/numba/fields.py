@@ -88,6 +88,21 @@ class Pack(NamedTuple):
     strip: int  # output channels of a task
 
 
+class Columns(NamedTuple):
+    """What `kernels.columns` reads after a `Walk`, whose x is dx and whose y is dy."""
+
+    w: int  # (O, kernel cells · C)
+    w_row: int
+    terms: int  # O
+    cells1: int  # of the kernel
+    cells2: int
+    channels: int
+    band: int  # rows of dx of a task
+    one_tap: int
+    scratch: int
+    scratch_slot: int
+
+
 class Depthwise(NamedTuple):
     """What `kernels.depthwise` reads after a `Walk`; see `Direct`."""
 

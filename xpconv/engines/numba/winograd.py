@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from xpconv.engines.numba.arrays import empty, place, place_of
+from xpconv.engines.numba.arrays import empty, kept, place, place_of
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import IN_TILE, Finish, Weights, walk
 from xpconv.engines.numba.fields import Reduce, Weighing, Winograd, WinogradOuter
 from xpconv.engines.numba.machine import machine
-from xpconv.engines.numba.plan import Pass
+from xpconv.engines.numba.plan import ONE_TAP, Pass
 from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.engines.numba.tiling import channels, panel_of
@@ -20,8 +20,6 @@ from xpconv.settings import current
 _PIECE = 8192  # numbers of a task that adds slabs up
 _TILE_ROWS = 8  # register tiles in a task
 _PAD = 192  # bytes between planes, lest all of them start in the same set of the cache
-
-_one_tap = np.zeros((1, 4), dtype=np.int64)
 
 
 def suits(x: np.ndarray, weights: Weights, p: Pass) -> bool:
@@ -54,7 +52,7 @@ def winograd(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ..
     threads = threads_for(tiles * planes * c * o)
     sums = y if finish.sums is None else finish.sums
     late = None if finish.activation in IN_TILE else finish.activation
-    u = weigh(weights, dtype, item, m)
+    u = kept(weights.source, ("winograd", weights.layout, m), lambda: weigh(weights, dtype, m))
     with borrowed(slot * threads) as scratch:
         run(
             address("winograd", "winograd", dtype, *split[:4], m, late),
@@ -72,13 +70,13 @@ def winograd(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ..
                 slot,
                 place(y) - place(sums),
                 plane,
-                place(_one_tap),
+                place(ONE_TAP),
             ),
             threads=threads,
         )
 
 
-def weigh(weights: Weights, dtype: str, item: int, m: int) -> np.ndarray:
+def weigh(weights: Weights, dtype: str, m: int) -> np.ndarray:
     """U = G w Gᵀ: (9, C, O) -> ((m + 2)², C, O)."""
     c, o = weights.in_channels, weights.out_channels
     u = empty(((m + 2) ** 2, c, o), dtype)
