@@ -186,7 +186,9 @@ workspace_limit = Setting(
     "workspace_limit",
     _parse_bytes,
     """The most scratch memory in bytes that one op may take (default 256 MiB); work is cut into pieces to fit.
-    Environment variable: ``XPCONV_WORKSPACE_LIMIT=64M``.""",
+
+    Packed weights count; copies of arrays whose strides an engine cannot read do not. The least piece is done even
+    where it does not fit. Environment variable: ``XPCONV_WORKSPACE_LIMIT=64M``.""",
 )
 deterministic = Setting(
     "deterministic",

@@ -129,7 +129,7 @@ def conv_backward(dZ: Array, cache: tuple[Any, ...]) -> tuple[Array, Array, Arra
     A_prev, W, b, hparameters = cache
     call: Any = registered(conv).bind(A_prev, W, b, **_conv_options("conv_backward", hparameters))
     _check_gradient("conv_backward", "dZ", dZ, A_prev, (A_prev.shape[0], *call.window.out, W.shape[-1]))
-    return call.gradients(dZ, (True, True, True, False))[:3]
+    return call.gradients(dZ, None, (True, True, True, False))[:3]
 
 
 def pool_forward(A_prev: Array, hparameters: HParameters, mode: str = "max") -> tuple[Array, tuple[Any, ...]]:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from xpconv.backend import Array
-from xpconv.dispatch import Call, op, select
+from xpconv.dispatch import Call, op
 from xpconv.ops import validate
 
 # Those without parameters, which a convolution or a linear layer can apply as it stores its sums.
 ACTIVATIONS = ("relu", "relu6", "silu", "sigmoid", "tanh", "softplus", "hard_swish")
 # Those whose derivative follows from their output: in every engine their residuals are the output itself.
 FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")
-
-
-def activation_grad(name: str, kept: Array, dy: Array) -> Array:
-    """dx of an activation without parameters; ``kept`` is its output if in `FROM_OUTPUT`, else its input."""
-    backward = select(name, kept).backward
-    assert backward is not None
-    return backward(kept, dy, (True,))[0]
 
 
 def check_named(op: str, name: str | None, x: Array) -> None:

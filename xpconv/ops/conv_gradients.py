@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from xpconv.backend import HALVES, Array, cast, conjugate, namespace
 from xpconv.dispatch import Call, Needs, Pullback, select
 from xpconv.errors import dtype_name
-from xpconv.ops.activation import FROM_OUTPUT, activation_grad
+from xpconv.ops.activation import FROM_OUTPUT
 from xpconv.window import Window
 
 
@@ -44,13 +44,13 @@ class ConvCall(Call):
             return self._vjp_of_halves(needs)
         lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
         if activation is None:
-            return self.run(), lambda dy: lean.gradients(dy, needs)
+            return self.run(), lambda dy: lean.gradients(dy, None, needs)
         if activation in FROM_OUTPUT:
             kept = y = self.run()
         else:
             epilogue = Epilogue(_flat(b), residual, activation, keep_sums=True)
             y, kept = _fprop(x, w, self.window, self.groups, epilogue)
-        return y, lambda dy: lean.gradients(activation_grad(activation, kept, dy), needs)
+        return y, lambda dy: lean.gradients(*_epilogue_grad(activation, kept, dy, needs[2]), needs)
 
     def _vjp_of_halves(self, needs: Needs) -> tuple[Array, Pullback]:
         """The whole of it in float32, each result rounded once.
@@ -67,13 +67,16 @@ class ConvCall(Call):
 
         return cast(y, half), rounded
 
-    def gradients(self, dz: Array, needs: Needs) -> tuple[Array | None, ...]:
-        """Gradients from dz, that of the sum before the activation; no forward is needed for them."""
+    def gradients(self, dz: Array, db: Array | None, needs: Needs) -> tuple[Array | None, ...]:
+        """Gradients from dz, that of the sum before the activation, and from db where it is known already.
+
+        No forward is needed for them.
+        """
         x, w, b, _ = self.arrays
         return (
             _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
             _wgrad(x, dz, self.window, self.groups) if needs[1] else None,
-            _bias_grad(dz, b) if needs[2] else None,
+            _bias_grad(dz, b, db) if needs[2] else None,
             namespace(dz).asarray(dz, copy=True) if needs[3] else None,  # dz may be the caller's own dy
         )
 
@@ -85,8 +88,8 @@ class ConvCall(Call):
             ("conv_fprop", (x, w), {**common, "epilogue": Epilogue(_flat(b), residual, self.activation)}),
             ("conv_dgrad", (y, w), {**common, "bias": None}),
             ("conv_wgrad", (x, y), {**common, "w_shape": w.shape}),
-            *([("bias_grad", (y,), {})] if b is not None else []),
-            *([(self.activation, (y,), {})] if self.activation is not None else []),
+            *([("bias_grad", (y,), {})] if b is not None and self.activation is None else []),
+            *([("epilogue_grad", (y, y), {"activation": self.activation, "sum_it": True})] if self.activation else []),
         ]
 
 
@@ -112,7 +115,7 @@ class ConvTransposeCall(Call):
         return (
             _fprop(dy, conjugate(w), self.window, self.groups, Epilogue()) if needs[0] else None,
             conjugate(_wgrad(dy, x, self.window, self.groups)) if needs[1] else None,
-            _bias_grad(dy, b) if needs[2] else None,
+            _bias_grad(dy, b, None) if needs[2] else None,
         )
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
@@ -143,8 +146,15 @@ def _wgrad(x: Array, dy: Array, window: Window, groups: int) -> Array:
     return select("conv_wgrad", x, dy, **options).run(x, dy, **options)
 
 
-def _bias_grad(dy: Array, b: Array) -> Array:
-    return namespace(b).reshape(select("bias_grad", dy).run(dy), tuple(b.shape))
+def _epilogue_grad(activation: str, kept: Array, dy: Array, sum_it: bool) -> tuple[Array, Array | None]:
+    options = {"activation": activation, "sum_it": sum_it}
+    dz, db = select("epilogue_grad", kept, dy, **options).run(kept, dy, **options)
+    return dz, db
+
+
+def _bias_grad(dy: Array, b: Array, db: Array | None) -> Array:
+    """db in the shape of b, summed here unless it is known already."""
+    return namespace(b).reshape(select("bias_grad", dy).run(dy) if db is None else db, tuple(b.shape))
 
 
 def _flat(b: Array | None) -> Array | None:

@@ -61,6 +61,8 @@ CONV = Case(
         Sample("one cell", _call((1, 1, 1, 1), (1, 1, 1, 1))),
         Sample("padding wider than the image", _call((1, 2, 1, 2), (3, 3, 2, 2)), {"padding": 3}),
         Sample("long sum", _call((1, 5, 5, 300), (3, 3, 300, 4)), {"padding": 1}),
+        Sample("3x3, 48 channels", _call((1, 7, 8, 48), (3, 3, 48, 48)), {"padding": 1}),
+        Sample("3x3, 64 channels", _call((2, 6, 6, 64), (3, 3, 64, 64)), {"padding": ((2, 1), (0, 1))}),
         Sample("long weight gradient", _call((1, 60, 50, 1), (3, 3, 1, 2)), {"padding": 1}),
         Sample("empty batch", _call((0, 6, 7, 3), (3, 3, 3, 5)), {"padding": 1}),
         Sample("bias (1, 1, 1, O)", {"x": (1, 4, 4, 2), "w": (2, 2, 2, 3), "b": (1, 1, 1, 3)}),

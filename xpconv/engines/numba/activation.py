@@ -38,7 +38,7 @@ def _forward(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) 
     return y
 
 
-def _backward(name: str, kept: np.ndarray, dy: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
+def gradient(name: str, kept: np.ndarray, dy: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
     kept, dy = dense(kept), dense(dy)
     dx = empty(dy.shape, dy.dtype)
     dtype = dtype_name(dy.dtype)
@@ -54,7 +54,7 @@ def _plain(name: str) -> Primitive:
         return y, (y if name in FROM_OUTPUT else x) if any(needs) else None
 
     def backward(residuals: np.ndarray, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
-        return (_backward(name, residuals, dy),)
+        return (gradient(name, residuals, dy),)
 
     return Primitive(forward, backward, unsupported)
 
@@ -68,7 +68,7 @@ def _parametric(name: str, parameters: Callable[..., tuple[float, ...]]) -> Prim
 
     def backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
         x, numbers = residuals
-        return (_backward(name, x, dy, *numbers),)
+        return (gradient(name, x, dy, *numbers),)
 
     return Primitive(forward, backward, lambda x, **options: unsupported(x))
 

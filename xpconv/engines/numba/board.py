@@ -1,4 +1,4 @@
-"""Where the words of a team's board are; `kernels/teamwork.py` says what they mean. A cache line for each that is hot."""
+"""Where the words of a team's board are, a cache line for each hot one; `kernels/teamwork.py` says what they are."""
 
 LINE = 16  # words: two cache lines, since cores fetch them in pairs
 

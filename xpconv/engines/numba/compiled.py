@@ -44,7 +44,8 @@ def _load(key: tuple[Any, ...]) -> int:
     code = store.read(version, name)
     if code is None:
         code = bytes(_target_machine().emit_object(_lowered(key)))
-        store.write(version, name, code)
+        if _digest() == version:  # the sources were not replaced, by an upgrade, while this process lived
+            store.write(version, name, code)
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -63,6 +64,10 @@ def _symbol(key: tuple[Any, ...]) -> str:
 
 @functools.cache
 def _version() -> str:
+    return _digest()
+
+
+def _digest() -> str:
     """A name for all that the object code depends on besides the kernel's own constants: sources, compiler, CPU."""
     here = Path(__file__).parent
     sources = [*(here / name for name in SOURCES), *sorted((here / "kernels").glob("*.py"))]
@@ -90,7 +95,8 @@ def _target_machine() -> Any:
 def _engine() -> Any:
     """Keeps loaded object code for as long as the process lives.
 
-    Code and its constants must lie close together: LLVM's own memory manager sees to that, however full the address space is.
+    Code and its constants must lie close together: LLVM's own memory manager sees to that, however full the address
+    space is.
     """
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine(), use_lmm=True)
 

@@ -1,94 +1,123 @@
-"""Convolution in three directions on NumPy arrays: which algorithm takes a call, and what it is given."""
+"""Convolution in three directions on NumPy arrays: `choice` says by which algorithm, and here it gets what it needs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xpconv.dispatch import Primitive
-from xpconv.engines.numba import columns as few
-from xpconv.engines.numba.arrays import dense, dense_channels, empty, kept, place, unsupported
+from xpconv.engines.numba import choice
+from xpconv.engines.numba.arrays import dense, dense_channels, empty, has_dense_channels, kept, place, unsupported
+from xpconv.engines.numba.columns import columns
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.depthwise import depthwise, depthwise_outer
-from xpconv.engines.numba.direct import Finish, Weights, direct
+from xpconv.engines.numba.direct import Finish, Weights
 from xpconv.engines.numba.fields import Pack
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import outer
-from xpconv.engines.numba.plan import Pass, input_passes, output_pass
 from xpconv.engines.numba.team import run, threads_for
-from xpconv.engines.numba.winograd import suits, winograd, winograd_outer
+from xpconv.engines.numba.tiling import room
+from xpconv.errors import dtype_name
+from xpconv.packing import place_for
 from xpconv.window import Window
 
 _FEW = 16  # channels up to which neighbouring cells are taken together, to have more terms for each address
-_WINOGRAD_CHANNELS = 32  # from which on the transforms of a tile cost less than they save
 _STRIP = 64  # output channels of a task that packs weights
 
 
 def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue: Any) -> Any:
     """y = activation(conv(x, w) + bias + residual): (N, *size, C) -> (N, *out, O)."""
+    p, chosen = _output_step(x, w, window, groups)
     x, source, w = dense_channels(x), w, dense(w)
     c, o = w.shape[-2:]
     y = empty((x.shape[0], *window.out, o), x.dtype)
     sums = empty(y.shape, y.dtype) if epilogue.keep_sums else None
     bias, residual = (None if extra is None else dense(extra) for extra in (epilogue.bias, epilogue.residual))
     weights = Weights(place(w), o * w.itemsize, c, o // groups, groups, source, "output")
-    p = output_pass(window, c, _runs(x, window, groups))
-    best(x, weights, p)(x, weights, y, window.size, p, Finish(bias, residual, epilogue.activation, sums))
+    chosen.run(x, weights, y, window.size, p, Finish(bias, residual, epilogue.activation, sums), chosen.cut)
     return y if sums is None else (y, sums)
 
 
 def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: np.ndarray | None) -> np.ndarray:
     """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
-    dy, source, w = dense_channels(dy), w, dense(w)
-    c, o = w.shape[-2], w.shape[-1] // groups
+    dy, c = dense_channels(dy), w.shape[-2]
     dx = empty((dy.shape[0], *window.size, c * groups), dy.dtype)
-    if bias is None and few.suits(w, window, groups):
-        few.columns(dy, w, dx, window)
+    share = _share(w, groups)
+    if share == c:
+        _dgrad_into(dx, dy, w, window, groups, bias)
         return dx
+    for start in range(0, c, share):
+        part = slice(start, start + share)
+        _dgrad_into(dx[..., part], dy, w[..., part, :], window, 1, None if bias is None else bias[part])
+    return dx
+
+
+def _dgrad_into(
+    dx: np.ndarray, dy: np.ndarray, w: np.ndarray, window: Window, groups: int, bias: np.ndarray | None
+) -> None:
+    steps = _input_steps(dy, w, window, groups, bias is None and dx.flags.c_contiguous)
+    source, w = w, dense(w)
+    if steps[0].choice.run is columns:
+        columns(dy, w, dx, window, steps[0].p, steps[0].choice.cut)
+        return
+    c, o = w.shape[-2], w.shape[-1] // groups
     packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
     weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
-    runs = window.stride[-1] == 1 and _runs(dy, window, groups)
-    for p in input_passes(window, o, runs):
-        best(dy, weights, p)(dy, weights, dx, window.out, p, Finish(None if bias is None else dense(bias)))
-    return dx
+    finish = Finish(None if bias is None else dense(bias))
+    for p, chosen in steps:
+        chosen.run(dy, weights, dx, window.out, p, finish, chosen.cut)
 
 
 def wgrad(x: np.ndarray, dy: np.ndarray, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> np.ndarray:
     """dw = the transpose of `fprop` in w: (N, *size, C), (N, *out, O) -> (*kernel, C / groups, O)."""
+    p, chosen = _weight_step(x, window, groups, w_shape)
     x, dy = dense_channels(x), dense(dy)
     dw = empty(w_shape, x.dtype)
-    p = output_pass(window, w_shape[-2], _runs(x, window, groups))
-    algorithm = best(x, Weights(0, 0, w_shape[-2], w_shape[-1] // groups, groups, dw, ""), p)
-    if algorithm is winograd:
-        winograd_outer(x, dy, dw, window.size, p)
-    elif algorithm is depthwise:
-        depthwise_outer(x, dy, dw, window.size, p)
+    if chosen.run is outer:
+        outer(x, dy, dw, window.size, p, groups, chosen.cut)
     else:
-        outer(x, dy, dw, window.size, p, groups)
+        chosen.run(x, dy, dw, window.size, p, chosen.cut)
     return dw
 
 
-def best(x: np.ndarray, weights: Weights, p: Pass) -> Callable[..., None]:
-    """The algorithm for a pass: Winograd's where it applies and its transforms pay."""
-    if weights.groups > 1 and weights.in_channels == weights.out_channels == 1:
-        return depthwise
-    enough = min(weights.in_channels, weights.out_channels) >= _WINOGRAD_CHANNELS
-    return winograd if enough and suits(x, weights, p) else direct
+def _output_step(x: Any, w: Any, window: Window, groups: int) -> choice.Step:
+    """How `fprop` does it."""
+    return choice.output_step(_problem(x, window, groups, w.shape), room(), place_for(w) is not None)
 
 
-def _runs(x: np.ndarray, window: Window, groups: int) -> bool:
+def _input_steps(dy: Any, w: Any, window: Window, groups: int, plain: bool) -> tuple[choice.Step, ...]:
+    """How `dgrad` does it."""
+    return choice.input_steps(_problem(dy, window, groups, w.shape), room(), place_for(w) is not None, plain)
+
+
+def _weight_step(x: Any, window: Window, groups: int, w_shape: tuple[int, ...]) -> choice.Step:
+    """How `wgrad` does it."""
+    return choice.weight_step(_problem(x, window, groups, w_shape), room())
+
+
+def _problem(x: Any, window: Window, groups: int, w_shape: tuple[int, ...]) -> choice.Problem:
+    c, o = w_shape[-2:]
+    return choice.Problem(dtype_name(x.dtype), x.shape[0], c, o // groups, groups, window, _runs(x, window, groups))
+
+
+def _runs(x: Any, window: Window, groups: int) -> bool:
     """Whether neighbouring kernel cells on the last axis read neighbouring memory, and have too few channels alone."""
-    side_by_side = window.dilation[-1] == 1 and x.strides[-2] == x.shape[-1] * x.itemsize
-    return groups == 1 and x.shape[-1] <= _FEW and window.kernel[-1] > 1 and side_by_side
+    if groups > 1 or x.shape[-1] > _FEW or window.kernel[-1] == 1 or window.dilation[-1] > 1:
+        return False
+    return x.strides[-2] == x.shape[-1] * x.itemsize or not has_dense_channels(x)  # which is copied
+
+
+def _share(w: Any, groups: int) -> int:
+    """Of how many input channels of a group weights are packed at a time."""
+    c = w.shape[-2]
+    return c if groups > 1 else choice.share(c, w.size // c * w.itemsize, dtype_name(w.dtype), room())
 
 
 def input_weights(w: np.ndarray, groups: int) -> np.ndarray:
     """(*kernel, C / groups, O) -> (cells in reverse order, O / groups, C)."""
     c, o = w.shape[-2], w.shape[-1] // groups
-    cells, dtype = math.prod(w.shape[:-2]), w.dtype.name
+    cells, dtype = math.prod(w.shape[:-2]), dtype_name(w.dtype)
     if c == o == 1:  # nothing to transpose
         return np.array(w.reshape(cells, 1, groups)[::-1])
     packed = empty((cells, o, c * groups), w.dtype)
@@ -102,14 +131,34 @@ def input_weights(w: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _declines(x: Any, w: Any, *, groups: int, w_shape: tuple[int, ...] | None = None, **_: Any) -> str | None:
-    *_, c, o = w_shape or w.shape
+    c, o = (w.shape if w_shape is None else w_shape)[-2:]
     if groups > 1 and c == 1 and o > groups:
         return "has no depthwise kernel for several outputs of a channel"
     return unsupported(x, w)
 
 
+def _dgrad_declines(dy: Any, w: Any, *, groups: int, **_: Any) -> str | None:
+    if groups > 1 and w.nbytes > room().scratch:
+        return f"would pack {w.nbytes} bytes of grouped weights, more than workspace_limit allows"
+    return _declines(dy, w, groups=groups)
+
+
+def _describe_fprop(x: Any, w: Any, *, window: Window, groups: int, epilogue: Any) -> str:
+    return choice.told([_output_step(x, w, window, groups).choice])
+
+
+def _describe_dgrad(dy: Any, w: Any, *, window: Window, groups: int, bias: Any) -> str:
+    part = w[..., : _share(w, groups), :] if groups == 1 else w
+    steps = _input_steps(dy, part, window, groups, bias is None and part.shape == w.shape)
+    return choice.told([step.choice for step in steps], part.shape[-2], w.shape[-2])
+
+
+def _describe_wgrad(x: Any, dy: Any, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> str:
+    return choice.told([_weight_step(x, window, groups, w_shape).choice])
+
+
 PRIMITIVES: dict[str, Primitive] = {
-    "conv_fprop": Primitive(fprop, declines=_declines),
-    "conv_dgrad": Primitive(dgrad, declines=_declines),
-    "conv_wgrad": Primitive(wgrad, declines=_declines),
+    "conv_fprop": Primitive(fprop, declines=_declines, describe=_describe_fprop),
+    "conv_dgrad": Primitive(dgrad, declines=_dgrad_declines, describe=_describe_dgrad),
+    "conv_wgrad": Primitive(wgrad, declines=_declines, describe=_describe_wgrad),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,9 @@ from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.fields import Direct, Walk
 from xpconv.engines.numba.plan import Pass, triple
 from xpconv.engines.numba.scratch import borrowed, zeros_address
-from xpconv.engines.numba.team import run, threads_for
-from xpconv.engines.numba.tiling import channels, panel_of
+from xpconv.engines.numba.team import run
+from xpconv.engines.numba.tiling import Channels, Room, Work, channels, panel_of
+from xpconv.errors import dtype_name
 
 _TILES = 16  # of pixels in a task: enough for a panel of weights to pay for its way into the cache
 IN_TILE = {None: 0, "relu": 1, "relu6": 2}  # kernels.tile
@@ -39,26 +41,57 @@ class Finish(NamedTuple):
     sums: np.ndarray | None = None  # where to keep what the activation is applied to
 
 
-def walk(x: np.ndarray, y: np.ndarray, size: tuple[int, ...], p: Pass, cell: int) -> Walk:
-    """The walk of a pass over x (cells of so many bytes) and y, both with channels side by side."""
-    ys = triple(y.strides[1:-1], 0)
-    return Walk(
-        place(x),
-        place(y) + sum(stride * start for stride, start in zip(ys, p.start, strict=True)),
-        x.shape[0],
-        *p.count,
-        *triple(size, 1),
-        *p.step,
-        x.strides[0],
-        *triple(x.strides[1:-1], 0),
-        y.strides[0],
-        *(stride * spacing for stride, spacing in zip(ys, p.spacing, strict=True)),
-        place(p.taps),
-        len(p.taps),
-        p.run,
-        cell,
-        zeros_address(p.run * cell),
-    )
+class Cut(NamedTuple):
+    """A pass in tasks: some pixels by some output channels of a group."""
+
+    split: Channels
+    chunk: int  # pixels
+    panel: int
+    tasks: int
+    slot: int  # bytes of scratch of a thread
+    threads: int
+
+    @property
+    def scratch(self) -> int:
+        return self.slot * self.threads
+
+
+@lru_cache(maxsize=1024)
+def cut(work: Work, room: Room) -> Cut:
+    """The tasks of `direct`."""
+    split = channels(work.dtype, work.out_channels)
+    cell = work.in_channels * work.groups * work.item
+
+    def slot(tiles: int) -> int:
+        return scratch_bytes(tiles * split.rows, split.rows, work.p, cell)
+
+    tiles, threads = room.fitted(_TILES, room.threads_for(work.multiply_adds), slot)
+    chunks = -(-work.pixels // (tiles * split.rows))
+    panel = panel_of(split, work.out_channels, chunks * work.groups)
+    tasks = chunks * -(-work.out_channels // panel) * work.groups
+    return Cut(split, tiles * split.rows, panel, tasks, slot(tiles), threads)
+
+
+def walk(x: np.ndarray, y: np.ndarray, size: tuple[int, ...], p: Pass, cell: int) -> tuple[int, ...]:
+    """The `Walk` of a pass over x (cells of so many bytes) and y, both with channels side by side."""
+    first, rest = _route(x.shape[0], x.strides, y.strides, size, p, cell)
+    return (place(x), place(y) + first, *rest)
+
+
+@lru_cache(maxsize=1024)
+def _route(
+    images: int, xs: tuple[int, ...], ys: tuple[int, ...], size: tuple[int, ...], p: Pass, cell: int
+) -> tuple[int, tuple[int, ...]]:
+    """Where in y the first pixel is, and all of a `Walk` but its first two addresses."""
+    (x0, x1, x2), spots = triple(xs[1:-1], 0), triple(ys[1:-1], 0)
+    first = sum(stride * start for stride, start in zip(spots, p.start, strict=True))
+    y0, y1, y2 = (stride * spacing for stride, spacing in zip(spots, p.spacing, strict=True))
+    size0, size1, size2 = triple(size, 1)
+    whole = Walk(
+        0, 0, images, *p.count, size0, size1, size2, *p.step, xs[0], x0, x1, x2, ys[0], y0, y1, y2,
+        place(p.taps), len(p.taps), p.run, cell, zeros_address(p.run * cell),
+    )  # fmt: skip
+    return first, whole[2:]
 
 
 def scratch_bytes(pixels: int, rows: int, p: Pass, cell: int) -> int:
@@ -69,47 +102,33 @@ def scratch_bytes(pixels: int, rows: int, p: Pass, cell: int) -> int:
     return -(-(tables + edges) // 4096) * 4096 + 256
 
 
-def multiply_adds(x: np.ndarray, weights: Weights, p: Pass) -> int:
-    """The work of a pass."""
-    cells = len(p.taps) * p.run
-    return int(x.shape[0]) * p.pixels * cells * weights.in_channels * weights.out_channels * weights.groups
-
-
-def direct(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish) -> None:
+def direct(
+    x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish, cut: Cut
+) -> None:
     """y = finish(Σ x · w), for the pixels of one pass."""
     _, row_bytes, c, o, groups, _, _ = weights
-    item, dtype = x.itemsize, x.dtype.name
-    split = channels(dtype, o)
-    pixels = x.shape[0] * p.pixels
-    chunk = split.rows * _TILES
-    chunks = -(-pixels // chunk)
-    panel = panel_of(split, o, chunks * groups)
-    cell = x.shape[-1] * item
-    slot = scratch_bytes(chunk, split.rows, p, cell)
-    threads = threads_for(multiply_adds(x, weights, p))
     late = None if finish.activation in IN_TILE else finish.activation
     sums = y if finish.sums is None else finish.sums
-    kernel = address("direct", "direct", dtype, *split, late)
-    with borrowed(slot * threads) as scratch:
+    with borrowed(cut.scratch) as scratch:
         run(
-            kernel,
-            chunks * -(-o // panel) * groups,
-            *walk(x, sums, size, p, cell),
+            address("direct", "direct", dtype_name(x.dtype), *cut.split, late),
+            cut.tasks,
+            *walk(x, sums, size, p, x.shape[-1] * x.itemsize),
             *Direct(
                 weights.address,
                 row_bytes,
                 p.run * c,
                 o,
                 groups,
-                c * item,
+                c * x.itemsize,
                 place_of(finish.bias),
                 0 if finish.residual is None else place(finish.residual) - place(sums),
                 IN_TILE.get(finish.activation, 0),
-                chunk,
-                panel,
+                cut.chunk,
+                cut.panel,
                 scratch,
-                slot,
-                place(y) - place(sums),
+                cut.slot,
+                place(y) - place(sums) if late else 0,
             ),
-            threads=threads,
+            threads=cut.threads,
         )

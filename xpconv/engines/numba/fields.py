@@ -1,4 +1,4 @@
-"""The integers that kernels of convolution read, by name: launchers fill a tuple, kernels index with its field's place."""
+"""The integers that kernels of convolution read, by name: launchers fill a tuple, kernels know each field's place."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,31 +10,30 @@ import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba import activation as activations
+from xpconv.engines.numba import choice
 from xpconv.engines.numba.arrays import dense, empty, kept, place, unsupported
 from xpconv.engines.numba.conv import input_weights
-from xpconv.engines.numba.direct import Finish, Weights, direct
+from xpconv.engines.numba.direct import Finish, Weights
 from xpconv.engines.numba.outer import outer
 from xpconv.engines.numba.plan import line_pass
 from xpconv.engines.numba.sums import bias_grad
+from xpconv.engines.numba.tiling import Work, room
+from xpconv.errors import dtype_name
+from xpconv.packing import place_for
 
 
 def run(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, needs: Needs, activation: str | None
 ) -> tuple[np.ndarray, Any]:
     """y = activation(x @ w + b): (..., in), (in, out), (out,) -> (..., out)."""
+    step = _output_step(x, w)
     x, source, w = dense(x), w, dense(w)
     rows = _as_line(x)
     y = empty((*rows.shape[:-1], w.shape[1]), x.dtype)
     sums = empty(y.shape, y.dtype) if any(needs) and activation in activations.FROM_INPUT else None
     finish = Finish(None if b is None else dense(b), None, activation, sums)
-    direct(
-        rows,
-        Weights(place(w), w.shape[1] * w.itemsize, *w.shape, 1, source, "output"),
-        y,
-        rows.shape[1:2],
-        line_pass(rows.shape[1]),
-        finish,
-    )
+    weights = Weights(place(w), w.shape[1] * w.itemsize, w.shape[0], w.shape[1], 1, source, "output")
+    step.choice.run(rows, weights, y, rows.shape[1:2], step.p, finish, step.choice.cut)
     before = None if activation is None or not any(needs) else y if sums is None else sums
     y = y.reshape(*x.shape[:-1], w.shape[1])
     return y, (x if needs[1] else None, source if needs[0] else None, activation, before)
@@ -44,21 +44,66 @@ def backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray |
     x, w, activation, before = residuals
     dz = dense(dy)
     if activation is not None:
-        gradient = activations.PRIMITIVES[activation].backward
-        assert gradient is not None
-        (dz,) = gradient(before.reshape(dy.shape), dy, (True,))
+        dz = activations.gradient(activation, before.reshape(dy.shape), dz)
     rows = _as_line(dz)
     dx = dw = None
     if needs[0]:
-        dx = empty((*rows.shape[:-1], w.shape[0]), dy.dtype)
-        packed = kept(w, ("input", 1), lambda: input_weights(dense(w), 1))
-        weights = Weights(place(packed), w.shape[0] * w.itemsize, w.shape[1], w.shape[0], 1, w, "input")
-        direct(rows, weights, dx, rows.shape[1:2], line_pass(rows.shape[1]), Finish())
-        dx = dx.reshape(*dy.shape[:-1], w.shape[0])
+        dx = _input_gradient(rows, w).reshape(*dy.shape[:-1], w.shape[0])
     if needs[1]:
         dw = empty((x.shape[-1], dy.shape[-1]), dy.dtype)
-        outer(_as_line(x), rows, dw, rows.shape[1:2], line_pass(rows.shape[1]), 1)
+        p, chosen = _weight_step(rows, dw.shape)
+        outer(_as_line(x), rows, dw, rows.shape[1:2], p, 1, chosen.cut)
     return dx, dw, bias_grad(dz) if needs[2] else None
+
+
+def _input_gradient(rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """(1, rows, out), (in, out) -> (1, rows, in), for as many inputs at a time as weights may be packed of."""
+    dx = empty((*rows.shape[:-1], w.shape[0]), rows.dtype)
+    share = _share(w)
+    for start in range(0, w.shape[0], max(share, 1)):
+        part = w if share == w.shape[0] else w[start : start + share]
+        p, chosen = _input_step(rows, part)
+        packed = kept(part, ("input", 1), functools.partial(input_weights, dense(part), 1))
+        weights = Weights(place(packed), part.shape[0] * w.itemsize, w.shape[1], part.shape[0], 1, part, "input")
+        chosen.run(rows, weights, dx[..., start : start + share], rows.shape[1:2], p, Finish(), chosen.cut)
+    return dx
+
+
+def _output_step(x: Any, w: Any) -> choice.Step:
+    """How y is computed."""
+    work = _work(x, *w.shape)
+    return choice.Step(work.p, choice.of_pass(work, room(), place_for(w) is not None))
+
+
+def _input_step(dz: Any, w: Any) -> choice.Step:
+    """How dx is computed."""
+    work = _work(dz, *w.shape[::-1])
+    return choice.Step(work.p, choice.of_pass(work, room(), place_for(w) is not None, w.nbytes))
+
+
+def _weight_step(dz: Any, shape: tuple[int, ...]) -> choice.Step:
+    """How dw is computed."""
+    work = _work(dz, *shape)
+    return choice.Step(work.p, choice.of_sum(work, room()))
+
+
+def _work(x: Any, c: int, o: int) -> Work:
+    return Work(dtype_name(x.dtype), 1, line_pass(math.prod(x.shape[:-1])), c, o, 1)
+
+
+def _share(w: Any) -> int:
+    return choice.share(w.shape[0], w.shape[1] * w.itemsize, dtype_name(w.dtype), room())
+
+
+def _describe(x: Any, w: Any, b: Any, **_: Any) -> str:
+    """The output, and what the gradients would take."""
+    part = w[: _share(w)]
+    told = {
+        "y": choice.told([_output_step(x, w).choice]),
+        "dx": choice.told([_input_step(x, part).choice], part.shape[0], w.shape[0]),
+        "dw": choice.told([_weight_step(x, w.shape).choice]),
+    }
+    return "; ".join(f"{name}: {text}" for name, text in told.items())
 
 
 def _as_line(x: np.ndarray) -> np.ndarray:
@@ -66,4 +111,4 @@ def _as_line(x: np.ndarray) -> np.ndarray:
     return x.reshape(1, math.prod(x.shape[:-1]), x.shape[-1])
 
 
-PRIMITIVES = {"linear": Primitive(run, backward, lambda x, w, b, **_: unsupported(x, w))}
+PRIMITIVES = {"linear": Primitive(run, backward, lambda x, w, b, **_: unsupported(x, w), _describe)}

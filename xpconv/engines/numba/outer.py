@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,31 +13,63 @@ from xpconv.engines.numba.direct import scratch_bytes, walk
 from xpconv.engines.numba.fields import Outer, Reduce
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass
-from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
+from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.team import run, threads_for
-from xpconv.engines.numba.tiling import PIXEL_BLOCK, channels, panel_of, slabs_of, taps_of
+from xpconv.engines.numba.tiling import (
+    PIXEL_BLOCK,
+    Channels,
+    Room,
+    Slabs,
+    Work,
+    channels,
+    cut_slabs,
+    least_slabs,
+    panel_of,
+    slabs_of,
+    taps_of,
+)
+from xpconv.errors import dtype_name
 
-_PIECE = 8192  # numbers of a task that adds slabs up
+PIECE = 8192  # numbers of a task that adds slabs up
 
 
-def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, groups: int) -> None:
+class Cut(NamedTuple):
+    """A weight gradient in tasks: a slab of pixels by some taps by some output channels of a group."""
+
+    split: Channels
+    share: int  # taps
+    panel: int
+    tasks: int
+    slabs: Slabs
+
+    @property
+    def scratch(self) -> int:
+        return self.slabs.scratch
+
+
+@lru_cache(maxsize=1024)
+def cut(work: Work, room: Room) -> Cut:
+    """The tasks of `outer`."""
+    taps, o = len(work.p.taps), work.out_channels
+    split = channels(work.dtype, o)
+    slot = scratch_bytes(PIXEL_BLOCK, split.rows, work.p, work.in_channels * work.groups * work.item)
+    sum_bytes, threads = work.weights * work.item, room.threads_for(work.multiply_adds)
+    wanted, least = slabs_of(sum_bytes, work.pixels), least_slabs(work.pixels)
+    parts = cut_slabs(work.pixels, wanted, least, PIXEL_BLOCK, slot, sum_bytes, threads, room)
+    share = taps_of(taps, parts.number * work.groups)
+    shares = -(-taps // share)
+    panel = panel_of(split, o, parts.number * work.groups * shares)
+    return Cut(split, share, panel, parts.number * shares * -(-o // panel) * work.groups, parts)
+
+
+def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, groups: int, cut: Cut) -> None:
     """dw = Σ over pixels of x under each tap · dy; dy and dw in C order."""
-    c, o = dw.shape[-2], dw.shape[-1] // groups
-    item, dtype = x.itemsize, x.dtype.name
-    split = channels(dtype, o)
-    pixels = x.shape[0] * p.pixels
-    slabs = slabs_of(dw.nbytes, pixels)
-    slab_pixels = -(-max(pixels, 1) // (slabs * PIXEL_BLOCK)) * PIXEL_BLOCK
-    slabs = -(-max(pixels, 1) // slab_pixels)
-    share = taps_of(len(p.taps), slabs * groups)
-    shares = -(-len(p.taps) // share)
-    panel = panel_of(split, o, slabs * groups * shares)
-    slot = scratch_bytes(PIXEL_BLOCK, split.rows, p, x.shape[-1] * item)
-    threads = threads_for(pixels * dw.size)
-    with add_up(dw, slabs, slot * threads) as (parts, scratch):
+    c, o, item, slabs = dw.shape[-2], dw.shape[-1] // groups, x.itemsize, cut.slabs
+    with borrowed(cut.scratch) as scratch:
+        parts = sums_at(scratch, dw, slabs)
         run(
-            address("outer", "outer", dtype, *split),
-            slabs * shares * -(-o // panel) * groups,
+            address("outer", "outer", dtype_name(x.dtype), *cut.split),
+            cut.tasks,
             *walk(x, dy, size, p, x.shape[-1] * item),
             *Outer(
                 parts,
@@ -46,29 +78,30 @@ def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], 
                 o,
                 groups,
                 c * item,
-                slabs,
-                slab_pixels,
+                slabs.number,
+                slabs.size,
                 dw.nbytes,
-                share,
-                panel,
+                cut.share,
+                cut.panel,
                 scratch,
-                slot,
+                slabs.slot,
             ),
-            threads=threads,
+            threads=slabs.threads,
         )
+        add_up(parts, dw, slabs)
 
 
-@contextmanager
-def add_up(total: np.ndarray, slabs: int, scratch_bytes: int) -> Iterator[tuple[int, int]]:
-    """Addresses for a sum of each slab, one after another, and of scratch; at the end the sums are added to make the total."""
-    tables = -(-scratch_bytes // ALIGNMENT) * ALIGNMENT
-    with borrowed(tables + (total.nbytes * slabs if slabs > 1 else 0)) as scratch:
-        parts = scratch + tables if slabs > 1 else place(total)
-        yield parts, scratch
-        if slabs > 1:
-            run(
-                address("outer", "reduce", total.dtype.name, machine().lanes(total.dtype.name)),
-                -(-total.size // _PIECE),
-                *Reduce(place(total), parts, total.nbytes, slabs, total.size, _PIECE),
-                threads=threads_for(total.size * slabs),
-            )
+def sums_at(scratch: int, total: np.ndarray, slabs: Slabs) -> int:
+    """Where the sums of slabs go, one after another: past the threads' scratch; a single one, where the total does."""
+    return scratch + slabs.slots if slabs.number > 1 else place(total)
+
+
+def add_up(parts: int, total: np.ndarray, slabs: Slabs) -> None:
+    """Add the sums of slabs, in order."""
+    if slabs.number > 1:
+        run(
+            address("outer", "reduce", dtype_name(total.dtype), machine().lanes(dtype_name(total.dtype))),
+            -(-total.size // PIECE),
+            *Reduce(place(total), parts, total.nbytes, slabs.number, total.size, PIECE),
+            threads=threads_for(total.size * slabs.number),
+        )

@@ -1,8 +1,8 @@
 """Where the terms of a convolution are: `Window`s turned into the taps and strides that kernels walk over.
 
 Everything has three spatial axes here; lower ranks get axes of size 1 in front. A direction is described by *passes*:
-an output has one; an input gradient has one for each phase of its strides, since cells i and i + stride are reached by the
-same kernel cells.
+an output has one; an input gradient has one for each phase of its strides, since cells i and i + stride are reached by
+the same kernel cells.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ _MOST_SIDE_BY_SIDE = 7  # weights that a register tile can hold beside its sums
 Triple = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pass:
-    """One walk over pixels: output pixel q lies at ``start + q · spacing`` and reads input cell ``q · step + tap``."""
+    """One walk over pixels: output pixel q lies at ``start + q · spacing`` and reads input cell ``q · step + tap``.
+
+    A pass equals only itself, so that caches find it fast; it is made once for each window.
+    """
 
     start: Triple
     spacing: Triple
@@ -35,12 +38,24 @@ class Pass:
     run: int  # neighbouring cells on the last axis that a tap stands for
 
     @property
+    def cells(self) -> int:
+        """How many cells are summed over at a pixel."""
+        return len(self.taps) * self.run
+
+    @functools.cached_property
+    def three_by_three(self) -> bool:
+        """Whether neighbouring pixels read neighbouring 3 × 3 cells, one plane of them."""
+        steps = np.diff(self.taps[:, :3], axis=0)
+        side_by_side = len(self.taps) == 9 and self.run == 1 and self.step == self.spacing == (1, 1, 1)
+        return side_by_side and bool((steps == _NEXT_OF_NINE).all())
+
+    @property
     def pixels(self) -> int:
         return math.prod(self.count)
 
     @functools.cached_property
     def side_by_side(self) -> int:
-        """How many taps at a time are neighbours in a row, with rows of weights that are evenly spaced; 1: they are not."""
+        """How many taps at a time are neighbours in a row, with evenly spaced rows of weights; 1: they are not."""
         offsets, rows = self.taps[:, :3], np.diff(self.taps[:, 3])
         breaks = np.flatnonzero((np.diff(offsets, axis=0) != (0, 0, 1)).any(axis=1)) + 1
         run = int(breaks[0]) if len(breaks) else max(len(offsets), 1)
@@ -49,6 +64,7 @@ class Pass:
         return run if even and run <= _MOST_SIDE_BY_SIDE and (inner == inner[:1]).all() else 1
 
 
+_NEXT_OF_NINE = np.array([(0, 0, 1), (0, 0, 1), (0, 1, -2)] * 3)[:8]
 # A tap that is the pixel's own cell, with the first row of weights.
 ONE_TAP = np.zeros((1, 4), dtype=np.int64)
 
@@ -93,8 +109,9 @@ def input_passes(window: Window, rows: int, fused: bool) -> tuple[Pass, ...]:
         for cell in itertools.product(*axes):
             at = total - 1 - _flat(tuple(j for _, j in cell), kernel)
             taps.append((*(offset for offset, _ in cell), at * rows))
-        count = tuple(-(-(n - r) // s) for n, r, s in zip(size, phase, stride, strict=True))
-        passes.append(Pass(phase, stride, count, (1, 1, 1), _table(taps), run))
+        count = [-(-(n - r) // s) for n, r, s in zip(size, phase, stride, strict=True)]
+        start, pixels = (phase[0], phase[1], phase[2]), (count[0], count[1], count[2])
+        passes.append(Pass(start, stride, pixels, (1, 1, 1), _table(taps), run))
     return tuple(passes)
 
 

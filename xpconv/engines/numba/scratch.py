@@ -5,11 +5,11 @@ A block belongs to the call that borrowed it until it is given back; outputs nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import numpy as np
 
+from xpconv.engines.numba.arrays import place
 from xpconv.engines.numba.forks import fork_safe_lock
 
 ALIGNMENT = 4096
@@ -19,17 +19,26 @@ _free: list[np.ndarray] = []
 _lock = fork_safe_lock()
 
 
-@contextmanager
-def borrowed(nbytes: int) -> Iterator[int]:
+class borrowed:  # noqa: N801 - a context manager, cheaper than a generator's
     """The address of at least so many bytes, aligned to a page, with whatever was left in them."""
-    block = _take(nbytes)
-    try:
-        yield -(-int(block.__array_interface__["data"][0]) // ALIGNMENT) * ALIGNMENT
-    finally:
+
+    __slots__ = ("_block", "_nbytes")
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+
+    def __enter__(self) -> int:
+        self._block = _take(self._nbytes)
+        return -(-place(self._block) // ALIGNMENT) * ALIGNMENT
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with _lock:
-            _free.append(block)
-            _free.sort(key=len)
-            del _free[:-_KEPT]
+            _free.append(self._block)
+            if len(_free) > 1:
+                _free.sort(key=len)
+                del _free[:-_KEPT]
 
 
 def _take(nbytes: int) -> np.ndarray:
@@ -41,13 +50,16 @@ def _take(nbytes: int) -> np.ndarray:
 
 
 def zeros_address(nbytes: int) -> int:
-    """The address of at least so many bytes that are always zero: what kernels read where a window hangs over the edge."""
+    """The address of at least so many bytes that are always zero: what kernels read where a window hangs over an edge.
+
+    It stays theirs: addresses may be remembered.
+    """
     if nbytes > len(_zeros[-1]):
         with _lock:
             block = np.zeros(2 * nbytes, dtype=np.uint8)
             block.flags.writeable = False
-            _zeros.append(block)  # the smaller ones stay: another thread may be reading them
-    return int(_zeros[-1].__array_interface__["data"][0])
+            _zeros.append(block)  # the smaller ones stay
+    return place(_zeros[-1])
 
 
 _zeros = [np.zeros(2**16, dtype=np.uint8)]

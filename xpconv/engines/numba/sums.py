@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpconv.dispatch import Primitive
-from xpconv.engines.numba.arrays import dense, place, unsupported
+from xpconv.engines.numba.activation import gradient
+from xpconv.engines.numba.arrays import dense, empty, place, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.scratch import borrowed
@@ -64,4 +65,28 @@ def bias_grad(dy: np.ndarray) -> np.ndarray:
     return sums
 
 
-PRIMITIVES = {"bias_grad": Primitive(bias_grad, declines=unsupported)}
+def epilogue_grad(
+    kept: np.ndarray, dy: np.ndarray, *, activation: str, sum_it: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """dz, the gradient of what an activation was applied to, and its sum over all but the channels, in one pass."""
+    if not sum_it:
+        return gradient(activation, kept, dy), None
+    kept, dy = dense(kept), dense(dy)
+    dz, sums, slabs = empty(dy.shape, dy.dtype), np.empty(dy.shape[-1], dtype=dy.dtype), Slabs.of(dy, 2)
+    with borrowed(slabs.nbytes) as parts:
+        kernel = address("sums", "gradient_columns", activation, *vector(dy))
+        sizes = slabs.rows, slabs.columns, slabs.size
+        places = place(kept), place(dy), place(dz)
+        run(kernel, slabs.tasks, *places, *sizes, parts, slabs.step, threads=threads_for(4 * dy.size))
+        settled("sums", "settle", dy, slabs, parts, slabs.columns, place(sums))
+    return dz, sums
+
+
+def _declines(kept: np.ndarray, dy: np.ndarray, **_: Any) -> str | None:
+    return unsupported(kept, dy)
+
+
+PRIMITIVES = {
+    "epilogue_grad": Primitive(epilogue_grad, declines=_declines),
+    "bias_grad": Primitive(bias_grad, declines=unsupported),
+}

@@ -12,6 +12,7 @@ import ctypes
 import functools
 import os
 import threading
+from array import array
 from typing import Any
 
 from xpconv.cores import usable_cores
@@ -20,6 +21,7 @@ from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.forks import fork_safe_lock
 from xpconv.settings import current
 
+ENOUGH = 2e5  # multiply-adds, or numbers moved: one thread does less, some 20 µs, sooner than it finds a second one
 _MOST = 255  # members besides the caller
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)  # lets go of the GIL while it runs
 
@@ -111,27 +113,23 @@ def start() -> Any:
     return _KERNEL(address("teamwork", "submit"))
 
 
-@functools.cache
-def _words(count: int) -> Any:
-    return ctypes.c_int64 * count
-
-
 def run(kernel: int, tasks: int, *args: int, threads: int = 1) -> None:
     """Do all tasks of a kernel (its address) with the integers it reads, on at most so many threads."""
-    own = _words(len(args))(*args)
     if threads < 2 or tasks < 2:
         members = 0
         board = 0
     else:
         members = min(threads, tasks, _MOST + 1) - 1
         board = team(members).board
-    job = _words(5)(board, kernel, tasks, members + 1, ctypes.addressof(own))
+    words = array("q", (board, kernel, tasks, members + 1, 0, *args))
+    job = words.buffer_info()[0]
+    words[4] = job + 5 * words.itemsize
     start()(job, 0, 0)
 
 
 def threads_for(work: float) -> int:
-    """How many threads so much work is worth, in multiply-adds or numbers moved: one thread does 20 µs of it sooner."""
-    return num_threads() if work > 2e5 else 1
+    """How many threads so much work is worth, in multiply-adds or numbers moved."""
+    return num_threads() if work > ENOUGH else 1
 
 
 def num_threads() -> int:

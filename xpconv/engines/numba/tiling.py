@@ -1,14 +1,117 @@
-"""How work is cut: output channels into register tiles, pixels into tasks."""
+"""How work is cut: output channels into register tiles, pixels into tasks, scratch into what the settings allow.
+
+Each launcher has a function of a `Work` and the `Room` for it that answers with a cut, from which the launcher runs and
+`choice` reckons and tells.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 from xpconv.engines.numba.machine import machine
+from xpconv.engines.numba.plan import Pass
+from xpconv.engines.numba.scratch import ALIGNMENT
+from xpconv.engines.numba.team import ENOUGH, num_threads
+from xpconv.settings import current
 
 PIXEL_BLOCK = 128  # pixels of a sum in registers, when the sum is over pixels (`kernels.outer`)
 _TASKS = 16  # enough for a few threads to come out even, and the same for any number of them
+
+
+class Work(NamedTuple):
+    """A pass over some images: all that the best way to do it depends on, besides the room there is."""
+
+    dtype: str
+    images: int
+    p: Pass
+    in_channels: int  # of a group
+    out_channels: int  # of a group
+    groups: int
+
+    @property
+    def item(self) -> int:
+        """Bytes of a number."""
+        return 8 if self.dtype == "float64" else 4
+
+    @property
+    def pixels(self) -> int:
+        return self.images * self.p.pixels
+
+    @property
+    def weights(self) -> int:
+        """How many there are."""
+        return self.p.cells * self.in_channels * self.out_channels * self.groups
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.pixels * self.weights
+
+
+class Room(NamedTuple):
+    """What the settings in force allow."""
+
+    threads: int
+    scratch: int  # bytes
+    fast: bool
+
+    def without(self, nbytes: int) -> Room:
+        """What is left when so many bytes are taken."""
+        return self._replace(scratch=self.scratch - nbytes)
+
+    def threads_for(self, work: float) -> int:
+        """How many threads so much work is worth (`team.threads_for`)."""
+        return self.threads if work > ENOUGH else 1
+
+    def seats(self, threads: int, slot: int) -> int:
+        """How many of the threads find scratch of so many bytes each; one always does."""
+        return max(1, min(threads, self.scratch // slot))
+
+    def fitted(self, most: int, threads: int, slot: Callable[[int], int]) -> tuple[int, int]:
+        """Pieces of a task, at most so many, and threads, whose scratch fits in all; the least is one and one."""
+        pieces = most
+        while pieces > 1 and slot(pieces) * threads > self.scratch:
+            pieces //= 2
+        return pieces, self.seats(threads, slot(pieces))
+
+
+def room() -> Room:
+    """What the settings in force allow."""
+    settings = current()
+    return Room(num_threads(), settings.workspace_limit, settings.precision == "fast")
+
+
+class Slabs(NamedTuple):
+    """Parts of a sum over pixels, each added up by itself; their number does not depend on the threads."""
+
+    number: int
+    size: int  # pixels, or rows or tiles of them, of each
+    sum_bytes: int  # of the sum of each
+    slot: int  # bytes of scratch of a thread
+    threads: int
+
+    @property
+    def slots(self) -> int:
+        """Bytes of scratch of all threads, in whole pages."""
+        return -(-self.slot * self.threads // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def scratch(self) -> int:
+        """Bytes in all; a single sum goes where the result does."""
+        return self.slots + (self.sum_bytes * self.number if self.number > 1 else 0)
+
+
+def cut_slabs(
+    pieces: int, wanted: int, least: int, block: int, slot: int, sum_bytes: int, threads: int, space: Room
+) -> Slabs:
+    """So many pieces cut into at most as many slabs as wanted, of whole blocks, that there is scratch for."""
+    affordable = (space.scratch - slot) // sum_bytes if sum_bytes else wanted
+    count = max(min(wanted, affordable), least, 1)
+    size = max(-(-pieces // (count * block)), 1) * block
+    count = max(-(-pieces // size), 1)
+    seats = space.without(sum_bytes * count if count > 1 else 0).seats(threads, slot)
+    return Slabs(count, size, sum_bytes, slot, seats)
 
 
 class Channels(NamedTuple):
@@ -51,8 +154,12 @@ def taps_of(taps: int, tasks: int) -> int:
 def slabs_of(nbytes: int, pixels: int) -> int:
     """Parts that the pixels of a weight gradient are cut into, each with a sum of its own of so many bytes.
 
-    Small sums stay in the cache, and one walk over x and dy serves all of them; of large ones there is only one. No slab has
-    so many blocks of pixels that their running sum would drift (2^19 pixels: parity/bounds.py has the scale).
+    Small sums stay in the cache, and one walk over x and dy serves all of them; of large ones there is only one.
     """
     most = 8 if nbytes <= 2**17 else 4 if nbytes <= 2**19 else 2 if nbytes <= 3 * 2**19 else 1
-    return max(min(most, pixels // (2 * PIXEL_BLOCK)), -(-pixels // 2**19), 1)
+    return max(min(most, pixels // (2 * PIXEL_BLOCK)), least_slabs(pixels))
+
+
+def least_slabs(pixels: int) -> int:
+    """No slab has so many blocks of pixels that their running sum would drift (parity/bounds.py has the scale)."""
+    return max(-(-pixels // 2**19), 1)

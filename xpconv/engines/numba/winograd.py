@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,53 +13,86 @@ from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import IN_TILE, Finish, Weights, walk
 from xpconv.engines.numba.fields import Reduce, Weighing, Winograd, WinogradOuter
 from xpconv.engines.numba.machine import machine
+from xpconv.engines.numba.outer import PIECE
 from xpconv.engines.numba.plan import ONE_TAP, Pass
 from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
 from xpconv.engines.numba.team import run, threads_for
-from xpconv.engines.numba.tiling import channels, panel_of
-from xpconv.settings import current
+from xpconv.engines.numba.tiling import (
+    Channels,
+    Room,
+    Slabs,
+    Work,
+    channels,
+    cut_slabs,
+    least_slabs,
+    panel_of,
+)
+from xpconv.errors import dtype_name
 
-_PIECE = 8192  # numbers of a task that adds slabs up
 _TILE_ROWS = 8  # register tiles in a task
 _PAD = 192  # bytes between planes, lest all of them start in the same set of the cache
 
 
-def suits(x: np.ndarray, weights: Weights, p: Pass) -> bool:
+def suits(work: Work) -> bool:
     """Whether the pass is a 3 × 3 convolution of stride 1 on whole vectors of channels, of one group."""
-    lanes = machine().lanes(x.dtype.name)
-    whole = weights.in_channels % lanes == 0 and weights.out_channels % lanes == 0
-    steps = np.diff(p.taps[:, :3], axis=0)
-    neighbours = len(p.taps) == 9 and p.run == 1 and p.step == p.spacing == (1, 1, 1)
-    return whole and neighbours and weights.groups == 1 and bool((steps == _STEPS).all())
+    lanes = machine().lanes(work.dtype)
+    whole = work.in_channels % lanes == 0 and work.out_channels % lanes == 0
+    return whole and work.groups == 1 and work.p.three_by_three
 
 
-_STEPS = np.array([(0, 0, 1), (0, 0, 1), (0, 1, -2)] * 3)[:8]
+class Cut(NamedTuple):
+    """A pass in tasks of some output tiles, m × m pixels each."""
+
+    m: int
+    split: Channels
+    chunk: int  # tiles of a task
+    tasks: int
+    plane: int  # bytes from plane to plane of transformed patches
+    slot: int  # bytes of scratch of a thread
+    threads: int
+
+    @property
+    def scratch(self) -> int:
+        return self.slot * self.threads
 
 
-def outputs_of_tile() -> int:
-    """m of F(m × m, 3 × 3): 2 is more exact than the direct sum, 4 is faster and ten times less exact."""
-    return 4 if current().precision == "fast" else 2
+def tiles_of(work: Work, m: int) -> int:
+    """How many m × m tiles cover the pixels."""
+    return work.images * math.prod(-(-n // m) for n in work.p.count)
 
 
-def winograd(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish) -> None:
+@lru_cache(maxsize=1024)
+def cut(work: Work, m: int, room: Room) -> Cut:
+    """The tasks of `winograd` with F(m × m, 3 × 3)."""
+    c, o, item = work.in_channels, work.out_channels, work.item
+    split, planes, tiles = channels(work.dtype, o), (m + 2) ** 2, tiles_of(work, m)
+
+    def plane(chunk: int) -> int:
+        return chunk * c * item + _PAD
+
+    def slot(rows: int) -> int:
+        chunk = rows * split.rows
+        nbytes = planes * (8 + plane(chunk) + chunk * split.block * item + _PAD) + 16 * chunk
+        return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+
+    rows, threads = room.fitted(_TILE_ROWS, room.threads_for(tiles * planes * c * o), slot)
+    chunk = rows * split.rows
+    return Cut(m, split, chunk, -(-tiles // chunk), plane(chunk), slot(rows), threads)
+
+
+def winograd(
+    x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish, cut: Cut
+) -> None:
     """y = finish(Σ x · w), as `direct.direct`, for what `suits`."""
-    m = outputs_of_tile()
-    c, o, item, dtype = weights.in_channels, weights.out_channels, x.itemsize, x.dtype.name
-    split = channels(dtype, o)
-    tiles = x.shape[0] * math.prod(-(-n // m) for n in p.count)
-    chunk = split.rows * _TILE_ROWS
-    planes = (m + 2) ** 2
-    plane = chunk * c * item + _PAD
-    slot = -(-(planes * (8 + plane + chunk * split.block * item + _PAD) + 16 * chunk) // 4096) * 4096 + 4096
-    threads = threads_for(tiles * planes * c * o)
+    c, o, dtype, m = weights.in_channels, weights.out_channels, dtype_name(x.dtype), cut.m
     sums = y if finish.sums is None else finish.sums
     late = None if finish.activation in IN_TILE else finish.activation
     u = kept(weights.source, ("winograd", weights.layout, m), lambda: weigh(weights, dtype, m))
-    with borrowed(slot * threads) as scratch:
+    with borrowed(cut.scratch) as scratch:
         run(
-            address("winograd", "winograd", dtype, *split[:4], m, late),
-            -(-tiles // chunk),
-            *walk(x, sums, size, p, c * item),
+            address("winograd", "winograd", dtype, *cut.split[:4], m, late),
+            cut.tasks,
+            *walk(x, sums, size, p, c * x.itemsize),
             *Winograd(
                 place(u),
                 c,
@@ -65,14 +100,14 @@ def winograd(x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ..
                 place_of(finish.bias),
                 0 if finish.residual is None else place(finish.residual) - place(sums),
                 IN_TILE.get(finish.activation, 0),
-                chunk,
+                cut.chunk,
                 scratch,
-                slot,
-                place(y) - place(sums),
-                plane,
+                cut.slot,
+                place(y) - place(sums) if late else 0,
+                cut.plane,
                 place(ONE_TAP),
             ),
-            threads=threads,
+            threads=cut.threads,
         )
 
 
@@ -91,42 +126,65 @@ def weigh(weights: Weights, dtype: str, m: int) -> np.ndarray:
     return u
 
 
-def winograd_outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass) -> None:
-    """dw = Gᵀ [Σ over tiles of (Bᵀ x B) ⊗ (A dy Aᵀ)] G, as `outer.outer`, for what `suits`."""
-    m = 2
-    c, o, item, dtype = dw.shape[-2], dw.shape[-1], x.itemsize, x.dtype.name
-    split = channels(dtype, o)
-    planes = (m + 2) ** 2
-    tiles = x.shape[0] * math.prod(-(-n // m) for n in p.count)
-    chunk = 64 if c < 128 else 128
-    sum_bytes = planes * c * o * item
+class OuterCut(NamedTuple):
+    """A weight gradient in tasks: a slab of 2 × 2 tiles by some output channels."""
+
+    split: Channels
+    chunk: int  # tiles taken at a time
+    panel: int
+    tasks: int
+    slabs: Slabs
+
+    @property
+    def scratch(self) -> int:
+        return self.slabs.slots + self.slabs.number * self.slabs.sum_bytes
+
+
+@lru_cache(maxsize=1024)
+def outer_cut(work: Work, room: Room) -> OuterCut:
+    """The tasks of `winograd_outer`."""
+    c, o, item, tiles = work.in_channels, work.out_channels, work.item, tiles_of(work, 2)
+    split, chunk = channels(work.dtype, o), 64 if c < 128 else 128
+    sum_bytes = 16 * c * o * item
     most = 16 if sum_bytes <= 2**19 else 4 if sum_bytes <= 2**21 else 1
-    slabs = max(min(most, tiles // (2 * chunk)), -(-tiles // 2**19), 1)
-    slab_tiles = -(-max(tiles, 1) // (slabs * chunk)) * chunk
-    slabs = -(-max(tiles, 1) // slab_tiles)
-    panel = panel_of(split, o, slabs)
-    slot = planes * (8 + chunk * (c + panel) * item + 2 * _PAD) + (split.rows + chunk) * 8
-    slot = -(-slot // ALIGNMENT) * ALIGNMENT + ALIGNMENT
-    threads = threads_for(tiles * planes * c * o)
-    with borrowed(slot * threads + slabs * sum_bytes) as scratch:
-        sums = scratch + slot * threads
+
+    def slot(panel: int) -> int:
+        nbytes = 16 * (8 + chunk * (c + panel) * item + 2 * _PAD) + (split.rows + chunk) * 8
+        return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+
+    threads, wanted = room.threads_for(tiles * 16 * c * o), max(min(most, tiles // (2 * chunk)), least_slabs(tiles))
+    parts = cut_slabs(tiles, wanted, least_slabs(tiles), chunk, slot(o), sum_bytes, threads, room)
+    panel = panel_of(split, o, parts.number)
+    seats = room.without(parts.number * sum_bytes).seats(threads, slot(panel))
+    parts = parts._replace(slot=slot(panel), threads=seats)
+    return OuterCut(split, chunk, panel, parts.number * -(-o // panel), parts)
+
+
+def winograd_outer(
+    x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, cut: OuterCut
+) -> None:
+    """dw = Gᵀ [Σ over tiles of (Bᵀ x B) ⊗ (A dy Aᵀ)] G, as `outer.outer`, for what `suits`."""
+    c, o, dtype, slabs = dw.shape[-2], dw.shape[-1], dtype_name(x.dtype), cut.slabs
+    numbers = 16 * c * o
+    with borrowed(cut.scratch) as scratch:
+        sums = scratch + slabs.slots
         run(
-            address("winograd", "outer", dtype, *split[:4], m),
-            slabs * -(-o // panel),
-            *walk(x, dy, size, p, max(c, o) * item),
-            *WinogradOuter(sums, c, o, slabs, slab_tiles, chunk, panel, scratch, slot),
-            threads=threads,
+            address("winograd", "outer", dtype, *cut.split[:4], 2),
+            cut.tasks,
+            *walk(x, dy, size, p, max(c, o) * x.itemsize),
+            *WinogradOuter(sums, c, o, slabs.number, slabs.size, cut.chunk, cut.panel, scratch, slabs.slot),
+            threads=slabs.threads,
         )
-        if slabs > 1:
+        if slabs.number > 1:
             run(
-                address("outer", "reduce", dtype, split.lanes),
-                -(-planes * c * o // _PIECE),
-                *Reduce(sums, sums, sum_bytes, slabs, planes * c * o, _PIECE),
-                threads=threads_for(planes * c * o * slabs),
+                address("outer", "reduce", dtype, cut.split.lanes),
+                -(-numbers // PIECE),
+                *Reduce(sums, sums, slabs.sum_bytes, slabs.number, numbers, PIECE),
+                threads=threads_for(numbers * slabs.number),
             )
         run(
-            address("winograd", "unweigh", dtype, split.lanes, m),
+            address("winograd", "unweigh", dtype, cut.split.lanes, 2),
             c,
-            *Weighing(sums, place(dw), c, o, o * item, scratch),
-            threads=threads_for(planes * c * o),
+            *Weighing(sums, place(dw), c, o, o * x.itemsize, scratch),
+            threads=min(threads_for(numbers), slabs.slots // 128),
         )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from xpconv.backend import Array, conjugate, namespace
 from xpconv.dispatch import Primitive
-from xpconv.engines.portable.activation import activate
+from xpconv.engines.portable.activation import activate, derivative
 from xpconv.engines.portable.memory import Box, budget
 from xpconv.engines.portable.pieces import covered, extent, landing, taps, under, window_boxes
 from xpconv.engines.portable.scatter import Scatter
@@ -103,6 +103,12 @@ def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[in
 def bias_grad(dy: Array) -> Array:
     """db = dy summed over all but the channels: (N, *out, O) -> (O,)."""
     return block_sum(dy)
+
+
+def epilogue_grad(kept: Array, dy: Array, *, activation: str, sum_it: bool) -> tuple[Array, Array | None]:
+    """dz, the gradient of what an activation was applied to, and its sum over all but the channels where wanted."""
+    dz = derivative(activation, kept, dy)
+    return dz, block_sum(dz) if sum_it else None
 
 
 def _boxes(x: Array, kernel: _Kernel, window: Window, out_channels: int) -> Iterator[Box]:
@@ -208,4 +214,5 @@ PRIMITIVES = {
     "conv_dgrad": Primitive(dgrad),
     "conv_wgrad": Primitive(wgrad),
     "bias_grad": Primitive(bias_grad),
+    "epilogue_grad": Primitive(epilogue_grad),
 }

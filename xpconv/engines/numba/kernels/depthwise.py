@@ -49,7 +49,7 @@ PIXELS = 128  # pixels of a sum in registers
 
 
 @njit
-def row_of(args, row):  # type: ignore[no-untyped-def]
+def row_of(args, row):
     """Image and place on the first two axes of a row of pixels."""
     j = row % args[COUNT1]
     rest = row // args[COUNT1]
@@ -57,8 +57,8 @@ def row_of(args, row):  # type: ignore[no-untyped-def]
 
 
 @njit
-def cells_of(args, n, i, j, k, first, tap_rows, run, count, table):  # type: ignore[no-untyped-def]
-    """The addresses of neighbouring cells, ``count`` for each tap row from ``first`` on, under the pixels from (i, j, k) on."""
+def cells_of(args, n, i, j, k, first, tap_rows, run, count, table):
+    """The addresses of neighbouring cells under pixels from (i, j, k) on: ``count`` for each tap row, from ``first`` on."""
     taps = words(args[TAPS])
     image = args[X] + n * args[X_IMAGE]
     for t in range(tap_rows):
@@ -72,12 +72,12 @@ def cells_of(args, n, i, j, k, first, tap_rows, run, count, table):  # type: ign
 
 
 @njit
-def out_of(args, n, i, j, k):  # type: ignore[no-untyped-def]
+def out_of(args, n, i, j, k):
     return args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1] + k * args[Y2]
 
 
-def depthwise(dtype, rows, vectors, tail, lanes, partial, run, step, activation):  # type: ignore[no-untyped-def]
-    """As `direct.direct`, for as many groups as channels; tap rows have ``run`` taps, pixels are ``step`` cells apart."""
+def depthwise(dtype, rows, vectors, tail, lanes, partial, run, step, activation):
+    """As `direct.direct`, for as many groups as channels; tap rows of ``run`` taps, pixels ``step`` cells apart."""
     size = 8 if dtype == "float64" else 4
     block = vectors * lanes
     count = positions(rows, run, step)
@@ -87,7 +87,7 @@ def depthwise(dtype, rows, vectors, tail, lanes, partial, run, step, activation)
     in_block = max(1, BLOCK // run)
 
     @njit
-    def sum_panel(args, table, out, kept, start, stop):  # type: ignore[no-untyped-def]
+    def sum_panel(args, table, out, kept, start, stop):
         tap_rows = args[TAP_COUNT] // run
         while start < stop:
             wide = vectors > 0 and stop - start >= block
@@ -145,7 +145,7 @@ def depthwise(dtype, rows, vectors, tail, lanes, partial, run, step, activation)
                 t = end
             start += block if wide else stop - start
 
-    def kernel(args, task, slot):  # type: ignore[no-untyped-def]
+    def kernel(args, task, slot):
         across = -(-args[COUNT2] // rows)
         tiles = args[IMAGES] * args[COUNT0] * args[COUNT1] * across
         chunks = -(-tiles // args[CHUNK])
@@ -168,7 +168,7 @@ def depthwise(dtype, rows, vectors, tail, lanes, partial, run, step, activation)
     return kernel
 
 
-def depthwise_outer(dtype, rows, taps, lanes, partial, run, step):  # type: ignore[no-untyped-def]
+def depthwise_outer(dtype, rows, taps, lanes, partial, run, step):
     """As `outer.outer`, for as many groups as channels: pixels in groups of ``rows`` neighbours, then those left over.
 
     ``taps`` tap rows are summed at a time.
@@ -182,7 +182,7 @@ def depthwise_outer(dtype, rows, taps, lanes, partial, run, step):  # type: igno
     last_of_pixel = channel_outer_tile(dtype, 1, taps, lanes, partial, run, step) if partial else of_pixel
 
     @njit
-    def add_products(args, table, stride, groups, wide, dw, first, start, stop):  # type: ignore[no-untyped-def]
+    def add_products(args, table, stride, groups, wide, dw, first, start, stop):
         """Add what the groups in the table give to dw, vector by vector."""
         for v in range(start, stop, lanes):
             out = dw + first * run * args[DW_ROW] + v * size
@@ -197,8 +197,8 @@ def depthwise_outer(dtype, rows, taps, lanes, partial, run, step):  # type: igno
                 last_of_pixel(table, stride, groups, v * size, out, args[DW_ROW], left)
 
     @njit
-    def add_rows(args, table, per_group, wide, dw, first, row, end, start, stop):  # type: ignore[no-untyped-def]
-        """Add what the pixels of some rows give, those in whole groups (``wide``) or those left over, to some tap rows."""
+    def add_rows(args, table, per_group, wide, dw, first, row, end, start, stop):
+        """Add what pixels of some rows give, those in whole groups (``wide``) or those left over, to some tap rows."""
         across = args[COUNT2] // rows
         steps = across if wide else args[COUNT2] - across * rows
         count = cells_of_group if wide else cells_of_pixel
@@ -219,7 +219,7 @@ def depthwise_outer(dtype, rows, taps, lanes, partial, run, step):  # type: igno
         if groups > 0:
             add_products(args, table, stride, groups, wide, dw, first, start, stop)
 
-    def kernel(args, task, slot):  # type: ignore[no-untyped-def]
+    def kernel(args, task, slot):
         slab = task % args[SLABS]
         start = task // args[SLABS] * args[DW_PANEL]
         stop = min(start + args[DW_PANEL], args[DW_CHANNELS])

@@ -9,7 +9,7 @@ from xpconv.engines.numba.kernels.mathematics import activate
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.tile import product_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
-from xpconv.engines.numba.kernels.walk import AFTER_WALK, TAP_COUNT, TAPS, look_up, pixel_count
+from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, X2, TAP_COUNT, TAPS, look_up, pixel_count
 
 (
     W,
@@ -75,6 +75,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
     def sum_panel(args, table, outs, pixels, start, stop, group):
         """Output channels start to stop of a group, for the pixels in the table."""
         terms, tap_count = args[TERMS], args[TAP_COUNT]
+        ahead = rows * args[STEP2] * args[X2]
         while start < stop:
             wide = vectors > 0 and stop - start >= block
             left = 0 if wide else stop - start - (tail - 1) * lanes
@@ -95,6 +96,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                     if wide:
                         whole(
                             at,
+                            ahead,
                             args[TAPS],
                             tap,
                             tap_end,
@@ -114,6 +116,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                     else:
                         rest(
                             at,
+                            ahead,
                             args[TAPS],
                             tap,
                             tap_end,

@@ -12,7 +12,7 @@ from xpconv.engines.numba.fields import Outer, Reduce
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.tile import outer_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
-from xpconv.engines.numba.kernels.walk import AFTER_WALK, TAP_COUNT, TAPS, look_up, pixel_count
+from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS, X2, look_up, pixel_count
 
 (
     DW,
@@ -37,6 +37,7 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
     """Output channels in blocks of ``vectors`` vectors, and what is left in ``tail`` vectors, the last perhaps partial."""
     size = 8 if dtype == "float64" else 4
     block = vectors * lanes
+    vectors_or_one = max(vectors, 1)
     rest = outer_tile(dtype, rows, max(tail, 1), lanes, partial)
     whole = outer_tile(dtype, rows, vectors, lanes, False) if vectors else rest
     numbers = pointers(number_type(dtype))
@@ -46,6 +47,7 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
         """Add what the pixels in the table give to dw, for taps and output channels from .. to."""
         terms, shared = args[TERMS], stop_tap - tap
         taps = words(args[TAPS])
+        ahead = BLOCK * args[STEP2] * args[X2]
         while start < stop:
             wide = vectors > 0 and stop - start >= block
             left = 0 if wide else stop - start - (tail - 1) * lanes
@@ -58,11 +60,38 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
                     kept = min(rows, terms - c)
                     for p in range(rows):
                         words(offsets)[p] = min(c + p, terms - 1) * size
+                    dy_ahead = BLOCK * dy_row + c // rows % vectors_or_one * lanes * size
                     out = dw + (taps[4 * t + 3] + c) * args[DW_ROW] + column
                     if wide:
-                        whole(table + (t - tap) * 8, shared, pixels, offsets, dy, dy_row, out, args[DW_ROW], kept, left)
+                        whole(
+                            table + (t - tap) * 8,
+                            shared,
+                            pixels,
+                            ahead,
+                            dy_ahead,
+                            offsets,
+                            dy,
+                            dy_row,
+                            out,
+                            args[DW_ROW],
+                            kept,
+                            left,
+                        )
                     else:
-                        rest(table + (t - tap) * 8, shared, pixels, offsets, dy, dy_row, out, args[DW_ROW], kept, left)
+                        rest(
+                            table + (t - tap) * 8,
+                            shared,
+                            pixels,
+                            ahead,
+                            dy_ahead,
+                            offsets,
+                            dy,
+                            dy_row,
+                            out,
+                            args[DW_ROW],
+                            kept,
+                            left,
+                        )
                     c += rows
             start += block if wide else stop - start
 

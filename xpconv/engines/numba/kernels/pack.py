@@ -19,7 +19,7 @@ from xpconv.engines.numba.kernels.vectors import I32, I64
 def transpose_square(dtype: str, lanes: int) -> Callable[..., Any]:
     """Move lanes × lanes numbers from one address to another, rows for columns, with the bytes from row to row of each.
 
-    Step s exchanges, between rows i and i + s, the halves of each group of 2 s lanes; after log2(lanes) steps all is done.
+    Step s exchanges, between rows i and i + s, the halves of each group of 2 s lanes; log2(lanes) steps do it all.
     """
     size = 8 if dtype == "float64" else 4
 
@@ -59,7 +59,7 @@ def transpose_square(dtype: str, lanes: int) -> Callable[..., Any]:
 
 
 def transpose(dtype, lanes):
-    """(cells, C / groups, O) -> (cells in reverse order, O / groups, C); a task is some output channels of a cell and group."""
+    """(cells, C / groups, O) -> (cells in reverse order, O / groups, C); a task: some outputs of a cell and group."""
     size = 8 if dtype == "float64" else 4
     square = transpose_square(dtype, lanes)
     numbers = pointers(number_type(dtype))

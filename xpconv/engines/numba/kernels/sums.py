@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from xpconv.engines.numba.kernels.mathematics import slope
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.vectors import VectorType, vectors
 
@@ -102,6 +103,32 @@ def columns(dtype: str, lanes: int, ragged: bool) -> Callable[..., Any]:
             gather(parts, 0, parts, 1, 2, n)
 
     size = number_type(dtype).bitwidth // 8
+    return kernel
+
+
+def gradient_columns(name: str, dtype: str, lanes: int, ragged: bool) -> Callable[..., Any]:
+    """dz = the gradient before an activation, and a slab's sums of it. Arguments: kept, dy, dz, and those of `columns` after x."""
+    at = pointers(number_type(dtype))
+    clear, gather = row_tools(dtype, lanes, ragged)
+    get, put = ends(dtype, lanes, ragged)
+    before = slope(name, dtype, lanes)
+    size = number_type(dtype).bitwidth // 8
+
+    def kernel(args, task, slot):
+        kept, dy, dz, rows, n, slab = at(args[0]), at(args[1]), at(args[2]), args[3], args[4], args[5]
+        parts = at(args[6] + task * args[7] * size)
+        clear(parts, 0, n)
+        last = min(slab * (task + 1), rows)
+        for first in range(slab * task, last, BLOCK):
+            clear(parts, n, n)
+            for r in range(first, min(first + BLOCK, last)):
+                for c in range(0, n, lanes):
+                    i, left = r * n + c, n - c
+                    value = before(get(kept, i, left), get(dy, i, left))
+                    put(dz, i, value, left)
+                    put(parts, n + c, get(parts, n + c, left) + value, left)
+            gather(parts, 0, parts, 1, 2, n)
+
     return kernel
 
 

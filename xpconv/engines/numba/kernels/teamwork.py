@@ -2,7 +2,7 @@
 
 The *board* is an array of 64-bit words. A job is opened by one store to WORD, which holds, from the top: the job's
 number, whether it may still be joined, how many threads may join, and how many have. A thread joins by adding one,
-so that the submitter knows whom to wait for: only those who came. A thread that is late to a short job is not waited for.
+so that the submitter knows whom to wait for: only those who came, and nobody who is late to a short job.
 Waiting threads look at WORD for a while, then park on a lock; the submitter wakes as many as it wants.
 """
 

@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels.vectors import I64, lane_mask, masked, spread
 
+_ROWS_AHEAD = 16  # rows of weights that are fetched early: unpacked, they lie too far apart for the CPU to foresee
 NONE, RELU, RELU6 = 0, 1, 2  # what a tile can do to its sums before it stores them
 
 
@@ -90,6 +91,15 @@ def word(builder: Any, address: Any, index: Any) -> Any:
     return value
 
 
+def prefetch(builder: Any, address: Any, write: bool = False) -> None:
+    """Have the cache line at an address brought near."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, *[ir.IntType(32)] * 3])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, near, data = (ir.Constant(ir.IntType(32), value) for value in (int(write), 2, 1))
+    builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
+
+
 def _when(builder: Any, flag: Any) -> Any:
     return builder.if_then(builder.icmp_signed("!=", flag, ir.Constant(I64, 0)))
 
@@ -97,7 +107,8 @@ def _when(builder: Any, flag: Any) -> Any:
 def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -> Callable[..., Any]:
     """P pixels × V vectors of output channels: sums over some kernel cells t and channels c of x[p, t, c] w[t, c, :].
 
-    Arguments, all integers: ``table`` of input addresses [t][p] and ``taps`` (`fields.Walk`), for
+    Arguments, all integers: ``table`` of input addresses [t][p], ``ahead``, the bytes from its first to the first of the next
+    tile, which is fetched meanwhile, and ``taps`` (`fields.Walk`), for
     taps t0 to t1 and channels c0 to c1; ``w``, the address of the first weight row's part, and the bytes from row to row;
     ``outs``, the table of output addresses [p], and bytes to add to them; whether sums go on from what is there; and, if these
     are the last terms, the ``bias`` address (or 0), ``residual`` (bytes from an output to its residual, or 0) and the
@@ -107,14 +118,35 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
 
     @intrinsic
     def tile(
-        typing_context, table, taps, t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left
+        typing_context,
+        table,
+        ahead,
+        taps,
+        t0,
+        t1,
+        c0,
+        c1,
+        w,
+        w_row,
+        outs,
+        offset,
+        more,
+        bias,
+        residual,
+        act,
+        kept,
+        left,
     ):
         def codegen(context, builder, signature, args):
-            table, taps, t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left = args
+            table, ahead, taps, t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left = args
             b = builder
             registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
             registers.clear()
             count = ir.Constant(I64, rows)
+            for p in range(rows):
+                place = b.add(word(b, outs, ir.Constant(I64, p)), offset)
+                for line in range(0, vectors * lanes * size, 64):
+                    prefetch(b, b.add(place, ir.Constant(I64, line)), write=True)
             with cgutils.for_range_slice(b, t0, t1, ir.Constant(I64, 1)) as (t, _):
                 at = b.mul(t, count)
                 inputs = [word(b, table, b.add(at, ir.Constant(I64, p))) for p in range(rows)]
@@ -122,7 +154,12 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
                 row = cgutils.alloca_once_value(b, b.add(w, b.mul(first_row, w_row)))
                 step = ir.Constant(I64, size)
                 low, high = b.mul(c0, step), b.mul(c1, step)
+                next_tile = b.add(inputs[0], ahead)
                 with cgutils.for_range_slice(b, low, high, step) as (c, _):
+                    prefetch(b, b.add(next_tile, b.mul(c, count)))
+                    later = b.add(b.load(row), b.mul(w_row, ir.Constant(I64, _ROWS_AHEAD)))
+                    for line in range(0, vectors * lanes * size, 64):
+                        prefetch(b, b.add(later, ir.Constant(I64, line)))
                     registers.step([b.add(x, c) for x in inputs], b.load(row))
                     b.store(b.add(b.load(row), w_row), row)
             for p in range(rows):
@@ -131,7 +168,7 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
                     finish(registers, p, out, more, bias, b.add(out, residual), residual, act, offset)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 16), codegen
+        return types.void(*[types.int64] * 17), codegen
 
     return tile
 
@@ -164,9 +201,9 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
     """
 
     @intrinsic
-    def tile(typing_context, table, stride, pixels, offsets, dy, dy_row, out, out_row, kept, left):
+    def tile(typing_context, table, stride, pixels, ahead, dy_ahead, offsets, dy, dy_row, out, out_row, kept, left):
         def codegen(context, builder, signature, args):
-            table, stride, pixels, offsets, dy, dy_row, out, out_row, kept, left = args
+            table, stride, pixels, ahead, dy_ahead, offsets, dy, dy_row, out, out_row, kept, left = args
             b = builder
             registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
             registers.clear()
@@ -174,6 +211,8 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
             row = cgutils.alloca_once_value(b, dy)
             with cgutils.for_range(b, pixels) as loop:
                 x = word(b, table, b.mul(loop.index, stride))
+                prefetch(b, b.add(b.add(x, ahead), channels[0]))
+                prefetch(b, b.add(b.load(row), dy_ahead))
                 registers.step([b.add(x, channel) for channel in channels], b.load(row))
                 b.store(b.add(b.load(row), dy_row), row)
             for p in range(rows):
@@ -183,7 +222,7 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
                         registers.store(b.fadd(registers.load(place, v), b.load(registers.sums[p][v])), place, v)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10), codegen
+        return types.void(*[types.int64] * 12), codegen
 
     return tile
 

@@ -1,6 +1,6 @@
-"""Winograd's transforms of patches, as LLVM instructions: M X Mᵀ for small matrices M of constants, on vectors of channels.
+"""Winograd's transforms of patches, as LLVM instructions: M X Mᵀ for small constant matrices M, on vectors of channels.
 
-A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016 (arXiv:1509.09308). An output tile is
+A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016 (arXiv:1509.09308). A tile of y is
 Y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A; the weight gradient is the transpose of that in w, Gᵀ [(A dy Aᵀ) ⊙ (Bᵀ x B)] G.
 """
 
@@ -82,8 +82,8 @@ def _applied(r: Registers, matrix: Matrix, patch: list[list[Any]]) -> list[list[
 
 
 def transform(matrix: Matrix, dtype: str, lanes: int) -> Callable[..., Any]:
-    """Take a patch whose n² cells are at the addresses in a table, plus an offset, to m² places: at an address, and every so
-    many bytes after it.
+    """Take a patch whose n² cells are at the addresses in a table, plus an offset, to m² places: at an address, and
+    every so many bytes after it.
     """
     n, m = len(matrix[0]), len(matrix)
 
@@ -105,9 +105,10 @@ def transform(matrix: Matrix, dtype: str, lanes: int) -> Callable[..., Any]:
 
 
 def transform_back(matrix: Matrix, dtype: str, lanes: int) -> Callable[..., Any]:
-    """Take n² planes at an address and every so many bytes after it to m² places at the addresses in a table, plus an offset.
+    """Take n² planes, at an address and every so many bytes after it, to m² places: a table's addresses, plus an offset.
 
-    A place whose address is 0 is left out. ``bias``, ``residual`` and ``act`` as in `tile.product_tile`; ``more``: add to what is there.
+    A place whose address is 0 is left out. ``bias``, ``residual`` and ``act`` are as in `tile.product_tile`; ``more``:
+    add to what is there.
     """
     n, m = len(matrix[0]), len(matrix)
 

@@ -30,7 +30,7 @@ def _reach(taps, tap_count, axis):
 
 @njit
 def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table, outs, edge):
-    """Fill ``table`` [tile][tap][pixel of the tile] and ``outs`` [pixel] for some taps and for pixels from ``first`` on.
+    """Fill ``table`` [tile][tap][pixel of the tile] and ``outs`` [pixel] for some taps, for pixels from ``first`` on.
 
     The last tile is filled up with its last pixel. Runs of cells that hang over an edge are copied to ``edge``, with
     zeros for what is not there. ``steps`` has room for a word for each tap.

@@ -113,9 +113,9 @@ def winograd(dtype, rows, vectors, tail, lanes, m, activation):
             for done in range(0, tiles, rows):
                 at, out = table + done * 8, outs + done * 8
                 if wide:
-                    whole(at, args[ONE_TAP], 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
+                    whole(at, 0, args[ONE_TAP], 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
                 else:
-                    rest(at, args[ONE_TAP], 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
+                    rest(at, 0, args[ONE_TAP], 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
             c = end
 
     def kernel(args, task, slot):
@@ -183,9 +183,9 @@ def outer(dtype, rows, vectors, tail, lanes, m):
                     words(offsets)[p] = min(first + p, c - 1) * size
                 out = sums + (first * o + at) * size
                 if wide:
-                    whole(table, 1, tiles, offsets, dy, (stop - start) * size, out, o * size, kept, 0)
+                    whole(table, 1, tiles, 0, 0, offsets, dy, (stop - start) * size, out, o * size, kept, 0)
                 else:
-                    rest(table, 1, tiles, offsets, dy, (stop - start) * size, out, o * size, kept, 0)
+                    rest(table, 1, tiles, 0, 0, offsets, dy, (stop - start) * size, out, o * size, kept, 0)
             at += block if wide else stop - at
 
     def kernel(args, task, slot):

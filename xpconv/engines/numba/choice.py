@@ -1,0 +1,217 @@
+"""Which algorithm does a convolution, by what each would cost; `conv` and `linear` run the choice, `explain` tells it.
+
+Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What the
+transforms of Winograd's tiles cost was fitted to times of 16 to 64 channels on one core. Packed weights are scratch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from xpconv.engines.numba import columns, depthwise, direct, outer, winograd
+from xpconv.engines.numba.machine import machine
+from xpconv.engines.numba.plan import Pass, input_passes, output_pass
+from xpconv.engines.numba.tiling import Channels, Room, Work
+from xpconv.window import Window
+
+# Loads, stores and sums of a tile's transforms, for each input and each output channel, and what one costs: the 36
+# numbers of a 6 × 6 patch do not fit the registers.
+_TRANSFORMS = {2: (64, 44, 4), 4: (336, 192, 5)}
+_WEIGHING = 4  # of each transformed weight
+
+
+class Choice(NamedTuple):
+    """An algorithm for a pass, and how its launcher cuts it."""
+
+    name: str
+    run: Callable[..., None]
+    cut: Any
+    tile: str  # of registers
+    cost: int
+    multiply_adds: int  # by the definition
+    threads: int
+    scratch: int  # bytes
+
+
+class Problem(NamedTuple):
+    """A convolution, as far as its shape goes."""
+
+    dtype: str
+    images: int
+    in_channels: int  # of a group, as are the outputs
+    out_channels: int
+    groups: int
+    window: Window
+    runs: bool  # whether neighbouring kernel cells may be taken together
+
+    def work(self, p: Pass) -> Work:
+        """A pass over the input."""
+        return Work(self.dtype, self.images, p, self.in_channels, self.out_channels, self.groups)
+
+    def work_back(self, p: Pass) -> Work:
+        """A pass over the gradient of the output, with packed weights."""
+        return Work(self.dtype, self.images, p, self.out_channels, self.in_channels, self.groups)
+
+
+class Step(NamedTuple):
+    """One pass of a direction, and the algorithm for it."""
+
+    p: Pass
+    choice: Choice
+
+
+@lru_cache(maxsize=1024)
+def output_step(problem: Problem, room: Room, kept: bool) -> Step:
+    """How the output is computed; ``kept``: what is made of the weights outlives the call."""
+    p = output_pass(problem.window, problem.in_channels, problem.runs)
+    return Step(p, of_pass(problem.work(p), room, kept))
+
+
+@lru_cache(maxsize=1024)
+def input_steps(problem: Problem, room: Room, kept: bool, plain: bool) -> tuple[Step, ...]:
+    """How the input gradient is computed; ``plain``: without a bias, and for all channels at a time."""
+    p = output_pass(problem.window, problem.in_channels, False)
+    work = problem.work(p)
+    packed = work.weights * work.item
+    if plain and columns.suits(work, problem.window):
+        whole = _columns(work, problem.window, room, packed)
+        if whole.scratch <= room.scratch:
+            return (Step(p, whole),)
+    passes = input_passes(problem.window, problem.out_channels, problem.runs and problem.window.stride[-1] == 1)
+    return tuple(Step(p, of_pass(problem.work_back(p), room, kept, packed)) for p in passes)
+
+
+@lru_cache(maxsize=1024)
+def weight_step(problem: Problem, room: Room) -> Step:
+    """How the weight gradient is computed."""
+    p = output_pass(problem.window, problem.in_channels, problem.runs)
+    return Step(p, of_sum(problem.work(p), room))
+
+
+@lru_cache(maxsize=1024)
+def of_pass(work: Work, room: Room, kept: bool, packed: int = 0) -> Choice:
+    """The cheapest way to do a pass that there is scratch for, beside so many bytes of packed weights."""
+    if _is_depthwise(work):
+        cut = depthwise.cut(work, room.without(packed))
+        tile = tile_text(cut.split, "pixels")
+        return _chosen("depthwise sum", depthwise.depthwise, cut, tile, work, work.multiply_adds, cut.threads, packed)
+    options = [_direct(work, room, packed)]
+    if winograd.suits(work):
+        options += [_winograd(work, m, room, kept, packed) for m in ((2, 4) if room.fast else (2,))]
+    return _cheapest(options, room)
+
+
+@lru_cache(maxsize=1024)
+def of_sum(work: Work, room: Room) -> Choice:
+    """The cheapest way to sum over the pixels of a pass that there is scratch for."""
+    if _is_depthwise(work):
+        cut = depthwise.outer_cut(work, room)
+        tile = tile_text(cut.split._replace(rows=cut.rows), "pixels")
+        run = depthwise.depthwise_outer
+        return _chosen("depthwise sum", run, cut, tile, work, work.multiply_adds, cut.slabs.threads)
+    options = [_outer(work, room)]
+    if winograd.suits(work):
+        options.append(_winograd_outer(work, room))
+    return _cheapest(options, room)
+
+
+def share(channels: int, nbytes: int, dtype: str, room: Room) -> int:
+    """Of how many input channels weights may be packed at a time, each so many bytes: all, or some whole vectors."""
+    if channels * nbytes <= room.scratch // 2:
+        return channels
+    lanes = machine().lanes(dtype)  # a part that is not contiguous is copied before it is packed
+    return max(room.scratch // (4 * nbytes) // lanes, 1) * lanes
+
+
+def _is_depthwise(work: Work) -> bool:
+    return work.groups > 1 and work.in_channels == work.out_channels == 1
+
+
+def _cheapest(options: list[Choice], room: Room) -> Choice:
+    """The first option needs the least scratch."""
+    return min((options[0], *(o for o in options[1:] if o.scratch <= room.scratch)), key=lambda option: option.cost)
+
+
+def _chosen(
+    name: str, run: Callable[..., None], cut: Any, tile: str, work: Work, cost: int, threads: int, packed: int = 0
+) -> Choice:
+    return Choice(name, run, cut, tile, cost, work.multiply_adds, threads, cut.scratch + packed)
+
+
+def _filled(work: Work) -> int:
+    """Output channels, with those of empty lanes."""
+    lanes = machine().lanes(work.dtype)
+    return -(-work.out_channels // lanes) * lanes
+
+
+def _direct(work: Work, room: Room, packed: int) -> Choice:
+    cut = direct.cut(work, room.without(packed))
+    cost = work.pixels * work.p.cells * work.in_channels * _filled(work) * work.groups
+    tile = tile_text(cut.split, "pixels")
+    return _chosen("direct sum", direct.direct, cut, tile, work, cost, cut.threads, packed)
+
+
+def _columns(work: Work, window: Window, room: Room, packed: int) -> Choice:
+    cut = columns.cut(work, window, room.without(packed))
+    lanes = machine().lanes(work.dtype)
+    cost = work.pixels * -(-math.prod(window.kernel) * work.in_channels // lanes) * lanes * work.out_channels
+    tile = tile_text(cut.split, "pixels")
+    return _chosen("columns of kernel cells", columns.columns, cut, tile, work, cost, cut.threads, packed)
+
+
+def _winograd(work: Work, m: int, room: Room, kept: bool, packed: int) -> Choice:
+    c, o, planes = work.in_channels, work.out_channels, (m + 2) ** 2
+    weights = planes * c * o
+    cut = winograd.cut(work, m, room.without(packed + weights * work.item))
+    tiles, (of_c, of_o, price) = winograd.tiles_of(work, m), _TRANSFORMS[m]
+    cost = tiles * (planes * c * o + price * (of_c * c + of_o * o)) + (0 if kept else _WEIGHING * weights)
+    name, tile = f"Winograd F({m}×{m}, 3×3)", tile_text(cut.split, "pixels")
+    return _chosen(name, winograd.winograd, cut, tile, work, cost, cut.threads, packed + weights * work.item)
+
+
+def _outer(work: Work, room: Room) -> Choice:
+    cut = outer.cut(work, room)
+    cost = work.pixels * work.p.cells * work.in_channels * _filled(work) * work.groups
+    tile = tile_text(cut.split, "input channels")
+    return _chosen("sum of outer products", outer.outer, cut, tile, work, cost, cut.slabs.threads)
+
+
+def _winograd_outer(work: Work, room: Room) -> Choice:
+    c, o = work.in_channels, work.out_channels
+    cut = winograd.outer_cut(work, room)
+    tiles, (of_c, of_o, price), panels = winograd.tiles_of(work, 2), _TRANSFORMS[2], -(-o // cut.panel)
+    cost = tiles * (16 * c * o + price * (of_c * c * panels + of_o * o)) + _WEIGHING * 16 * c * o
+    tile = tile_text(cut.split, "input channels")
+    return _chosen("Winograd F(2×2, 3×3)", winograd.winograd_outer, cut, tile, work, cost, cut.slabs.threads)
+
+
+def tile_text(split: Channels, rows: str) -> str:
+    """The register tile in words."""
+    vectors = split.vectors or split.tail
+    return f"tiles of {split.rows} {rows} × {vectors} vector{'s' * (vectors != 1)} of {split.lanes}"
+
+
+def told(choices: list[Choice], part: int = 0, channels: int = 0) -> str:
+    """Passes that are done one after another, for part of the channels at a time perhaps, in words for `explain`."""
+    first = max(choices, key=lambda choice: choice.cost)
+    cost, plain = (sum(getattr(choice, part) for choice in choices) for part in ("cost", "multiply_adds"))
+    threads, scratch = (max(getattr(choice, part) for choice in choices) for part in ("threads", "scratch"))
+    passes = f" in {len(choices)} passes" if len(choices) > 1 else ""
+    paid = "" if cost == plain else f" at the cost of {_amount(cost, 1000)}"
+    parts = f"for {part} of {channels} channels at a time: " if part < channels else ""
+    return (
+        f"{parts}{first.name}{passes}, {first.tile}, {threads} thread{'s' * (threads != 1)}, "
+        f"{_amount(plain, 1000)} multiply-adds{paid}, {_amount(scratch, 1024)}B scratch"
+    )
+
+
+def _amount(number: float, unit: int) -> str:
+    """``1.9 G``, or ``5.2 Mi`` in units of 1024."""
+    prefixes = ("", "k", "M", "G", "T") if unit == 1000 else ("", "Ki", "Mi", "Gi", "Ti")
+    size = 0
+    while number >= unit and size < len(prefixes) - 1:
+        number, size = number / unit, size + 1
+    return f"{number:.3g} {prefixes[size]}" if size else f"{number:.0f} "
