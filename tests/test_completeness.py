@@ -48,7 +48,8 @@ NUMBA = (
     *("conv", "conv_transpose", "linear"),
     *("max_pool", "avg_pool", "global_avg_pool", "global_max_pool"),
     "batch_norm",
-    *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu", "hard_swish", "hard_sigmoid", "clip"),
+    *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu"),
+    *("hard_swish", "hard_sigmoid", "clip"),
     *("softmax", "log_softmax", "softmax_cross_entropy"),
 )
 

@@ -15,7 +15,6 @@ from xpconv.bench.case import Case
 from xpconv.bench.sides import Candidate, gradients
 from xpconv.settings import current
 
-
 _LINE = 64  # bytes of a cache line
 
 
@@ -55,7 +54,7 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
 
 
 def at_cache_line(x: np.ndarray) -> np.ndarray:
-    """A copy where a layer before would have left it; every peer copies what it is given into memory of its own, too."""
+    """A copy where a layer before would have left it; every peer, too, copies what it is given to memory of its own."""
     memory = np.empty(x.nbytes + _LINE, np.uint8)
     copy = np.ndarray(x.shape, x.dtype, memory, -memory.ctypes.data % _LINE)
     copy[...] = x

@@ -133,7 +133,7 @@ def input_weights(w: np.ndarray, groups: int) -> np.ndarray:
 def _declines(x: Any, w: Any, *, groups: int, w_shape: tuple[int, ...] | None = None, **_: Any) -> str | None:
     c, o = (w.shape if w_shape is None else w_shape)[-2:]
     if groups > 1 and c == 1 and o > groups:
-        return "has no depthwise kernel for several outputs of a channel"
+        return "leaves depthwise convolutions with several outputs of a channel to others"
     return unsupported(x, w)
 
 

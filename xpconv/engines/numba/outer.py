@@ -52,6 +52,7 @@ def cut(work: Work, room: Room) -> Cut:
     """The tasks of `outer`."""
     taps, o = len(work.p.taps), work.out_channels
     split = channels(work.dtype, o)
+    split = split._replace(rows=min(split.rows, work.p.run * work.in_channels))
     slot = scratch_bytes(PIXEL_BLOCK, split.rows, work.p, work.in_channels * work.groups * work.item)
     sum_bytes, threads = work.weights * work.item, room.threads_for(work.multiply_adds)
     wanted, least = slabs_of(sum_bytes, work.pixels), least_slabs(work.pixels)

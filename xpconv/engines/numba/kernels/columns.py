@@ -1,4 +1,5 @@
-"""Input gradients with few input channels: products for all kernel cells side by side, then each added where it belongs.
+"""Input gradients with few input channels: products for all kernel cells side by side, then each added where it
+belongs.
 
 A few channels would leave most lanes of the direct sum empty; kernel cells × channels fill them.
 """

@@ -8,9 +8,9 @@ from __future__ import annotations
 from numba import njit
 
 from xpconv.engines.numba.fields import Depthwise, DepthwiseOuter
+from xpconv.engines.numba.kernels.channel_tile import channel_outer_tile, channel_tile, positions
 from xpconv.engines.numba.kernels.direct import late_activation
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
-from xpconv.engines.numba.kernels.tile import channel_outer_tile, channel_tile, positions
 from xpconv.engines.numba.kernels.walk import (
     AFTER_WALK,
     COUNT0,
@@ -58,7 +58,8 @@ def row_of(args, row):
 
 @njit
 def cells_of(args, n, i, j, k, first, tap_rows, run, count, table):
-    """The addresses of neighbouring cells under pixels from (i, j, k) on: ``count`` for each tap row, from ``first`` on."""
+    """The addresses of neighbouring cells under pixels from (i, j, k) on: ``count`` for each tap row, from ``first``
+    on."""
     taps = words(args[TAPS])
     image = args[X] + n * args[X_IMAGE]
     for t in range(tap_rows):

@@ -9,7 +9,7 @@ from xpconv.engines.numba.kernels.mathematics import activate
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.tile import product_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
-from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, X2, TAP_COUNT, TAPS, look_up, pixel_count
+from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS, X2, look_up, pixel_count
 
 (
     W,
@@ -40,7 +40,7 @@ def next_part(tap, c, terms, tap_count):
 
 
 def late_activation(name, dtype, lanes):
-    """What applies an activation to some channels, from an offset on, of the pixels at ``outs``; `None` is never run."""
+    """What applies an activation to some channels of the pixels at ``outs``, from an offset on; `None` is never run."""
     numbers = pointers(number_type(dtype))
     load, store, load_some, store_some, _ = vectors_of(dtype, lanes)
     act = activate(name or "relu", dtype, lanes)

@@ -1,7 +1,7 @@
 """Weight gradients: sums over pixels of outer products of x under a tap and dy, in register tiles.
 
-Pixels are cut into slabs by the shape alone, each with a dw of its own, and the slabs are added in order: the result does
-not depend on how many threads there are.
+Pixels are cut into slabs by the shape alone, each with a dw of its own, and the slabs are added in order: the result
+does not depend on how many threads there are.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ BLOCK = 128  # pixels of a sum in registers
 
 
 def outer(dtype, rows, vectors, tail, lanes, partial):
-    """Output channels in blocks of ``vectors`` vectors, and what is left in ``tail`` vectors, the last perhaps partial."""
+    """Output channels in blocks of ``vectors`` vectors, and what is left in ``tail`` vectors, the last perhaps
+    partial."""
     size = 8 if dtype == "float64" else 4
     block = vectors * lanes
-    vectors_or_one = max(vectors, 1)
+    lines = max(vectors, 1)
     rest = outer_tile(dtype, rows, max(tail, 1), lanes, partial)
     whole = outer_tile(dtype, rows, vectors, lanes, False) if vectors else rest
     numbers = pointers(number_type(dtype))
 
     @njit
-    def add_products(args, table, outs, offsets, dw, pixels, tap, stop_tap, start, stop, group):
+    def add_products(args, table, outs, dw, pixels, tap, stop_tap, start, stop, group):
         """Add what the pixels in the table give to dw, for taps and output channels from .. to."""
         terms, shared = args[TERMS], stop_tap - tap
         taps = words(args[TAPS])
@@ -55,44 +56,16 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
             dy = words(outs)[0] + column
             dy_row = words(outs)[1] - words(outs)[0] if pixels > 1 else 0
             for t in range(tap, stop_tap):
-                c = 0
-                while c < terms:
-                    kept = min(rows, terms - c)
-                    for p in range(rows):
-                        words(offsets)[p] = min(c + p, terms - 1) * size
-                    dy_ahead = BLOCK * dy_row + c // rows % vectors_or_one * lanes * size
-                    out = dw + (taps[4 * t + 3] + c) * args[DW_ROW] + column
+                at = table + (t - tap) * 8
+                for c in range(0, terms, rows):
+                    first = min(c, terms - rows)  # the last tile overlaps the one before, and skips what that has added
+                    x, skip = first * size, c - first
+                    dy_ahead = BLOCK * dy_row + c // rows % lines * lanes * size
+                    out = dw + (taps[4 * t + 3] + first) * args[DW_ROW] + column
                     if wide:
-                        whole(
-                            table + (t - tap) * 8,
-                            shared,
-                            pixels,
-                            ahead,
-                            dy_ahead,
-                            offsets,
-                            dy,
-                            dy_row,
-                            out,
-                            args[DW_ROW],
-                            kept,
-                            left,
-                        )
+                        whole(at, x, shared, pixels, ahead, dy_ahead, dy, dy_row, out, args[DW_ROW], skip, left)
                     else:
-                        rest(
-                            table + (t - tap) * 8,
-                            shared,
-                            pixels,
-                            ahead,
-                            dy_ahead,
-                            offsets,
-                            dy,
-                            dy_row,
-                            out,
-                            args[DW_ROW],
-                            kept,
-                            left,
-                        )
-                    c += rows
+                        rest(at, x, shared, pixels, ahead, dy_ahead, dy, dy_row, out, args[DW_ROW], skip, left)
             start += block if wide else stop - start
 
     def kernel(args, task, slot):
@@ -114,8 +87,7 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
                 row = numbers(dw + (taps[4 * t + 3] + c) * args[DW_ROW] + group * args[OUT_CHANNELS] * size)
                 for o in range(start, stop):
                     row[o] = 0
-        offsets = args[SCRATCH] + slot * args[SCRATCH_SLOT]
-        outs = offsets + rows * 8
+        outs = args[SCRATCH] + slot * args[SCRATCH_SLOT]
         steps = outs + BLOCK * 8
         table = steps + args[TAP_COUNT] * 8
         edge = table + BLOCK * args[TAP_SHARE] * 8
@@ -136,7 +108,7 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
                 words(outs),
                 edge,
             )
-            add_products(args, table, outs, offsets, dw, pixels, tap, stop_tap, start, stop, group)
+            add_products(args, table, outs, dw, pixels, tap, stop_tap, start, stop, group)
             first += BLOCK
 
     return kernel
@@ -144,9 +116,8 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
 
 def reduce(dtype, lanes):
     """Add up equal arrays, the first first; a task is a piece of them."""
-    size = 8 if dtype == "float64" else 4
     numbers = pointers(number_type(dtype))
-    load, store, load_some, store_some, _ = vectors_of(dtype, lanes)
+    _, _, load_some, store_some, _ = vectors_of(dtype, lanes)
 
     def kernel(args, task, slot):
         first = task * args[PIECE]

@@ -107,7 +107,8 @@ def columns(dtype: str, lanes: int, ragged: bool) -> Callable[..., Any]:
 
 
 def gradient_columns(name: str, dtype: str, lanes: int, ragged: bool) -> Callable[..., Any]:
-    """dz = the gradient before an activation, and a slab's sums of it. Arguments: kept, dy, dz, and those of `columns` after x."""
+    """dz = the gradient before an activation, and a slab's sums of it. Arguments: kept, dy, dz, and those of `columns`
+    after x."""
     at = pointers(number_type(dtype))
     clear, gather = row_tools(dtype, lanes, ragged)
     get, put = ends(dtype, lanes, ragged)

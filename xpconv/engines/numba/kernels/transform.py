@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xpconv.engines.numba.kernels.tile import Registers, finish, word
+from xpconv.engines.numba.kernels.registers import Registers, finish, word
 from xpconv.engines.numba.kernels.vectors import I64
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -105,7 +105,8 @@ def transform(matrix: Matrix, dtype: str, lanes: int) -> Callable[..., Any]:
 
 
 def transform_back(matrix: Matrix, dtype: str, lanes: int) -> Callable[..., Any]:
-    """Take n² planes, at an address and every so many bytes after it, to m² places: a table's addresses, plus an offset.
+    """Take n² planes, at an address and every so many bytes after it, to m² places: a table's addresses, plus an
+    offset.
 
     A place whose address is 0 is left out. ``bias``, ``residual`` and ``act`` are as in `tile.product_tile`; ``more``:
     add to what is there.

@@ -37,7 +37,8 @@ def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table
     """
     taps, tap_count = words(args[TAPS] + tap * 32), stop_tap - tap
     if tap_count == 0:
-        return _look_up_outs(args, first, pixels, outs)
+        _look_up_outs(args, first, pixels, outs)
+        return
     low0, high0 = _reach(taps, tap_count, 0)
     low1, high1 = _reach(taps, tap_count, 1)
     low2, high2 = _reach(taps, tap_count, 2)
@@ -58,10 +59,10 @@ def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table
         row = args[X] + n * args[X_IMAGE] + a * args[X0] + b * args[X1] + x_offset
         out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
         inside = a + low0 >= 0 and a + high0 < args[SIZE0] and b + low1 >= 0 and b + high1 < args[SIZE1]
-        for k in range(k, min(count2, k + pixels - m)):
-            c = k * args[STEP2]
+        for column in range(k, min(count2, k + pixels - m)):
+            c = column * args[STEP2]
             place = row + c * args[X2]
-            outs[m] = out + k * args[Y2]
+            outs[m] = out + column * args[Y2]
             if inside and c + low2 >= 0 and c + high2 < args[SIZE2]:
                 for t in range(tap_count):
                     table[at + t * per_tile] = place + steps[t]

@@ -35,7 +35,7 @@ from xpconv.engines.numba.kernels.walk import (
 (U, IN_CHANNELS, OUT_CHANNELS, BIAS, RESIDUAL, ACTIVATION, CHUNK, SCRATCH, SCRATCH_SLOT, SUMS, PLANE, ONE_TAP) = range(
     AFTER_WALK, AFTER_WALK + len(Winograd._fields)
 )
-(SUM, C, O, SLABS, SLAB_TILES, TILES, PANEL, OUTER_SCRATCH, OUTER_SCRATCH_SLOT) = range(
+(SUM, C, OUT_C, SLABS, SLAB_TILES, TILES, PANEL, OUTER_SCRATCH, OUTER_SCRATCH_SLOT) = range(
     AFTER_WALK, AFTER_WALK + len(WinogradOuter._fields)
 )
 (W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_SCRATCH) = range(len(Weighing._fields))
@@ -157,7 +157,8 @@ def winograd(dtype, rows, vectors, tail, lanes, m, activation):
 
 
 def outer(dtype, rows, vectors, tail, lanes, m):
-    """(Bᵀ x B) ⊗ (A dy Aᵀ), summed over the tiles of a slab, for some output channels; as `outer.outer`, plane by plane."""
+    """(Bᵀ x B) ⊗ (A dy Aᵀ), summed over the tiles of a slab, for some output channels; as `outer.outer`, plane by
+    plane."""
     size = 8 if dtype == "float64" else 4
     planes = (m + 2) * (m + 2)
     block = max(vectors, tail) * lanes
@@ -168,28 +169,28 @@ def outer(dtype, rows, vectors, tail, lanes, m):
     numbers = pointers(number_type(dtype))
 
     @njit
-    def add_products(args, table, offsets, patches, others, tiles, start, stop, sums):
+    def add_products(args, table, patches, others, tiles, start, stop, sums):
         """Add the outer products of one plane of some tiles."""
-        c, o = args[C], args[O]
+        c, o = args[C], args[OUT_C]
         for t in range(tiles):
             words(table)[t] = patches + t * c * size
         at = start
         while at < stop:
             wide = vectors > 0 and stop - at >= block
             dy = others + (at - start) * size
-            for first in range(0, c, rows):
-                kept = min(rows, c - first)
-                for p in range(rows):
-                    words(offsets)[p] = min(first + p, c - 1) * size
+            for c0 in range(0, c, rows):
+                first = min(c0, c - rows)
+                x, skip = first * size, c0 - first
                 out = sums + (first * o + at) * size
+                row, out_row = (stop - start) * size, o * size
                 if wide:
-                    whole(table, 1, tiles, 0, 0, offsets, dy, (stop - start) * size, out, o * size, kept, 0)
+                    whole(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, 0)
                 else:
-                    rest(table, 1, tiles, 0, 0, offsets, dy, (stop - start) * size, out, o * size, kept, 0)
+                    rest(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, 0)
             at += block if wide else stop - at
 
     def kernel(args, task, slot):
-        c, o, chunk = args[C], args[O], args[TILES]
+        c, o, chunk = args[C], args[OUT_C], args[TILES]
         slab = task % args[SLABS]
         start = task // args[SLABS] * args[PANEL]
         stop = min(start + args[PANEL], o)
@@ -199,8 +200,7 @@ def outer(dtype, rows, vectors, tail, lanes, m):
             for i in range(start, stop):
                 row[i] = 0
         cells = args[OUTER_SCRATCH] + slot * args[OUTER_SCRATCH_SLOT]
-        offsets = cells + planes * 8
-        table = offsets + rows * 8
+        table = cells + planes * 8
         patches = -(-(table + chunk * 8) // 64) * 64
         plane, other_plane = chunk * c * size + 192, chunk * args[PANEL] * size + 192
         others = patches + planes * plane
@@ -220,9 +220,7 @@ def outer(dtype, rows, vectors, tail, lanes, m):
                     from_dy(cells, (start + v) * size, others + (t * (stop - start) + v) * size, other_plane)
             for q in range(planes):
                 plane_sums = sums + q * c * o * size
-                add_products(
-                    args, table, offsets, patches + q * plane, others + q * other_plane, tiles, start, stop, plane_sums
-                )
+                add_products(args, table, patches + q * plane, others + q * other_plane, tiles, start, stop, plane_sums)
             first += chunk
 
     return kernel
