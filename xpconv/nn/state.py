@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -171,6 +172,10 @@ class State:
 
     def _kept_in(self, dtype: str) -> str:
         return dtype
+
+    def __copy__(self) -> State:
+        """A copy of its own: two that shared a value would not see one another's changes."""
+        return copy.deepcopy(self)
 
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
         for name, value in state[1].items():

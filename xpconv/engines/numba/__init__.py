@@ -15,7 +15,10 @@ if not all(map(importlib.util.find_spec, ("llvmlite", "numba"))):
 if tuple(map(int, metadata.version("numba").split(".")[:2])) < (0, 62):  # whose LLVM still has typed pointers
     raise ImportError(f"it needs numba 0.62, not {metadata.version('numba')}: pip install 'xpconv[cpu]'")
 
-from xpconv.engines.numba import activation, conv, linear, machine, norm, pool, softmax, store, sums, team
+try:
+    from xpconv.engines.numba import activation, conv, linear, machine, norm, pool, softmax, store, sums, team
+except OSError as error:  # llvmlite's own library
+    raise ImportError(f"numba's compiler does not load here: {error}") from error
 
 PRIMITIVES = {
     name: primitive

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpconv.engines.numba.arrays import dense, empty, place
+from xpconv.engines.numba.arrays import empty, place
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import walk
 from xpconv.engines.numba.fields import Columns, Pack
@@ -66,7 +66,7 @@ def columns(dy: np.ndarray, w: np.ndarray, dx: np.ndarray, window: Window, p: Pa
         run(
             address("columns", "columns", dtype_name(dy.dtype), *cut.split),
             cut.tasks,
-            *walk(dx, dense(dy), window.size, p, c * dy.itemsize),
+            *walk(dx, dy, window.size, p, c * dy.itemsize),
             *Columns(
                 place(turned),
                 width * dy.itemsize,

@@ -32,11 +32,11 @@ def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue
     x, source, w = dense_channels(x), w, dense(w)
     c, o = w.shape[-2:]
     y = empty((x.shape[0], *window.out, o), x.dtype)
-    sums = empty(y.shape, y.dtype) if epilogue.keep_sums else None
+    sums = empty(y.shape, y.dtype) if epilogue.keep_sums and epilogue.activation is not None else None
     bias, residual = (None if extra is None else dense(extra) for extra in (epilogue.bias, epilogue.residual))
     weights = Weights(place(w), o * w.itemsize, c, o // groups, groups, source, "output")
     chosen.run(x, weights, y, window.size, p, Finish(bias, residual, epilogue.activation, sums), chosen.cut)
-    return y if sums is None else (y, sums)
+    return (y, y if sums is None else sums) if epilogue.keep_sums else y
 
 
 def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: np.ndarray | None) -> np.ndarray:

@@ -9,15 +9,14 @@ import numpy as np
 
 from xpconv.engines.numba.arrays import place, place_of
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.direct import IN_TILE, Finish, Weights, walk
-from xpconv.engines.numba.fields import Depthwise, DepthwiseOuter
+from xpconv.engines.numba.direct import Finish, Weights, walk
+from xpconv.engines.numba.fields import PIXEL_BLOCK, Depthwise, DepthwiseOuter
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import add_up, sums_at
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
 from xpconv.engines.numba.team import run
 from xpconv.engines.numba.tiling import (
-    PIXEL_BLOCK,
     Channels,
     Room,
     Slabs,
@@ -74,7 +73,7 @@ def depthwise(
     """y = finish(Σ x · w), as `direct.direct`, for as many groups as channels with one output each."""
     c, across = weights.groups, cut.across
     w_tap = int(p.taps[1, 3] - p.taps[0, 3]) * weights.row_bytes if across > 1 else 0
-    late = None if finish.activation in IN_TILE else finish.activation
+    late = finish.late
     sums = y if finish.sums is None else finish.sums
     with borrowed(cut.scratch) as scratch:
         run(
@@ -88,7 +87,7 @@ def depthwise(
                 c,
                 place_of(finish.bias),
                 0 if finish.residual is None else place(finish.residual) - place(sums),
-                IN_TILE.get(finish.activation, 0),
+                finish.in_tile,
                 _TILES,
                 cut.panel,
                 scratch,

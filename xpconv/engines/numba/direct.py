@@ -17,7 +17,7 @@ from xpconv.engines.numba.tiling import Channels, Room, Work, channels, panel_of
 from xpconv.errors import dtype_name
 
 _TILES = 16  # of pixels in a task: enough for a panel of weights to pay for its way into the cache
-IN_TILE = {None: 0, "relu": 1, "relu6": 2}  # kernels.tile
+_IN_TILE = {None: 0, "relu": 1, "relu6": 2}  # kernels.registers
 
 
 class Weights(NamedTuple):
@@ -39,6 +39,16 @@ class Finish(NamedTuple):
     residual: np.ndarray | None = None  # laid out as y
     activation: str | None = None
     sums: np.ndarray | None = None  # where to keep what the activation is applied to
+
+    @property
+    def late(self) -> str | None:
+        """The activation that waits until a task has all its sums: one that tiles lack, or whose sums are kept."""
+        return None if self.activation in _IN_TILE and self.sums is None else self.activation
+
+    @property
+    def in_tile(self) -> int:
+        """The number of the activation that tiles apply."""
+        return _IN_TILE[self.activation] if self.late is None else 0
 
 
 class Cut(NamedTuple):
@@ -107,7 +117,7 @@ def direct(
 ) -> None:
     """y = finish(Σ x · w), for the pixels of one pass."""
     _, row_bytes, c, o, groups, _, _ = weights
-    late = None if finish.activation in IN_TILE else finish.activation
+    late = finish.late
     sums = y if finish.sums is None else finish.sums
     with borrowed(cut.scratch) as scratch:
         run(
@@ -123,7 +133,7 @@ def direct(
                 c * x.itemsize,
                 place_of(finish.bias),
                 0 if finish.residual is None else place(finish.residual) - place(sums),
-                IN_TILE.get(finish.activation, 0),
+                finish.in_tile,
                 cut.chunk,
                 cut.panel,
                 scratch,

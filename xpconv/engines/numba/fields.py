@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels
+PLANE_PAD = 192  # bytes between planes of patches, lest all of them start in the same set of the cache
+
 
 class Walk(NamedTuple):
     """Which cells of x meet at each pixel of y; always three spatial axes. Addresses, strides and rows in bytes.

@@ -63,10 +63,14 @@ def _input_gradient(rows: np.ndarray, w: np.ndarray) -> np.ndarray:
     for start in range(0, w.shape[0], max(share, 1)):
         part = w if share == w.shape[0] else w[start : start + share]
         p, chosen = _input_step(rows, part)
-        packed = kept(part, ("input", 1), functools.partial(input_weights, dense(part), 1))
+        packed = kept(part, ("input", 1), functools.partial(_turned, part))
         weights = Weights(place(packed), part.shape[0] * w.itemsize, w.shape[1], part.shape[0], 1, part, "input")
         chosen.run(rows, weights, dx[..., start : start + share], rows.shape[1:2], p, Finish(), chosen.cut)
     return dx
+
+
+def _turned(w: np.ndarray) -> np.ndarray:
+    return input_weights(dense(w), 1)
 
 
 def _output_step(x: Any, w: Any) -> choice.Step:

@@ -10,13 +10,12 @@ import numpy as np
 from xpconv.engines.numba.arrays import place
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import scratch_bytes, walk
-from xpconv.engines.numba.fields import Outer, Reduce
+from xpconv.engines.numba.fields import PIXEL_BLOCK, Outer, Reduce
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.engines.numba.tiling import (
-    PIXEL_BLOCK,
     Channels,
     Room,
     Slabs,

@@ -36,6 +36,7 @@ class Pass:
     step: Triple
     taps: np.ndarray  # int64 (taps, 4): the cell's offset on each axis, and the first of its rows of weights
     run: int  # neighbouring cells on the last axis that a tap stands for
+    rank: int  # spatial axes that there really are
 
     @property
     def cells(self) -> int:
@@ -44,9 +45,10 @@ class Pass:
 
     @functools.cached_property
     def three_by_three(self) -> bool:
-        """Whether neighbouring pixels read neighbouring 3 × 3 cells, one plane of them."""
+        """Whether neighbouring pixels read neighbouring 3 × 3 cells, in images of two axes."""
         steps = np.diff(self.taps[:, :3], axis=0)
         side_by_side = len(self.taps) == 9 and self.run == 1 and self.step == self.spacing == (1, 1, 1)
+        side_by_side = side_by_side and self.rank == 2
         return side_by_side and bool((steps == _NEXT_OF_NINE).all())
 
     @property
@@ -86,7 +88,7 @@ def output_pass(window: Window, rows: int, fused: bool) -> Pass:
         for cell in cells
     ]
     count, step = triple(window.out, 1), triple(window.stride, 1)
-    return Pass((0, 0, 0), (1, 1, 1), count, step, _table(taps), run)
+    return Pass((0, 0, 0), (1, 1, 1), count, step, _table(taps), run, window.rank)
 
 
 @lru_cache(maxsize=1024)
@@ -111,14 +113,14 @@ def input_passes(window: Window, rows: int, fused: bool) -> tuple[Pass, ...]:
             taps.append((*(offset for offset, _ in cell), at * rows))
         count = [-(-(n - r) // s) for n, r, s in zip(size, phase, stride, strict=True)]
         start, pixels = (phase[0], phase[1], phase[2]), (count[0], count[1], count[2])
-        passes.append(Pass(start, stride, pixels, (1, 1, 1), _table(taps), run))
+        passes.append(Pass(start, stride, pixels, (1, 1, 1), _table(taps), run, window.rank))
     return tuple(passes)
 
 
 @lru_cache(maxsize=1024)
 def line_pass(rows: int) -> Pass:
     """The pass of a linear layer: each row by itself."""
-    return Pass((0, 0, 0), (1, 1, 1), (1, 1, rows), (1, 1, 1), ONE_TAP, 1)
+    return Pass((0, 0, 0), (1, 1, 1), (1, 1, rows), (1, 1, 1), ONE_TAP, 1, 1)
 
 
 def _flat(cell: tuple[int, ...], kernel: Triple) -> int:

@@ -46,6 +46,8 @@ def _take(nbytes: int) -> np.ndarray:
         for i, block in enumerate(_free):
             if len(block) >= nbytes + ALIGNMENT:
                 return _free.pop(i)
+        if _free:
+            _free.pop()  # the largest, which has proved too small: a larger one takes its place
     return np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
 
 

@@ -14,6 +14,7 @@ from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
+from xpconv.settings import current
 
 PANEL = 64  # columns that one task settles
 
@@ -30,12 +31,17 @@ class Slabs(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, kept: int) -> Slabs:
-        """Of some 64 slabs, of 8 if that makes them short, with so many rows of sums ``kept`` for each."""
+        """Of some 64 slabs, of 8 if that makes them short, of fewer if the workspace limit asks for it.
+
+        ``kept`` rows of sums for each.
+        """
         n = x.shape[-1]
         rows = x.size // n if n else 0
         size = min(2048, max(-(-rows // 64), min(128, -(-rows // 8)), 32) + 31 & -32)
-        tasks = -(-rows // size)
         step = kept * n + 16  # the sums of a column lie in one set of a cache if this is a power of two
+        most = max(current().workspace_limit // (step * x.itemsize), 1)
+        size = max(size, -(-rows // (32 * most)) * 32)
+        tasks = -(-rows // size)
         return cls(rows, n, size, tasks, step, tasks * step * x.itemsize)
 
 

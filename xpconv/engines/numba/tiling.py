@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from xpconv.engines.numba.fields import PIXEL_BLOCK
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import ALIGNMENT
 from xpconv.engines.numba.team import ENOUGH, num_threads
 from xpconv.settings import current
 
-PIXEL_BLOCK = 128  # pixels of a sum in registers, when the sum is over pixels (`kernels.outer`)
 _TASKS = 16  # enough for a few threads to come out even, and the same for any number of them
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from xpconv.engines.numba.arrays import empty, kept, place, place_of
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.direct import IN_TILE, Finish, Weights, walk
-from xpconv.engines.numba.fields import Reduce, Weighing, Winograd, WinogradOuter
+from xpconv.engines.numba.direct import Finish, Weights, walk
+from xpconv.engines.numba.fields import PLANE_PAD, Reduce, Weighing, Winograd, WinogradOuter
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import PIECE
 from xpconv.engines.numba.plan import ONE_TAP, Pass
@@ -30,7 +30,6 @@ from xpconv.engines.numba.tiling import (
 from xpconv.errors import dtype_name
 
 _TILE_ROWS = 8  # register tiles in a task
-_PAD = 192  # bytes between planes, lest all of them start in the same set of the cache
 
 
 def suits(work: Work) -> bool:
@@ -68,11 +67,11 @@ def cut(work: Work, m: int, room: Room) -> Cut:
     split, planes, tiles = channels(work.dtype, o), (m + 2) ** 2, tiles_of(work, m)
 
     def plane(chunk: int) -> int:
-        return chunk * c * item + _PAD
+        return chunk * c * item + PLANE_PAD
 
     def slot(rows: int) -> int:
         chunk = rows * split.rows
-        nbytes = planes * (8 + plane(chunk) + chunk * split.block * item + _PAD) + 16 * chunk
+        nbytes = planes * (8 + plane(chunk) + chunk * split.block * item + PLANE_PAD) + 16 * chunk
         return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
 
     rows, threads = room.fitted(_TILE_ROWS, room.threads_for(tiles * planes * c * o), slot)
@@ -86,7 +85,7 @@ def winograd(
     """y = finish(Σ x · w), as `direct.direct`, for what `suits`."""
     c, o, dtype, m = weights.in_channels, weights.out_channels, dtype_name(x.dtype), cut.m
     sums = y if finish.sums is None else finish.sums
-    late = None if finish.activation in IN_TILE else finish.activation
+    late = finish.late
     u = kept(weights.source, ("winograd", weights.layout, m), lambda: weigh(weights, dtype, m))
     with borrowed(cut.scratch) as scratch:
         run(
@@ -99,7 +98,7 @@ def winograd(
                 o,
                 place_of(finish.bias),
                 0 if finish.residual is None else place(finish.residual) - place(sums),
-                IN_TILE.get(finish.activation, 0),
+                finish.in_tile,
                 cut.chunk,
                 scratch,
                 cut.slot,
@@ -149,7 +148,7 @@ def outer_cut(work: Work, room: Room) -> OuterCut:
     most = 16 if sum_bytes <= 2**19 else 4 if sum_bytes <= 2**21 else 1
 
     def slot(panel: int) -> int:
-        nbytes = 16 * (8 + chunk * (c + panel) * item + 2 * _PAD) + (split.rows + chunk) * 8
+        nbytes = 16 * (8 + chunk * (c + panel) * item + 2 * PLANE_PAD) + (split.rows + chunk) * 8
         return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
 
     threads, wanted = room.threads_for(tiles * 16 * c * o), max(min(most, tiles // (2 * chunk)), least_slabs(tiles))

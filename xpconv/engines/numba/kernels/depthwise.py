@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from xpconv.engines.numba.fields import Depthwise, DepthwiseOuter
+from xpconv.engines.numba.fields import PIXEL_BLOCK, Depthwise, DepthwiseOuter
 from xpconv.engines.numba.kernels.channel_tile import channel_outer_tile, channel_tile, positions
 from xpconv.engines.numba.kernels.direct import late_activation
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
@@ -45,7 +45,6 @@ from xpconv.engines.numba.kernels.walk import (
     AFTER_WALK, AFTER_WALK + len(DepthwiseOuter._fields)
 )
 BLOCK = 32  # taps of a sum in registers; long rows of equal terms drift in proportion
-PIXELS = 128  # pixels of a sum in registers
 
 
 @njit
@@ -214,7 +213,7 @@ def depthwise_outer(dtype, rows, taps, lanes, partial, run, step):
                 for p in range(per_group):
                     at[taps * count + p] = out_of(args, n, i, j, k + p)
                 groups += 1
-                if groups * per_group >= PIXELS:
+                if (groups + 1) * per_group > PIXEL_BLOCK:
                     add_products(args, table, stride, groups, wide, dw, first, start, stop)
                     groups = 0
         if groups > 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from xpconv.engines.numba.fields import PIXEL_BLOCK as BLOCK
 from xpconv.engines.numba.fields import Outer, Reduce
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.tile import outer_tile
@@ -30,7 +31,6 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS
     SCRATCH_SLOT,
 ) = range(AFTER_WALK, AFTER_WALK + len(Outer._fields))
 (SUM, PARTS, PART_BYTES, PART_COUNT, NUMBERS, PIECE) = range(len(Reduce._fields))
-BLOCK = 128  # pixels of a sum in registers
 
 
 def outer(dtype, rows, vectors, tail, lanes, partial):

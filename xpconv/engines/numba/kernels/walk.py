@@ -8,7 +8,6 @@ from xpconv.engines.numba.fields import Walk
 from xpconv.engines.numba.kernels.memory import pointers, words
 
 _bytes = pointers(types.uint8)
-_F = {name: place for place, name in enumerate(Walk._fields)}
 (X, Y, IMAGES, COUNT0, COUNT1, COUNT2, SIZE0, SIZE1, SIZE2, STEP0, STEP1, STEP2, X_IMAGE, X0, X1, X2) = range(16)
 (Y_IMAGE, Y0, Y1, Y2, TAPS, TAP_COUNT, RUN, CELL, ZEROS) = range(16, 25)
 AFTER_WALK = len(Walk._fields)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from xpconv.engines.numba.fields import Weighing, Winograd, WinogradOuter
+from xpconv.engines.numba.fields import PLANE_PAD, Weighing, Winograd, WinogradOuter
 from xpconv.engines.numba.kernels.direct import late_activation, next_part
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.tile import outer_tile, product_tile
@@ -127,7 +127,7 @@ def winograd(dtype, rows, vectors, tail, lanes, m, activation):
         outs = table + chunk * 8
         patches = -(-(outs + chunk * 8) // 64) * 64
         products = patches + planes * plane
-        product_plane = chunk * block * size + 192
+        product_plane = chunk * block * size + PLANE_PAD
         for t in range(tiles):
             cells_of(args, first + t, m, words(cells))
             for v in range(0, c, lanes):
@@ -202,7 +202,7 @@ def outer(dtype, rows, vectors, tail, lanes, m):
         cells = args[OUTER_SCRATCH] + slot * args[OUTER_SCRATCH_SLOT]
         table = cells + planes * 8
         patches = -(-(table + chunk * 8) // 64) * 64
-        plane, other_plane = chunk * c * size + 192, chunk * args[PANEL] * size + 192
+        plane, other_plane = chunk * c * size + PLANE_PAD, chunk * args[PANEL] * size + PLANE_PAD
         others = patches + planes * plane
         first = slab * args[SLAB_TILES]
         end = min(first + args[SLAB_TILES], tile_count(args, m))
