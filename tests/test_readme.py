@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,14 @@ def test_figures_are_those_of_the_result_files():
     for row in conv["rows"]:
         shown = f"| {row['size']} × {row['size']}, {row['in']} → {row['out']} |"
         assert f"{shown} {' | '.join(str(row[name]) for name in columns)} |" in TEXT
+    cpu = json.loads((results / "cpu.json").read_text())
+    for name in ("resnet50", "mobilenetv2", "lenet", "samples", "pools", "layers", "steps"):
+        for direction, batch in itertools.product(("forward", "backward", "step"), (8, 32)):
+            rows = [r for r in cpu["rows"] if (r["set"], r["direction"], r["x"][0]) == (name, direction, batch)]
+            ratios = [r["ratio"]["torch"] for r in rows if r["ratio"]["torch"]]
+            if ratios:
+                below = f"{min(ratios):.2f}, {sum(ratio < 1 for ratio in ratios)} of {len(ratios)}"
+                assert f"{statistics.geometric_mean(ratios):.2f} ({below})" in TEXT
     overhead = json.loads((results / "overhead.json").read_text())
     assert f"adds {overhead['import_adds_ms']} ms" in TEXT
     assert f"{overhead['dispatch_us']['conv']} µs (`conv`)" in TEXT
