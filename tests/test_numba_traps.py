@@ -44,7 +44,7 @@ def test_a_large_dy_with_gaps_lives_as_long_as_it_is_read():
 
 @pytest.mark.parametrize("depth", [0, 1], ids=["no padding", "depth padded"])
 def test_planes_of_a_volume_are_not_taken_for_an_image(depth):
-    x, w = normal(1, 3, 6, 6, 32), normal(1, 3, 3, 32, 32)
+    x, w = normal(1, 4, 12, 12, 48), normal(1, 3, 3, 48, 48)
     options = {"padding": (depth, 1, 1)}
     y = ops.conv(x, w, **options)
     dy = normal(*y.shape)
@@ -55,11 +55,11 @@ def test_planes_of_a_volume_are_not_taken_for_an_image(depth):
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "relu6", "silu"])
-@pytest.mark.parametrize("shape", [(3, 3, 5, 7), (3, 3, 32, 32), (3, 3, 1, 9)], ids=["direct", "Winograd", "depthwise"])
+@pytest.mark.parametrize("shape", [(3, 3, 5, 7), (3, 3, 48, 48), (3, 3, 1, 9)], ids=["direct", "Winograd", "depthwise"])
 def test_sums_are_kept_beside_any_activation(activation, shape):
     groups = shape[-1] if shape[-2] == 1 else 1
-    x, w = normal(2, 6, 6, shape[-2] * groups), normal(*shape)
-    window = conv_window("conv", (6, 6), (3, 3), 1, 1)
+    x, w = normal(2, 12, 12, shape[-2] * groups), normal(*shape)
+    window = conv_window("conv", (12, 12), (3, 3), 1, 1)
     answers = [
         engine_primitives(engine)["conv_fprop"].run(
             x, w, window=window, groups=groups, epilogue=Epilogue(None, None, activation, keep_sums=True)
