@@ -64,6 +64,8 @@ def test_figures_are_those_of_the_result_files():
             if ratios:
                 below = f"{min(ratios):.2f}, {sum(ratio < 1 for ratio in ratios)} of {len(ratios)}"
                 assert f"{statistics.geometric_mean(ratios):.2f} ({below})" in TEXT
+    lenet, resnet = (r["ratio"]["torch"] for r in json.loads((results / "cpu_steps.json").read_text())["rows"])
+    assert f"a step of LeNet comes to {lenet:.2f}, one of ResNet-20 to {resnet:.2f}" in TEXT
     overhead = json.loads((results / "overhead.json").read_text())
     assert f"adds {overhead['import_adds_ms']} ms" in TEXT
     assert f"{overhead['dispatch_us']['conv']} µs (`conv`)" in TEXT
