@@ -15,7 +15,7 @@ import xpconv
 
 pytest.importorskip("numba")
 
-from xpconv.engines.numba import store
+from xpconv.engines.numba import compiled, store
 
 RELU = """
 import sys, warnings
@@ -183,3 +183,14 @@ def test_all_that_kernels_are_made_of_names_their_version():
         for name in imported(path):
             module = name.removeprefix("xpconv.engines.numba.").split(".")[0]
             assert module == "kernels" or f"{module}.py" in SOURCES, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "key", [("direct", "direct", "float32", 4, 0, 1, 4, True, None), ("loss", "reduce", "float32")]
+)
+def test_object_code_shows_one_name_alone(key):
+    """What different processes compiled is loaded side by side, and what else it defines may have the same names."""
+    code = compiled._lowered(key)
+    defined = [part for part in (*code.functions, *code.global_variables) if not part.is_declaration]
+    shown = [part.name for part in defined if part.linkage.name not in ("internal", "private")]
+    assert shown == [compiled._symbol(key)]

@@ -125,8 +125,9 @@ def _lowered(key: tuple[Any, ...]) -> Any:
             }}"""
         )
     )
-    body.linkage = "internal"
-    for name in [g.name for g in code.global_variables if g.name.startswith("_ZN08NumbaEnv")]:
-        code.get_global_variable(name).linkage = "internal"
+    # Numba numbers what it compiles within a process: in the object code of another the same names mean other functions.
+    for part in (*code.functions, *code.global_variables):
+        if not part.is_declaration and part.name != _symbol(key):
+            part.linkage = "internal"
     code.verify()
     return code
