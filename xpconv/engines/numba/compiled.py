@@ -125,7 +125,7 @@ def _lowered(key: tuple[Any, ...]) -> Any:
             }}"""
         )
     )
-    # Numba numbers what it compiles within a process: in the object code of another the same names mean other functions.
+    # Numba numbers what it compiles within a process: in object code of another, the same names mean other functions.
     for part in (*code.functions, *code.global_variables):
         if not part.is_declaration and part.name != _symbol(key):
             part.linkage = "internal"

@@ -77,6 +77,7 @@ def cut(work: Work, room: Room) -> Cut:
 
     tiles, threads = room.fitted(_TILES, room.threads_for(work.multiply_adds), slot)
     chunks = -(-work.pixels // (tiles * split.rows))
+    tiles = -(-work.pixels // (max(chunks, 1) * split.rows))  # as many in the last task as in the others, or nearly
     panel = panel_of(split, work.out_channels, chunks * work.groups)
     tasks = chunks * -(-work.out_channels // panel) * work.groups
     return Cut(split, tiles * split.rows, panel, tasks, slot(tiles), threads)

@@ -158,6 +158,7 @@ class Winograd(NamedTuple):
     residual: int
     activation: int
     chunk: int  # tiles of a task
+    panel: int  # output channels of a task
     scratch: int
     scratch_slot: int
     sums: int

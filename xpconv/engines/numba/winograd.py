@@ -29,7 +29,8 @@ from xpconv.engines.numba.tiling import (
 )
 from xpconv.errors import dtype_name
 
-_TILE_ROWS = 8  # register tiles in a task
+_TILE_ROWS = 8  # register tiles in a task, fewer where that leaves only a few tasks
+_LEAST_TASKS = 8
 
 
 def suits(work: Work) -> bool:
@@ -45,6 +46,7 @@ class Cut(NamedTuple):
     m: int
     split: Channels
     chunk: int  # tiles of a task
+    panel: int  # output channels of a task
     tasks: int
     plane: int  # bytes from plane to plane of transformed patches
     slot: int  # bytes of scratch of a thread
@@ -74,9 +76,12 @@ def cut(work: Work, m: int, room: Room) -> Cut:
         nbytes = planes * (8 + plane(chunk) + chunk * split.block * item + PLANE_PAD) + 16 * chunk
         return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
 
-    rows, threads = room.fitted(_TILE_ROWS, room.threads_for(tiles * planes * c * o), slot)
+    most = min(_TILE_ROWS, max(-(-tiles // (_LEAST_TASKS * split.rows)), 2))
+    rows, threads = room.fitted(most, room.threads_for(tiles * planes * c * o), slot)
     chunk = rows * split.rows
-    return Cut(m, split, chunk, -(-tiles // chunk), plane(chunk), slot(rows), threads)
+    chunks = -(-tiles // chunk)
+    panel = panel_of(split, o, chunks)
+    return Cut(m, split, chunk, panel, chunks * -(-o // panel), plane(chunk), slot(rows), threads)
 
 
 def winograd(
@@ -100,6 +105,7 @@ def winograd(
                 0 if finish.residual is None else place(finish.residual) - place(sums),
                 finish.in_tile,
                 cut.chunk,
+                cut.panel,
                 scratch,
                 cut.slot,
                 place(y) - place(sums) if late else 0,

@@ -62,10 +62,46 @@ def columns(dtype, rows, vectors, tail, lanes, partial):
                     at, out = table + done * 8, outs + done * 8
                     if wide:
                         whole(
-                            at, 0, args[ONE_TAP], 0, 1, c, end, w, args[W_ROW], out, offset, more, 0, 0, 0, kept, left
+                            at,
+                            0,
+                            args[ONE_TAP],
+                            0,
+                            0,
+                            1,
+                            c,
+                            end,
+                            w,
+                            args[W_ROW],
+                            out,
+                            offset,
+                            more,
+                            0,
+                            0,
+                            0,
+                            kept,
+                            left,
                         )
                     else:
-                        rest(at, 0, args[ONE_TAP], 0, 1, c, end, w, args[W_ROW], out, offset, more, 0, 0, 0, kept, left)
+                        rest(
+                            at,
+                            0,
+                            args[ONE_TAP],
+                            0,
+                            0,
+                            1,
+                            c,
+                            end,
+                            w,
+                            args[W_ROW],
+                            out,
+                            offset,
+                            more,
+                            0,
+                            0,
+                            0,
+                            kept,
+                            left,
+                        )
                 c = end
             start += block if wide else width - start
 

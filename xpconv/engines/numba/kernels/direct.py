@@ -9,7 +9,7 @@ from xpconv.engines.numba.kernels.mathematics import activate
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.tile import product_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
-from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS, X2, look_up, pixel_count
+from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS, X2, ZEROS, look_up, pixel_count
 
 (
     W,
@@ -98,6 +98,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                             at,
                             ahead,
                             args[TAPS],
+                            args[ZEROS],
                             tap,
                             tap_end,
                             c,
@@ -118,6 +119,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                             at,
                             ahead,
                             args[TAPS],
+                            args[ZEROS],
                             tap,
                             tap_end,
                             c,

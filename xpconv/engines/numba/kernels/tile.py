@@ -7,6 +7,7 @@ stride, dilation, padding and rank are the table's business and no copy of the i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,8 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
     """P pixels × V vectors of output channels: sums over some kernel cells t and channels c of x[p, t, c] w[t, c, :].
 
     Arguments, all integers: ``table`` of input addresses [t][p], ``ahead``, the bytes from its first to the first of
-    the next tile, which is fetched meanwhile, and ``taps`` (`fields.Walk`), for taps t0 to t1 and channels c0 to c1;
+    the next tile, which is fetched meanwhile, ``taps`` and ``zeros`` (`fields.Walk`), for taps t0 to t1 and channels
+    c0 to c1, but for taps under which all P pixels see zeros;
     ``w``, the address of the first weight row's part, and the bytes from row to row; ``outs``, the table of output
     addresses [p], and bytes to add to them; whether sums go on from what is there; and, if these are the last terms,
     the ``bias`` address (or 0), ``residual`` (bytes from an output to its residual, or 0) and the activation; how many
@@ -39,6 +41,7 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
         table,
         ahead,
         taps,
+        zeros,
         t0,
         t1,
         c0,
@@ -55,7 +58,8 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
         left,
     ):
         def codegen(context, builder, signature, args):
-            table, ahead, taps, t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left = args
+            table, ahead, taps, zeros, *rest = args
+            t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left = rest
             b = builder
             registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
             registers.clear()
@@ -67,25 +71,27 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
             with cgutils.for_range_slice(b, t0, t1, ir.Constant(I64, 1)) as (t, _):
                 at = b.mul(t, count)
                 inputs = [word(b, table, b.add(at, ir.Constant(I64, p))) for p in range(rows)]
-                first_row = b.add(word(b, taps, b.add(b.shl(t, ir.Constant(I64, 2)), ir.Constant(I64, 3))), c0)
-                row = cgutils.alloca_once_value(b, b.add(w, b.mul(first_row, w_row)))
-                step = ir.Constant(I64, size)
-                low, high = b.mul(c0, step), b.mul(c1, step)
-                next_tile = b.add(inputs[0], ahead)
-                with cgutils.for_range_slice(b, low, high, step) as (c, _):
-                    prefetch(b, b.add(next_tile, b.mul(c, count)))
-                    later = b.add(b.load(row), b.mul(w_row, ir.Constant(I64, _ROWS_AHEAD)))
-                    for line in range(0, vectors * lanes * size, 64):
-                        prefetch(b, b.add(later, ir.Constant(I64, line)))
-                    registers.step([b.add(x, c) for x in inputs], b.load(row))
-                    b.store(b.add(b.load(row), w_row), row)
+                seen = functools.reduce(b.or_, [b.icmp_signed("!=", x, zeros) for x in inputs])
+                with b.if_then(seen):
+                    first_row = b.add(word(b, taps, b.add(b.shl(t, ir.Constant(I64, 2)), ir.Constant(I64, 3))), c0)
+                    row = cgutils.alloca_once_value(b, b.add(w, b.mul(first_row, w_row)))
+                    step = ir.Constant(I64, size)
+                    low, high = b.mul(c0, step), b.mul(c1, step)
+                    next_tile = b.add(inputs[0], ahead)
+                    with cgutils.for_range_slice(b, low, high, step) as (c, _):
+                        prefetch(b, b.add(next_tile, b.mul(c, count)))
+                        later = b.add(b.load(row), b.mul(w_row, ir.Constant(I64, _ROWS_AHEAD)))
+                        for line in range(0, vectors * lanes * size, 64):
+                            prefetch(b, b.add(later, ir.Constant(I64, line)))
+                        registers.step([b.add(x, c) for x in inputs], b.load(row))
+                        b.store(b.add(b.load(row), w_row), row)
             for p in range(rows):
                 with b.if_then(b.icmp_signed("<", ir.Constant(I64, p), kept)):
                     out = b.add(word(b, outs, ir.Constant(I64, p)), offset)
                     finish(registers, p, out, more, bias, b.add(out, residual), residual, act, offset)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 17), codegen
+        return types.void(*[types.int64] * 18), codegen
 
     return tile
 

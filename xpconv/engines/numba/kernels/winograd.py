@@ -32,9 +32,21 @@ from xpconv.engines.numba.kernels.walk import (
     Y,
 )
 
-(U, IN_CHANNELS, OUT_CHANNELS, BIAS, RESIDUAL, ACTIVATION, CHUNK, SCRATCH, SCRATCH_SLOT, SUMS, PLANE, ONE_TAP) = range(
-    AFTER_WALK, AFTER_WALK + len(Winograd._fields)
-)
+(
+    U,
+    IN_CHANNELS,
+    OUT_CHANNELS,
+    BIAS,
+    RESIDUAL,
+    ACTIVATION,
+    CHUNK,
+    W_PANEL,
+    SCRATCH,
+    SCRATCH_SLOT,
+    SUMS,
+    PLANE,
+    ONE_TAP,
+) = range(AFTER_WALK, AFTER_WALK + len(Winograd._fields))
 (SUM, C, OUT_C, SLABS, SLAB_TILES, TILES, PANEL, OUTER_SCRATCH, OUTER_SCRATCH_SLOT) = range(
     AFTER_WALK, AFTER_WALK + len(WinogradOuter._fields)
 )
@@ -113,14 +125,15 @@ def winograd(dtype, rows, vectors, tail, lanes, m, activation):
             for done in range(0, tiles, rows):
                 at, out = table + done * 8, outs + done * 8
                 if wide:
-                    whole(at, 0, args[ONE_TAP], 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
+                    whole(at, 0, args[ONE_TAP], 0, 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
                 else:
-                    rest(at, 0, args[ONE_TAP], 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
+                    rest(at, 0, args[ONE_TAP], 0, 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
             c = end
 
     def kernel(args, task, slot):
         c, o, chunk, plane = args[IN_CHANNELS], args[OUT_CHANNELS], args[CHUNK], args[PLANE]
-        first = task * chunk
+        chunks = -(-tile_count(args, m) // chunk)
+        first = task % chunks * chunk
         tiles = min(chunk, tile_count(args, m) - first)
         cells = args[SCRATCH] + slot * args[SCRATCH_SLOT]
         table = cells + planes * 8
@@ -132,10 +145,11 @@ def winograd(dtype, rows, vectors, tail, lanes, m, activation):
             cells_of(args, first + t, m, words(cells))
             for v in range(0, c, lanes):
                 to_planes(cells, v * size, patches + (t * c + v) * size, plane)
-        start = 0
-        while start < o:
-            wide = vectors > 0 and o - start >= vectors * lanes
-            count = vectors * lanes if wide else o - start
+        start = task // chunks * args[W_PANEL]
+        stop = min(start + args[W_PANEL], o)
+        while start < stop:
+            wide = vectors > 0 and stop - start >= vectors * lanes
+            count = vectors * lanes if wide else stop - start
             for q in range(planes):
                 for t in range(chunk):
                     words(table)[t] = patches + q * plane + min(t, tiles - 1) * c * size
