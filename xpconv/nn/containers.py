@@ -110,8 +110,9 @@ class Residual(Module):
 
     def __call__(self, x: Array) -> Array:
         """Inference."""
-        y = self._sum(self.body(x), x if self.shortcut is None else self.shortcut(x))
-        return y if self.activation is None else getattr(ops, self.activation)(y)
+        main, side = self.body(x), x if self.shortcut is None else self.shortcut(x)
+        self._check(main, side)
+        return ops.add(main, side, activation=self.activation)
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
         """See `Module.vjp`."""
@@ -120,24 +121,21 @@ class Residual(Module):
         side_back: LayerPullback = _same
         if self.shortcut is not None:
             side, side_back = self.shortcut.vjp(x, training=training, needs_input=needs_input)
-        y, activation_back = self._sum(main, side), None
-        if self.activation is not None:
-            y, activation_back = dispatch.vjp(getattr(ops, self.activation), y)
+        self._check(main, side)
+        y, back = dispatch.vjp(ops.add, main, side, activation=self.activation)
 
         def pullback(dy: Array) -> Array | None:
-            dz = dy if activation_back is None else activation_back(dy)[0]
-            dx: Any = main_back(dz)
-            dside: Any = side_back(dz)
-            return dx + dside if needs_input else None
+            dmain, dside = back(dy)
+            dx, dshort = main_back(dmain), side_back(dside)
+            return ops.add(dx, dshort) if needs_input else None
 
         return y, pullback
 
-    def _sum(self, main: Array, side: Array) -> Array:
+    def _check(self, main: Array, side: Array) -> None:
         if tuple(main.shape) != tuple(side.shape):
             rule = "body and shortcut must give the same shape."
             evidence = f"{describe('body', main)} · {describe('shortcut', side)}"
             raise ValueError(message("Residual", rule, evidence, "give the shortcut a layer: shortcut=nn.Conv2d(...)."))
-        return main + side
 
 
 class Parallel(_Group):

@@ -6,6 +6,7 @@ one come from `xpconv.vjp`.
 
 from xpconv.ops.activation import hard_swish, relu, relu6, sigmoid, silu, softplus, tanh
 from xpconv.ops.adaptive import adaptive_avg_pool, adaptive_max_pool, global_avg_pool, global_max_pool
+from xpconv.ops.add import add
 from xpconv.ops.conv import conv, conv_transpose
 from xpconv.ops.dropout import dropout
 from xpconv.ops.linear import linear
@@ -21,6 +22,7 @@ from xpconv.ops.softmax import log_softmax, softmax
 __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "add",
     "avg_pool",
     "batch_norm",
     "binary_cross_entropy_with_logits",

@@ -8,7 +8,7 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.parity.bounds import Scales, Truth, ulps
-from xpconv.parity.sample import Case, Rng, Sample
+from xpconv.parity.sample import Case, Rng, Sample, complex_normal
 
 _SHAPE = (3, 6, 5, 4)
 _FEW = ulps(8)
@@ -65,6 +65,19 @@ CASES = (
             Sample("empty", {"x": (0, 6, 4), "slope": (4,)}),
         ),
         _prelu_scales,
+        kinked=True,
+    ),
+    Case(
+        ops.add,
+        (
+            Sample("sum", {"x": _SHAPE, "other": _SHAPE}),
+            Sample("many numbers", {"x": (70001,), "other": (70001,)}),
+            Sample("sum relu", {"x": _SHAPE, "other": _SHAPE}, {"activation": "relu"}, fills=False),
+            Sample("sum silu", {"x": _SHAPE, "other": _SHAPE}, {"activation": "silu"}, fills=False),
+            Sample("empty", {"x": (0, 6, 4), "other": (0, 6, 4)}),
+            Sample("complex", {"x": complex_normal(4, 6), "other": complex_normal(4, 6)}),
+        ),
+        _FEW,
         kinked=True,
     ),
     Case(ops.elu, _samples(alpha={"alpha": 0.3}), _FEW, kinked=True),

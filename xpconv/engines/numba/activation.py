@@ -20,7 +20,7 @@ from xpconv.errors import dtype_name
 FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")
 FROM_INPUT = ("silu", "hard_swish")
 
-_RUN = 2**15  # numbers a task: long enough to be worth handing over, short enough to share out evenly
+RUN = 2**15  # numbers a task: long enough to be worth handing over, short enough to share out evenly
 
 
 def word(number: float) -> int:
@@ -28,13 +28,13 @@ def word(number: float) -> int:
     return int(struct.unpack("q", struct.pack("d", number))[0])
 
 
-def _forward(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
+def forward(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
     x = dense(x)
     y = empty(x.shape, x.dtype)
     dtype = dtype_name(x.dtype)
     kernel = address("activation", "forward", name, dtype, machine().lanes(dtype))
     parameters = (word(first), word(second))
-    run(kernel, -(-x.size // _RUN), place(x), place(y), x.size, _RUN, *parameters, threads=threads_for(x.size))
+    run(kernel, -(-x.size // RUN), place(x), place(y), x.size, RUN, *parameters, threads=threads_for(x.size))
     return y
 
 
@@ -44,33 +44,33 @@ def gradient(name: str, kept: np.ndarray, dy: np.ndarray, first: float = 0.0, se
     dtype = dtype_name(dy.dtype)
     kernel = address("activation", "backward", name, dtype, machine().lanes(dtype))
     places, parameters = (place(kept), place(dy), place(dx)), (word(first), word(second))
-    run(kernel, -(-dy.size // _RUN), *places, dy.size, _RUN, *parameters, threads=threads_for(dy.size))
+    run(kernel, -(-dy.size // RUN), *places, dy.size, RUN, *parameters, threads=threads_for(dy.size))
     return dx
 
 
 def _plain(name: str) -> Primitive:
-    def forward(x: np.ndarray, *, needs: Needs) -> tuple[np.ndarray, Any]:
-        y = _forward(name, x)
+    def value(x: np.ndarray, *, needs: Needs) -> tuple[np.ndarray, Any]:
+        y = forward(name, x)
         return y, (y if name in FROM_OUTPUT else x) if any(needs) else None
 
     def backward(residuals: np.ndarray, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
         return (gradient(name, residuals, dy),)
 
-    return Primitive(forward, backward, unsupported)
+    return Primitive(value, backward, unsupported)
 
 
 def _parametric(name: str, parameters: Callable[..., tuple[float, ...]]) -> Primitive:
     """The primitive of an activation whose options ``parameters`` turns into at most two numbers."""
 
-    def forward(x: np.ndarray, *, needs: Needs, **options: Any) -> tuple[np.ndarray, Any]:
+    def value(x: np.ndarray, *, needs: Needs, **options: Any) -> tuple[np.ndarray, Any]:
         numbers = parameters(**options)
-        return _forward(name, x, *numbers), (x, numbers) if any(needs) else None
+        return forward(name, x, *numbers), (x, numbers) if any(needs) else None
 
     def backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
         x, numbers = residuals
         return (gradient(name, x, dy, *numbers),)
 
-    return Primitive(forward, backward, lambda x, **options: unsupported(x))
+    return Primitive(value, backward, lambda x, **options: unsupported(x))
 
 
 def _bounds(min: float | None, max: float | None) -> tuple[float, float]:

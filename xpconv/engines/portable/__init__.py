@@ -5,6 +5,7 @@ from __future__ import annotations
 from xpconv.engines.portable import (
     activation,
     adaptive,
+    add,
     conv,
     dropout,
     gelu,
@@ -28,6 +29,7 @@ PRIMITIVES = {
     name: widened(primitive)._replace(run=primitive.run) if name in _MOVES else widened(primitive)
     for module in (
         activation,
+        add,
         adaptive,
         conv,
         dropout,

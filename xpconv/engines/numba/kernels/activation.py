@@ -78,6 +78,32 @@ def forward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
     return kernel
 
 
+def added(name: str | None, dtype: str, lanes: int) -> Callable[..., Any]:
+    """y = the activation of x + other, or the sum itself. Arguments: x, other, y, count, numbers in a run."""
+    kind, at = VectorType(number_type(dtype), lanes), pointers(number_type(dtype))
+    load, store, load_some, store_some, _ = vectors(dtype, lanes)
+
+    @intrinsic
+    def value(typing_context, z):
+        def codegen(context, builder, signature, args):
+            return args[0] if name is None else VALUES[name](Lanes(builder, args[0])).value
+
+        return kind(kind), codegen
+
+    def kernel(args, task, slot):
+        x, other, y, count = at(args[0]), at(args[1]), at(args[2]), args[3]
+        first = task * args[4]
+        last = min(first + args[4], count)
+        whole = first + (last - first) // lanes * lanes
+        for i in range(first, whole, lanes):
+            store(y, i, value(load(x, i) + load(other, i)))
+        if whole < last:
+            left = last - whole
+            store_some(y, whole, value(load_some(x, whole, left) + load_some(other, whole, left)), left)
+
+    return kernel
+
+
 def backward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
     """dx of a run. Arguments: what was kept, dy, dx, count, numbers in a run, then two parameters as doubles."""
     kind, emit = VectorType(number_type(dtype), lanes), _SLOPES[name]
