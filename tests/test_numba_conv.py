@@ -318,3 +318,10 @@ def test_few_channels_are_not_worth_the_transforms():
     for channels, name in ((16, "direct sum"), (32, "Winograd"), (64, "Winograd")):
         x, w = draw(2, 28, 28, channels), draw(3, 3, channels, channels)
         assert all(name in text or "outer products" in text for text in algorithms(x, w, padding=1)), channels
+
+
+@pytest.mark.parametrize("out_channels", [6, 24, 40])
+def test_channels_that_end_within_a_vector(out_channels):
+    x, w = draw(2, 9, 8, 5), draw(3, 3, 5, out_channels)
+    for ours, theirs in zip(on("numba", x, w, padding=1), on("portable", x, w, padding=1), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -15,6 +15,7 @@ pytest.importorskip("numba")
 import llvmlite.binding as llvm
 
 from xpconv.engines.numba import machine as machines
+from xpconv.engines.numba import tiling
 
 LEVELS = machines._LEVELS
 X86 = llvm.get_process_triple().startswith("x86_64")
@@ -175,3 +176,10 @@ def test_explain_says_what_is_left_to_portable():
     answers = xpconv.explain(ops.relu, np.ones(3, "float16"))
     assert "float16" in answers["numba"]
     assert answers["portable"].startswith("chosen: relu")
+
+
+def test_zen_4_gets_half_vectors_where_whole_ones_would_be_half_empty(monkeypatch):
+    zen4 = machines._described("x86_64-unknown-linux-gnu", "znver4", "", {"avx2", "avx512f"})
+    monkeypatch.setattr(tiling, "machine", lambda: zen4)
+    lanes = [tiling.channels.__wrapped__("float32", count).lanes for count in (6, 12, 16, 24, 40, 44, 1000)]
+    assert lanes == [8, 16, 16, 8, 8, 16, 16]

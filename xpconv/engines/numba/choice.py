@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from xpconv.engines.numba import columns, depthwise, direct, outer, winograd
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass, input_passes, output_pass
-from xpconv.engines.numba.tiling import Channels, Room, Work
+from xpconv.engines.numba.tiling import Channels, Room, Work, channels
 from xpconv.window import Window
 
 # Loads, stores and sums of a tile's transforms, for each input and each output channel, and what one costs: the 36
@@ -143,7 +143,7 @@ def _chosen(
 
 def _filled(work: Work) -> int:
     """Output channels, with those of empty lanes."""
-    lanes = machine().lanes(work.dtype)
+    lanes = channels(work.dtype, work.out_channels).lanes
     return -(-work.out_channels // lanes) * lanes
 
 

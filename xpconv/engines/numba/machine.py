@@ -44,6 +44,11 @@ class Machine:
         return self.vector_bytes // (8 if dtype == "float64" else 4)
 
     @property
+    def halves(self) -> bool:
+        """Whether half a vector takes half the time: Zen 4 does 512 bits in two steps."""
+        return self.name == "znver4" and self.vector_bytes == 64
+
+    @property
     def widest(self) -> int:
         """The most vectors across that a tile has."""
         return 4 if self.registers >= 32 else 2

@@ -134,6 +134,8 @@ def channels(dtype: str, count: int, widest: int | None = None) -> Channels:
     """The best tiles for so many output channels, in blocks of at most ``widest`` vectors."""
     cpu = machine()
     lanes, widest = cpu.lanes(dtype), widest or cpu.widest
+    if cpu.halves and count < 4 * lanes and 0 < count % lanes <= lanes // 2:  # half of the last vector would be empty
+        lanes //= 2
     vectors, left = (widest, count % (widest * lanes)) if count >= widest * lanes else (0, count)
     tail = -(-left // lanes)
     return Channels(cpu.tile(dtype, vectors or tail).pixels, vectors, tail, lanes, count % lanes != 0)
