@@ -1,0 +1,304 @@
+"""The array of the emulated CuPy, and `apply`, the one door through which NumPy computes for it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cupy import _capture, cuda
+from cupy.cuda.device import synchronise
+
+_GUARD = 256  # bytes before and after fresh memory
+_GUARD_BYTE = 0xA5
+
+
+class Memory:
+    """Fresh memory between two guard zones."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.whole = np.full(nbytes + 2 * _GUARD, 0xFF, dtype=np.uint8)  # all bits set: NaN in every floating dtype
+        self.inside = self.whole[_GUARD : _GUARD + nbytes]
+        self.zones = self.whole[:_GUARD], self.whole[_GUARD + nbytes :]
+        for zone in self.zones:
+            zone[:] = _GUARD_BYTE
+
+    def intact(self) -> bool:
+        return all((zone == _GUARD_BYTE).all() for zone in self.zones)
+
+
+class _Pointer:
+    """``x.data``: where an array's memory starts."""
+
+    def __init__(self, host: np.ndarray, device_id: int) -> None:
+        self.ptr, self.device_id = host.ctypes.data, device_id
+
+    @property
+    def device(self) -> Any:
+        return cuda.Device(self.device_id)
+
+
+class ndarray:
+    """An array on an emulated device; ``_host`` holds its values, which only this package may look at."""
+
+    __array_priority__ = 100
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: str = "C"
+    ) -> None:
+        if memptr is not None or strides is not None:
+            raise NotImplementedError("the emulated CuPy makes no arrays over foreign memory")
+        made = empty(shape, dtype, order)
+        self._host, self._device_id, self._memory = made._host, made._device_id, made._memory
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> Any:
+        return cuda.Device(self._device_id)
+
+    @property
+    def data(self) -> _Pointer:
+        return _Pointer(self._host, self._device_id)
+
+    shape = property(lambda self: self._host.shape)
+    strides = property(lambda self: self._host.strides)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    nbytes = property(lambda self: self._host.nbytes)
+    itemsize = property(lambda self: self._host.itemsize)
+    flags = property(lambda self: self._host.flags)
+    T = property(lambda self: apply(np.transpose, self))
+    mT = property(lambda self: apply(lambda x: x.mT, self))
+    real = property(lambda self: apply(np.real, self))
+    imag = property(lambda self: apply(np.imag, self))
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"emulated {self._host!r}"
+
+    # -- what makes the host wait ------------------------------------------------------------------------------------
+
+    def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+        if blocking:
+            synchronise("a copy to the host")
+        if out is None:
+            return np.array(self._host, order=order)
+        out[...] = self._host
+        return out
+
+    def item(self, *args: Any) -> Any:
+        return self.get().item(*args)
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        if type(arr) is not np.ndarray or arr.dtype != self.dtype or arr.shape != self.shape:
+            raise ValueError("set takes a NumPy array of the same shape and dtype")
+        _capture.forbid("a copy from the host")
+        self._host[...] = arr
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __index__(self) -> int:
+        return self.get().__index__()
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __complex__(self) -> complex:
+        return complex(self.get())
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return apply(getattr(ufunc, method), *inputs, **kwargs)
+
+    # -- what it does ------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> ndarray:
+        return apply(lambda x, k: x[k], self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        apply(lambda x, k, v: x.__setitem__(k, v), self, key, value, writes=self)
+
+    def astype(
+        self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
+    ) -> ndarray:
+        return apply(lambda x: x.astype(dtype, order=order, copy=copy), self)
+
+    def fill(self, value: Any) -> None:
+        apply(lambda x: x.fill(value), self, writes=self)
+
+    def reshape(self, *shape: Any, order: str = "C") -> ndarray:
+        return apply(lambda x: x.reshape(*shape, order=order), self)
+
+    def conj(self) -> ndarray:
+        return apply(np.conj, self)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: apply(lambda x, *a, **k: getattr(x, name)(*a, **k), self, *args, **kwargs)
+
+
+def _binary(name: str) -> Callable[..., Any]:
+    def method(self: ndarray, other: Any) -> Any:
+        if not isinstance(other, (ndarray, np.ndarray, np.generic, bool, int, float, complex)):
+            return NotImplemented
+        if name in ("__matmul__", "__rmatmul__"):
+            from cupy._functions import matmul
+
+            return matmul(self, other) if name == "__matmul__" else matmul(other, self)
+        return apply(lambda x, y: getattr(x, name)(y), self, other)
+
+    return method
+
+
+def _in_place(ufunc: np.ufunc) -> Callable[..., Any]:
+    def method(self: ndarray, other: Any) -> ndarray:
+        apply(lambda x, y: ufunc(x, y, out=x, casting="same_kind"), self, other, writes=self)
+        return self
+
+    return method
+
+
+for _name in (
+    *("transpose", "ravel", "flatten", "sum", "mean", "min", "max", "argmax", "argmin", "copy", "view", "squeeze"),
+    *("swapaxes", "repeat", "any", "all", "dot", "cumsum", "take", "round", "prod", "var", "std", "argsort"),
+):
+    setattr(ndarray, _name, _method(_name))
+for _name in (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul"),
+):
+    setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))
+    setattr(ndarray, f"__r{_name}__", _binary(f"__r{_name}__"))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))
+for _name, _ufunc in {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.true_divide,
+    "pow": np.power,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "floordiv": np.floor_divide,
+    "lshift": np.left_shift,
+    "rshift": np.right_shift,
+}.items():
+    setattr(ndarray, f"__i{_name}__", _in_place(_ufunc))
+for _name, _ufunc in {"neg": np.negative, "pos": np.positive, "invert": np.invert, "abs": np.absolute}.items():
+    setattr(ndarray, f"__{_name}__", (lambda ufunc: lambda self: apply(ufunc, self))(_ufunc))
+
+
+def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    """Fresh memory, full of NaN, between guard zones, on the current device."""
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    dtype = np.dtype(dtype)
+    memory = Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+    host = memory.inside.view(bool).view(dtype) if dtype == bool else memory.inside.view(dtype)
+    if dtype == bool:
+        memory.inside[:] = 1  # 0xFF is no bool
+    return wrap(host.reshape(shape, order="F" if order == "F" else "C"), memory=memory)
+
+
+def wrap(host: np.ndarray, device_id: int | None = None, memory: Memory | None = None) -> ndarray:
+    if host.base is None or memory is not None:
+        cuda.memory.account()
+    made = ndarray.__new__(ndarray)
+    made._host = host
+    made._device_id = cuda.current_device_id() if device_id is None else device_id
+    made._memory = memory
+    return made
+
+
+def apply(function: Callable[..., Any], *args: Any, writes: ndarray | None = None, **kwargs: Any) -> Any:
+    """Run a NumPy function on the values of emulated arrays; what it returns is an emulated array again.
+
+    ``writes`` is the array that the function writes to, where it does; so is ``out``.
+    """
+    out = kwargs.get("out")
+    target = writes if writes is not None else (out[0] if isinstance(out, tuple) else out)
+    arrays = [a for a in _flat((args, kwargs)) if isinstance(a, ndarray)]
+    for a in arrays:
+        if a._device_id != cuda.current_device_id():
+            raise ValueError(
+                f"Array device must be same as the current device: "
+                f"array device = {a._device_id} while current = {cuda.current_device_id()}"
+            )
+
+    def run() -> Any:
+        with np.errstate(all="ignore"):
+            return function(*(_host(a) for a in args), **{name: _host(a) for name, a in kwargs.items()})
+
+    if not _capture.capturing():
+        return _wrapped(run(), arrays)
+    if target is not None:
+        _capture.record(run)
+        return target
+    made = _wrapped(run(), arrays)
+    for one in made if isinstance(made, (tuple, list)) else (made,):
+        if isinstance(one, ndarray) and not any(np.shares_memory(one._host, a._host) for a in arrays):
+            _garbage(one._host)
+    _capture.record(lambda: _copy(run(), made))
+    return made
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return itertools.chain.from_iterable(map(_flat, value))
+    return _flat(tuple(value.values())) if isinstance(value, dict) else (value,)
+
+
+def _host(value: Any) -> Any:
+    if isinstance(value, ndarray):
+        return value._host
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, (tuple, list)):
+        return type(value)(_host(v) for v in value)
+    return value
+
+
+def _wrapped(result: Any, arrays: list[ndarray]) -> Any:
+    if isinstance(result, (tuple, list)):
+        return type(result)(_wrapped(r, arrays) for r in result)
+    if isinstance(result, np.generic):
+        result = np.asarray(result)
+    if not isinstance(result, np.ndarray):
+        return result
+    same = next((a for a in arrays if a._host is result), None)
+    memory = next((a._memory for a in arrays if a._memory is not None and np.may_share_memory(a._host, result)), None)
+    return same if same is not None else wrap(result, memory=memory)
+
+
+def _garbage(host: np.ndarray) -> None:
+    if host.dtype.kind in "fc" or host.dtype.name == "bfloat16":
+        host.fill(np.nan)
+
+
+def _copy(result: Any, made: Any) -> None:
+    if isinstance(made, (tuple, list)):
+        for r, m in zip(result, made, strict=True):
+            _copy(r, m)
+    elif isinstance(made, ndarray) and not np.shares_memory(np.asarray(result), made._host):
+        made._host[...] = result

@@ -1,0 +1,46 @@
+"""Stream capture: work is recorded instead of run, and a graph runs it as often as it is launched.
+
+As on a GPU, nothing is computed while a stream is captured: what a call will give has its shape, and garbage in it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+Step = Callable[[], object]
+
+
+class _Local(threading.local):
+    steps: list[Step] | None = None
+
+
+_local = _Local()
+
+
+def capturing() -> bool:
+    return _local.steps is not None
+
+
+def begin() -> None:
+    if capturing():
+        raise RuntimeError("cudaErrorIllegalState: this thread captures already")
+    _local.steps = []
+
+
+def end() -> list[Step]:
+    if _local.steps is None:
+        raise RuntimeError("cudaErrorIllegalState: nothing is being captured")
+    steps, _local.steps = _local.steps, None
+    return steps
+
+
+def record(step: Step) -> None:
+    assert _local.steps is not None
+    _local.steps.append(step)
+
+
+def forbid(what: str) -> None:
+    """Raise if a stream is being captured: ``what`` cannot be part of a graph."""
+    if capturing():
+        raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is being captured")

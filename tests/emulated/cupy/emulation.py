@@ -1,0 +1,21 @@
+"""What tests may look at: how often the host waited for the device, and how many kernels were launched."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+NAME = "emulated on the CPU"
+DEVICES = 2
+
+counts: Counter[str] = Counter()  # "synchronisations", "launches"
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept from one run to the next."""
+    root = os.environ.get("EMULATED_CUPY_CACHE_DIR") or Path(tempfile.gettempdir()) / f"emulated-cupy-{os.getuid()}"
+    folder = Path(root)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

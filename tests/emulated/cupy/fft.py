@@ -1,0 +1,1 @@
+"""Of CuPy's Fourier transforms nothing is emulated; array-api-compat imports the module."""
