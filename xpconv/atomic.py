@@ -1,4 +1,7 @@
-"""Writing files whole: a file appears under its name only when it is finished, and an older one stays until then."""
+"""Writing files whole: a file appears under its name only when it is finished, and an older one stays until then.
+
+Also where files go that only save time, and may be deleted at any moment.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,26 @@ import errno
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xpconv.errors import message
+
+CACHE_VARIABLE = "XPCONV_CACHE_DIR"
+
+
+def cache_folder() -> Path:
+    """Where engines keep what they would else make anew: ``XPCONV_CACHE_DIR``, or the user's cache folder."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "xpconv" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "xpconv"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xpconv"
 
 
 @contextmanager

@@ -6,8 +6,8 @@ backend is asked for by name, or when one of their arrays comes in.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv import driver
 from xpconv.errors import BackendError, dtype_name, message
 from xpconv.settings import Setting, current, register
 
@@ -89,13 +90,22 @@ def type_facts(kind: type) -> tuple[str, ModuleType]:
     raise TypeError(message("xpconv", f"{root}.{kind.__qualname__} {rule}.", "", remedy))
 
 
+_WHEREVER: AbstractContextManager[Any] = nullcontext()
+
+
+def on_device_of(x: Array) -> AbstractContextManager[Any]:
+    """Within the block, work is done where x lives; CuPy's would be on its current device, wherever the arrays are."""
+    return x.device if library(x) == "cupy" else _WHEREVER
+
+
 def to_numpy(x: Array) -> np.ndarray:
     """The values of ``x`` as a NumPy array on the host (bfloat16, which NumPy lacks, as float32)."""
     name = library(x)
     if name == "numpy":
         return x
     if name == "cupy":
-        return x.get()
+        x = x.get()
+        return x.astype(np.float32) if dtype_name(x.dtype) == "bfloat16" else x
     if name == "torch":
         x = x.detach().cpu().resolve_conj().resolve_neg()
         return (x.float() if dtype_name(x.dtype) == "bfloat16" else x).numpy()
@@ -135,16 +145,26 @@ def cast(x: Array, dtype: Any) -> Array:
 
 def conjugate(x: Array) -> Array:
     """The complex conjugate: a real array is its own."""
-    xp = namespace(x)
-    return xp.conj(x) if xp.isdtype(x.dtype, "complex floating") else x
+    return namespace(x).conj(x) if dtype_name(x.dtype).startswith("complex") else x
 
 
 def dtype_named(xp: ModuleType, name: str) -> Any:
     """The library's dtype of that name."""
     dtype = getattr(xp, name, None)
+    if dtype is None and name == "bfloat16" and xp.__name__.endswith("cupy"):
+        dtype = _cupy_bfloat16()
     if dtype is None:
         raise TypeError(message("xpconv", f"{xp.__name__.rsplit('.', 1)[-1]} has no dtype {name!r}."))
     return dtype
+
+
+def _cupy_bfloat16() -> Any:
+    """CuPy has no bfloat16 of its own: it computes with that of ml_dtypes, where this is installed."""
+    try:
+        return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    except ImportError as error:
+        remedy = "pip install ml_dtypes"
+        raise TypeError(message("xpconv", "CuPy has bfloat16 with ml_dtypes only.", str(error), remedy)) from error
 
 
 def name_of_dtype(dtype: Any) -> str:
@@ -190,8 +210,8 @@ def _cupy(place: str) -> Backend:
             message(
                 "use_backend",
                 "CuPy is installed but finds no usable CUDA device.",
-                _driver_found(),
-                "check nvidia-smi; a CUDA 13 driver takes xpconv[cuda13], a CUDA 12 driver xpconv[cuda12], never both.",
+                driver.driver_found(),
+                driver.no_device(),
             )
         )
     count = cupy.cuda.runtime.getDeviceCount()
@@ -226,30 +246,9 @@ _MAKERS = {"numpy": _numpy, "cupy": _cupy, "torch": _torch, "array_api_strict": 
 
 def _install(root: str) -> str:
     if root == "cupy":
-        extra = "cuda12" if 12000 <= _driver_version() < 13000 else "cuda13"
-        return f"install it with: pip install 'xpconv[{extra}]'  ({_driver_found()})"
+        return f"install it with: {driver.install_cupy()}  ({driver.driver_found()})"
     packages = {"torch": "torch", "array_api_strict": "array-api-strict"}
     return f"install it with: pip install {packages[root]}"
-
-
-@lru_cache(maxsize=1)
-def _driver_version() -> int:
-    """CUDA version of the NVIDIA driver as 1000 * major + 10 * minor, 0 without one."""
-    version = ctypes.c_int(0)
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            ctypes.CDLL(name).cuDriverGetVersion(ctypes.byref(version))
-        except (OSError, AttributeError):
-            continue
-        break
-    return version.value
-
-
-def _driver_found() -> str:
-    version = _driver_version()
-    if not version:
-        return "no NVIDIA driver was found on this machine"
-    return f"NVIDIA driver found, CUDA {version // 1000}.{version % 1000 // 10}"
 
 
 def _parse_backend(name: str) -> str:

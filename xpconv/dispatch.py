@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, ParamSpec
 
 from xpconv.arrays import check_array
-from xpconv.backend import Array, library
+from xpconv.backend import Array, library, on_device_of
 from xpconv.errors import EngineError, describe, dtype_name, message
 from xpconv.settings import ENGINES, applied, current
 
-CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "portable"), "cupy": ("portable",)}
+CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "portable"), "cupy": ("cudnn", "cupy", "portable")}
 ANY_LIBRARY = ("portable",)
 
 Needs = tuple[bool, ...]  # for each array parameter of an op: is its gradient wanted
@@ -72,6 +72,12 @@ def select(name: str, *arrays: Array | None, **options: Any) -> Primitive:
             "use_engine('auto') lets every engine of the arrays' library try.",
         )
     )
+
+
+def offered(name: str, *arrays: Array, **options: Any) -> Primitive | None:
+    """As `select`, for what a caller can also do without an engine: `None` where none of the chain offers it."""
+    offers = (_offer(engine, name, arrays, options) for engine in _chain(arrays[0]))
+    return next((primitive for primitive, reason in offers if reason is None), None)
 
 
 def _chain(x: Array) -> tuple[str, ...]:
@@ -139,7 +145,9 @@ def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
     def decorate(bind: Callable[P, Call]) -> Callable[P, Any]:
         @functools.wraps(bind)
         def public(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return bind(*args, **kwargs).run()
+            call = bind(*args, **kwargs)
+            with on_device_of(call.arrays[0]):
+                return call.run()
 
         signature = inspect.signature(bind)
         public.__signature__ = signature.replace(return_annotation="Array")  # type: ignore[attr-defined]
@@ -217,7 +225,8 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
         x is not None and bool(ask) and is_inexact(x)
         for x, ask in itertools.zip_longest(call.arrays, asked, fillvalue=False)
     )
-    y, backward = call.vjp(wanted)
+    with on_device_of(call.arrays[0]):
+        y, backward = call.vjp(wanted)
     settings, like = current(), _likeness(y)
 
     def pullback(dy: Array) -> tuple[Array | None, ...]:
@@ -226,7 +235,7 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
             raise _unfit(known.name, dy, like)
         if not any(wanted):
             return (None,) * entries
-        with applied(settings):
+        with applied(settings), on_device_of(dy):
             return backward(dy)[:entries]
 
     return y, pullback

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from xpconv.errors import message
 
 # Every engine there is; a folder of the same name under `xpconv/engines` holds it.
-ENGINES = ("reference", "portable", "numba")
+ENGINES = ("reference", "portable", "numba", "cupy", "cudnn")
 TOTAL = ("reference", "portable")  # those that serve every primitive on every array
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class Settings:
     precision: str = "ieee"
     workspace_limit: int = 256 * 2**20
     deterministic: bool = False
+    autotune: bool = False
     num_threads: int | None = None  # `None`: as many as there are usable cores
 
 
@@ -60,14 +62,7 @@ def applied(settings: Settings) -> Iterator[None]:
 def _default() -> Settings:
     global _process_default
     if _process_default is None:
-        given = {}
-        for name, setting in _SETTINGS.items():
-            text = os.environ.get(setting.variable)
-            if text:
-                try:
-                    given[name] = setting.parse(*(part.strip() for part in text.split(",")))
-                except (TypeError, ValueError, RuntimeError) as error:
-                    raise type(error)(f"environment variable {setting.variable}={text!r}: {error}") from error
+        given = {name: setting.environment() for name, setting in _SETTINGS.items() if os.environ.get(setting.variable)}
         _process_default = Settings(**given)
     return _process_default
 
@@ -102,6 +97,14 @@ class Setting:
         earlier = current()
         _current.set(replace(earlier, **{self.name: parsed}))
         return _Applied(self.name, getattr(earlier, self.name))
+
+    def environment(self) -> Any:
+        """What its variable says, where it is set; the error names the variable."""
+        text = os.environ[self.variable]
+        try:
+            return self.parse(*(part.strip() for part in text.split(",")))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise type(error)(f"environment variable {self.variable}={text!r}: {error}") from error
 
     def __repr__(self) -> str:
         return f"<setting {self.name}={getattr(current(), self.name)!r}; environment variable {self.variable}>"
@@ -151,11 +154,11 @@ def _parse_bytes(value: int | str) -> int:
     return limit
 
 
-def _parse_flag(value: bool | str) -> bool:
+def _parse_flag(name: str, value: bool | str) -> bool:
     known = {"1": True, "true": True, "0": False, "false": False}
     flag = known.get(str(value).lower())
     if flag is None:
-        raise ValueError(message("deterministic", f"must be True or False, not {value!r}."))
+        raise ValueError(message(name, f"must be True or False, not {value!r}."))
     return flag
 
 
@@ -192,9 +195,16 @@ workspace_limit = Setting(
 )
 deterministic = Setting(
     "deterministic",
-    _parse_flag,
+    partial(_parse_flag, "deterministic"),
     """Ask for results that are bit-identical from run to run on one machine, on every engine.
     Environment variable: ``XPCONV_DETERMINISTIC=1``.""",
+)
+
+autotune = Setting(
+    "autotune",
+    partial(_parse_flag, "autotune"),
+    """Let GPU engines time the algorithms that they could use, at the first call of each kind, and take the fastest.
+    The choices are kept on disk (``XPCONV_CACHE_DIR``). Environment variable: ``XPCONV_AUTOTUNE=1``.""",
 )
 
 set_num_threads = Setting(
@@ -215,4 +225,4 @@ def register(*settings: Setting) -> None:
     assert not unknown, unknown
 
 
-register(use_engine, precision, workspace_limit, deterministic, set_num_threads)
+register(use_engine, precision, workspace_limit, deterministic, autotune, set_num_threads)

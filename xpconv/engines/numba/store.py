@@ -10,29 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import sys
 import warnings
 from pathlib import Path
 
+from xpconv.atomic import CACHE_VARIABLE as VARIABLE
+from xpconv.atomic import cache_folder as folder
 from xpconv.atomic import replacing
 from xpconv.errors import message
 
-VARIABLE = "XPCONV_CACHE_DIR"
 _DIGEST = hashlib.sha256().digest_size
 
 _warned = False
-
-
-def folder() -> Path:
-    """Where compiled kernels are kept: ``XPCONV_CACHE_DIR``, or the user's cache folder."""
-    given = os.environ.get(VARIABLE)
-    if given:
-        return Path(given)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "xpconv" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "xpconv"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xpconv"
 
 
 def read(version: str, name: str) -> bytes | None:

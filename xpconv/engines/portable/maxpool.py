@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from xpconv.backend import Array, cast, namespace
-from xpconv.dispatch import Needs, Primitive
+from xpconv.dispatch import Needs, Primitive, dtype_kind
 from xpconv.engines.portable.folds import fold, largest, outputs, pool_boxes, real, where_won
 from xpconv.engines.portable.memory import Box, finite
 from xpconv.engines.portable.pieces import covered, taps
@@ -103,8 +103,7 @@ def _maxima(x: Array, best: Array, window: Window, box: Box) -> Iterator[tuple[i
 
 
 def _lowest(x: Array) -> Any:
-    xp = namespace(x)
-    return xp.iinfo(x.dtype).min if xp.isdtype(x.dtype, "integral") else -math.inf
+    return namespace(x).iinfo(x.dtype).min if dtype_kind(x.dtype) == "i" else -math.inf
 
 
 def _indices(ranks: Array, window: Window) -> Array:

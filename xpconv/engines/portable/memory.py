@@ -24,8 +24,11 @@ def budget(x: Array) -> int:
 
 
 def itemsize(x: Array) -> int:
-    """Bytes of one element (array-api-strict's dtypes have no `itemsize`)."""
-    xp = namespace(x)
+    """Bytes of one element."""
+    known = getattr(x.dtype, "itemsize", None)
+    if known is not None:
+        return int(known)
+    xp = namespace(x)  # array-api-strict's dtypes do not say
     if xp.isdtype(x.dtype, "bool"):
         return 1
     info = xp.iinfo(x.dtype) if xp.isdtype(x.dtype, "integral") else xp.finfo(x.dtype)

@@ -1,0 +1,258 @@
+"""What the laws do not see of the `cupy` engine: that it never waits, where it works, and every way it may choose.
+
+On a GPU, or with `PYTHONPATH=tests/emulated`; elsewhere reported as skipped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from targets import TestTarget, missing
+
+import xpconv
+from xpconv import ops
+from xpconv.dispatch import EngineError, registered
+from xpconv.parity import CASES, case_of, measure, serves
+
+if missing("cupy"):
+    pytest.skip(missing("cupy"), allow_module_level=True)
+
+import cupy
+
+from xpconv.engines import cupy as engine
+from xpconv.engines import portable
+from xpconv.engines.cupy import choice, compiled
+
+TARGET = TestTarget("cupy", "cupy")
+EMULATED = cupy.__version__.endswith("emulated")
+EVERY = [
+    pytest.param(case, sample, id=f"{case.name}-{sample.name}")
+    for case in CASES
+    for sample in case.samples
+    if serves(case, sample, TARGET)
+]
+CONVOLUTIONS = [p for p in EVERY if p.values[0].op in (ops.conv, ops.conv_transpose)]
+A_FEW = [next(p for p in EVERY if p.values[0] is case) for case in CASES if serves(case, case.samples[0], TARGET)]
+on_every = pytest.mark.parametrize(("case", "sample"), EVERY)
+on_convolutions = pytest.mark.parametrize(("case", "sample"), CONVOLUTIONS)
+on_a_few = pytest.mark.parametrize(("case", "sample"), A_FEW)
+
+
+def on_device(x, device=None):
+    return None if x is None else xpconv.backend.get("cupy" if device is None else f"cupy:{device}").asarray(x)
+
+
+def pulled_back(case, sample, dtype="float32", device=None):
+    """Results and gradients of a call, all on the device."""
+    arrays = {name: on_device(x, device) for name, x in sample.draw("random", dtype).items()}
+    with xpconv.use_engine(*TARGET.chain):
+        y, pullback = xpconv.vjp(case.op, **arrays, **sample.options)
+    results = y if isinstance(y, tuple) else (y,)
+    with results[0].device:
+        dy = cupy.ones(results[0].shape, dtype=results[0].dtype)
+    return (*results, *(g for g in pullback(dy) if g is not None))
+
+
+def within_the_bound(case, sample, dtypes=("float32", "float16")):
+    for dtype in dtypes:
+        for name, error in measure(case, sample, TARGET, dtype).items():
+            assert error <= 1, f"{name} in {dtype}: {error:.3g} times the bound"
+
+
+@pytest.mark.skipif(not EMULATED, reason="waiting is counted by the emulated CuPy only")
+@on_every
+def test_no_call_waits_for_the_device(case, sample):
+    arrays = {name: on_device(x) for name, x in sample.draw("random", "float32").items()}
+    dy = [cupy.ones(y.shape, dtype=y.dtype) for y in pulled_back(case, sample)[:1]]
+    before = cupy.emulation.counts["synchronisations"]
+    with xpconv.use_engine(*TARGET.chain):
+        _, pullback = xpconv.vjp(case.op, **arrays, **sample.options)
+        pullback(*dy)
+    assert cupy.emulation.counts["synchronisations"] == before
+
+
+@pytest.mark.skipif(cupy.cuda.runtime.getDeviceCount() < 2, reason="takes two devices")
+@on_a_few
+def test_work_is_done_where_the_arrays_are(case, sample):
+    """Also where another device is the current one, as it is here."""
+    here, there = pulled_back(case, sample, device=0), pulled_back(case, sample, device=1)
+    for a, b in zip(here, there, strict=True):
+        assert b.device == cupy.cuda.Device(1)
+        np.testing.assert_array_equal(a.get(), b.get())
+
+
+@on_convolutions
+@pytest.mark.parametrize("way", ["shifted", "columns"])
+def test_every_way_of_convolving_is_right(case, sample, way, monkeypatch):
+    """Also those that these small samples would not choose."""
+    other = {"shifted": "_columns", "columns": "_shifted"}[way]
+    dear = choice.Way("too dear", np.inf, 1, 1)
+    monkeypatch.setattr(choice, other, lambda *args: dear)
+    if way == "shifted":
+        monkeypatch.setattr(choice, "_shares", lambda *args: dear)
+        window = registered(case.op).bind(**sample.draw(), **sample.options).window
+        if any(s > 1 for s in window.stride) or all(k == 1 for k in window.kernel):
+            pytest.skip("products are shifted at stride 1, of kernels of several cells")
+    within_the_bound(case, sample)
+
+
+@on_convolutions
+def test_convolution_in_the_smallest_pieces(case, sample):
+    whole = pulled_back(case, sample)
+    with xpconv.workspace_limit(1):
+        pieces = pulled_back(case, sample)
+    for a, b in zip(whole, pieces, strict=True):
+        np.testing.assert_allclose(b.get(), a.get(), rtol=1e-5, atol=1e-5 * np.abs(a.get()).max(initial=1))
+
+
+@on_a_few
+def test_64_bit_indices_and_long_strides(case, sample, monkeypatch):
+    monkeypatch.setattr(compiled, "_WIDE_FROM", 0)
+    monkeypatch.setattr(compiled, "_MOST_BLOCKS", 1)
+    within_the_bound(case, sample, ("float32",))
+
+
+@on_a_few
+def test_runs_repeat_to_the_bit(case, sample):
+    for a, b in zip(pulled_back(case, sample), pulled_back(case, sample), strict=True):
+        np.testing.assert_array_equal(a.get(), b.get())
+
+
+@on_a_few
+def test_a_captured_call_gives_the_same_when_replayed(case, sample):
+    """Nothing in a call is for the host alone: a graph runs all of it."""
+    arrays = {name: on_device(x) for name, x in sample.draw("random", "float32").items()}
+    eager = pulled_back(case, sample)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream, xpconv.use_engine(*TARGET.chain):
+        dy = cupy.ones(eager[0].shape, dtype=eager[0].dtype)
+        stream.synchronize()
+        stream.begin_capture()
+        y, pullback = xpconv.vjp(case.op, **arrays, **sample.options)
+        captured = (*(y if isinstance(y, tuple) else (y,)), *(g for g in pullback(dy) if g is not None))
+        graph = stream.end_capture()
+        graph.launch(stream)
+        stream.synchronize()
+    for a, b in zip(eager, captured, strict=True):
+        np.testing.assert_array_equal(b.get(), a.get())
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_threads_that_take_several_channels(channels, dtype):
+    """Few samples of the laws have as many channels as one load brings."""
+    calls = {
+        "max_pool": {"kernel_size": 3, "stride": 2, "padding": 1},
+        "avg_pool": {"kernel_size": 3, "stride": 2, "padding": 1},
+        "conv": {"groups": channels, "padding": 1, "activation": "relu"},
+        "batch_norm": {},
+        "silu": {},
+    }
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 7, 6, channels))
+    more = {
+        "conv": (rng.standard_normal((3, 3, 1, channels)), rng.standard_normal(channels)),
+        "batch_norm": (rng.standard_normal(channels), rng.standard_normal(channels)),
+    }
+    tolerance = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-12}[dtype]
+    for name, options in calls.items():
+        with xpconv.use_backend("cupy"):
+            arrays = [xpconv.asarray(a, dtype) for a in (x, *more.get(name, ()))]
+        exact = [xpconv.to_numpy(a).astype(np.float64) for a in arrays]
+        op = getattr(ops, name)
+        with xpconv.use_engine("cupy"):
+            y, pullback = xpconv.vjp(op, *arrays, **options)
+            dy = xpconv.backend.get("cupy").asarray(rng.standard_normal(y.shape), dtype)
+            grads = pullback(dy)
+        true, true_pullback = xpconv.vjp(op, *exact, **options)
+        exact_grads = true_pullback(xpconv.to_numpy(dy).astype(np.float64))
+        for got, expected in zip((y, *grads), (true, *exact_grads), strict=True):
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(xpconv.to_numpy(got), expected, rtol=tolerance, atol=tolerance * scale)
+
+
+def test_tf32_is_for_fast_only():
+    rng = np.random.default_rng(0)
+    x, w = (on_device(rng.standard_normal(shape).astype(np.float32)) for shape in ((64, 64), (64, 64)))
+    exact = x.get().astype(np.float64) @ w.get()
+    with xpconv.use_engine("cupy"):
+        ieee = np.abs(ops.linear(x, w).get() - exact).max()
+        with xpconv.precision("fast"):
+            fast = np.abs(ops.linear(x, w).get() - exact).max()
+    assert ieee < 2e-5
+    assert fast < 5e-2
+    if EMULATED or int(cupy.cuda.Device().compute_capability) >= 80:
+        assert fast > 10 * ieee
+
+
+def test_explain_tells_the_way_and_its_cost():
+    x, w = (on_device(np.ones(shape, np.float32)) for shape in ((8, 56, 56, 64), (3, 3, 64, 64)))
+    with xpconv.use_engine("cupy"):
+        told = xpconv.explain(ops.conv, x, w, padding=1)["cupy"]
+        plain = xpconv.explain(ops.conv, x, w[:1, :1])["cupy"]
+    assert told.startswith("chosen: conv_fprop (")
+    assert "MiB moved in" in told
+    assert "one product" in plain
+
+
+def test_other_libraries_arrays_are_declined():
+    with xpconv.use_engine("cupy"), pytest.raises(EngineError, match="computes on CuPy arrays, not those of numpy"):
+        ops.relu(np.ones(3, np.float32))
+
+
+# Forward and gradients of these come from this engine in every sample but those it declines in words.
+SERVED = (
+    *("conv", "conv_transpose", "linear"),
+    *("max_pool", "avg_pool", "lp_pool", "max_unpool", "global_avg_pool", "global_max_pool"),
+    *("batch_norm", "layer_norm", "instance_norm", "group_norm"),
+    *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu", "gelu"),
+    *("hard_swish", "hard_sigmoid", "clip", "softmax", "log_softmax", "softmax_cross_entropy", "dropout"),
+)
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_whole_calls_are_served(name):
+    served = 0
+    samples = [s for s in case_of(name).samples if all(x is None or x.dtype.kind != "c" for x in s.draw().values())]
+    for sample in samples:
+        arrays = {key: on_device(x) for key, x in sample.draw("random", "float32").items()}
+        answers = xpconv.explain(getattr(ops, name), **arrays, **sample.options)
+        assert "has no" not in answers["cupy"], f"{sample.name}: {answers['cupy']}"
+        served += answers["portable"].startswith("comes after")
+    assert served >= len(samples) / 2, f"{served} of {len(samples)} samples"
+
+
+def test_every_primitive_is_reached():
+    reached = set()
+    for case in CASES:
+        for sample in case.samples:
+            arrays = {name: on_device(x) for name, x in sample.draw("random", "float32").items()}
+            for name, parts, options in registered(case.op).bind(**arrays, **sample.options).parts():
+                primitive = engine.PRIMITIVES.get(name)
+                if primitive and not (primitive.declines and primitive.declines(*parts, **options)):
+                    reached.add(name)
+    assert reached == set(engine.PRIMITIVES) & set(portable.PRIMITIVES)  # others are not those of ops
+
+
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [(ops.relu, {}), (ops.gelu, {}), (ops.clip, {"min": 0.0}), (ops.dropout, {"rate": 0.5, "key": (1, 2)})],
+)
+def test_an_array_without_axes_stays_one(op, options):
+    with xpconv.use_engine("cupy"):
+        y, pullback = xpconv.vjp(op, cupy.asarray(np.float32(2)), **options)
+        (dx,) = pullback(cupy.ones_like(y))
+    assert (y.shape, dx.shape) == ((), ())
+
+
+def test_the_loss_of_one_image_has_no_axes():
+    with xpconv.use_engine("cupy"):
+        loss = ops.softmax_cross_entropy(cupy.ones(3, "float32"), cupy.asarray(np.array(1)), reduction="none")
+    assert loss.shape == ()
+
+
+def test_facts_name_the_device():
+    facts = engine.facts()
+    assert set(facts) == {"GPU", "CUDA"}
+    if EMULATED:
+        assert "emulated on the CPU" in facts["GPU"]

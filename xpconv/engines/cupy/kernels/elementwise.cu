@@ -1,0 +1,22 @@
+// Activations and their gradients. Launch: one thread for each WIDTH neighbouring elements, in blocks of 256.
+
+extern "C" __global__ void forward(const T *x, T *y, long long n, int activation, double p, double q) {
+  FOR_EACH(i, n / WIDTH) {
+    Pack value = load(x + i * WIDTH);
+    for (int k = 0; k < WIDTH; k++) value.v[k] = narrow(activate(activation, wide(value.v[k]), (A)p, (A)q));
+    store(y + i * WIDTH, value);
+  }
+}
+
+// dx from the output if `from_output`, else from the input.
+extern "C" __global__ void backward(const T *kept, const T *dy, T *dx, long long n, int activation, bool from_output,
+                                    double p, double q) {
+  FOR_EACH(i, n / WIDTH) {
+    Pack value = load(kept + i * WIDTH), back = load(dy + i * WIDTH);
+    for (int k = 0; k < WIDTH; k++) {
+      A v = wide(value.v[k]), d = wide(back.v[k]);
+      back.v[k] = narrow(from_output ? back_from_output(activation, v, d) : back_from_input(activation, v, d, (A)p, (A)q));
+    }
+    store(dx + i * WIDTH, back);
+  }
+}

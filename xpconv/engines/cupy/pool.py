@@ -1,0 +1,76 @@
+"""Average and Lp pooling, and adaptive average pooling where its windows are all alike."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from xpconv.backend import Array
+from xpconv.dispatch import Needs, Primitive
+from xpconv.engines.cupy.arrays import computed_in, dense, is_half, unsupported
+from xpconv.engines.cupy.compiled import launch, width_of
+from xpconv.engines.cupy.windows import alike, struct, uneven
+from xpconv.window import Window
+
+
+class _Average(NamedTuple):
+    """What an average needs to know of its windows; 0 for the divisor: the number of cells that count."""
+
+    window: Window
+    divisor: float
+    with_padding: bool
+
+    def args(self, x: Array) -> tuple[Any, ...]:
+        return np.float64(self.divisor), self.with_padding, struct(self.window, x.shape[0], x.shape[-1])
+
+
+def avg_pool(
+    x: Array, *, needs: Needs, window: Window, count_include_pad: bool, divisor: float | None
+) -> tuple[Array, Any]:
+    """y = the sum of each window by the divisor, or by its number of cells: (N, *size, C) -> (N, *out, C)."""
+    x, average = dense(x), _Average(window, divisor or 0.0, count_include_pad)
+    y = cupy.empty((x.shape[0], *window.out, x.shape[-1]), dtype=x.dtype)
+    width, largest = width_of(x.shape[-1], x, y), max(x.size, y.size)
+    launch("pool", "average", x, y.size // width, x, y, *average.args(x), largest=largest, width=width)
+    return y, average if any(needs) else None
+
+
+def avg_pool_grad(average: _Average, dy: Array, needs: Needs) -> tuple[Array]:
+    """dx = dy by the divisor, at every cell of its window: (N, *out, C) -> (N, *size, C)."""
+    dy = dense(dy)
+    dx = cupy.empty((dy.shape[0], *average.window.size, dy.shape[-1]), dtype=dy.dtype)
+    width, largest = width_of(dy.shape[-1], dy, dx), max(dx.size, dy.size)
+    launch("pool", "average_back", dy, dx.size // width, dy, dx, *average.args(dy), largest=largest, width=width)
+    return (dx,)
+
+
+def _adaptive(x: Array, *, needs: Needs, output_size: tuple[int, ...]) -> tuple[Array, Any]:
+    return avg_pool(x, needs=needs, window=alike(x, output_size), count_include_pad=True, divisor=None)
+
+
+def lp_pool(x: Array, *, needs: Needs, window: Window, p: float) -> tuple[Array, Any]:
+    """y = (Σ |x|^p)^(1/p): (N, *size, C) -> (N, *out, C)."""
+    x = dense(x)
+    y = cupy.empty((x.shape[0], *window.out, x.shape[-1]), dtype=x.dtype)
+    kept = cupy.empty(y.shape, dtype=computed_in(x.dtype)) if is_half(x) and any(needs) else None
+    args = np.float64(p), struct(window, x.shape[0], x.shape[-1])
+    launch("pool", "lp_norm", x, y.size, x, y, kept, *args, largest=max(x.size, y.size))
+    return y, (x, y if kept is None else kept, window, p) if any(needs) else None
+
+
+def lp_pool_grad(residuals: Any, dy: Array, needs: Needs) -> tuple[Array]:
+    """dx = dy sign(x) (|x| / y)^(p - 1), and 0 where x or y is: (N, *out, C) -> (N, *size, C)."""
+    x, kept, window, p = residuals
+    dy, dx = dense(dy), cupy.empty(x.shape, dtype=dy.dtype)
+    args = np.float64(p), struct(window, x.shape[0], x.shape[-1])
+    launch("pool", "lp_norm_back", dy, dx.size, x, kept, dy, dx, *args, largest=max(dx.size, dy.size))
+    return (dx,)
+
+
+PRIMITIVES = {
+    "avg_pool": Primitive(avg_pool, avg_pool_grad, unsupported),
+    "lp_pool": Primitive(lp_pool, lp_pool_grad, unsupported),
+    "adaptive_avg_pool": Primitive(_adaptive, avg_pool_grad, uneven),
+}

@@ -1,0 +1,55 @@
+"""Layer normalisation over the last axes: a block of threads for each row."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cupy
+import numpy as np
+
+from xpconv.backend import Array
+from xpconv.dispatch import Needs, Primitive
+from xpconv.engines.cupy.arrays import computed_in, dense, dense_or_none, unsupported
+from xpconv.engines.cupy.compiled import integers
+from xpconv.engines.cupy.rows import launch_rows
+from xpconv.engines.cupy.sums import Slabs
+
+
+def _layer_norm(
+    x: Array, gamma: Array | None, beta: Array | None, *, needs: Needs, axes: tuple[int, ...], eps: float
+) -> tuple[Array, Any]:
+    """y = x̂ · gamma + beta, by the mean and variance over the last axes."""
+    x, gamma, beta = dense(x), dense_or_none(gamma), dense_or_none(beta)
+    n = math.prod(x.shape[axis] for axis in axes)
+    rows, y = x.size // n if n else 0, cupy.empty(x.shape, dtype=x.dtype)
+    table = cupy.empty((rows, 3), dtype=computed_in(x.dtype)) if any(needs) else None
+    launch_rows("rownorm", "normalise_rows", x, rows, n, x, gamma, beta, y, table, *integers(rows, n), np.float64(eps))
+    shape = next((v.shape for v in (gamma, beta) if v is not None), ())
+    return y, (x, gamma, shape, table, rows, n) if any(needs) else None
+
+
+def _backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
+    """dx = rstd (g - mean(g) - x̂ mean(g x̂)) with g = dy · gamma; dgamma = Σ dy x̂, dbeta = Σ dy."""
+    x, gamma, shape, table, rows, n = residuals
+    dy, dx, others = dense(dy), None, [None, None]
+    if needs[0]:
+        dx = cupy.empty(x.shape, dtype=x.dtype)
+        launch_rows("rownorm", "gradient_rows", x, rows, n, x, dy, table, gamma, dx, *integers(rows, n))
+    if any(needs[1:]):
+        slabs = Slabs.of(rows, n)
+        parts, both = cupy.empty((slabs.slabs, 2, n), dtype=table.dtype), cupy.empty((2, n), dtype=x.dtype)
+        if n:
+            slabs.launch("rownorm", "parameter_sums", x, x, dy, table, parts, *integers(rows, n, slabs.size))
+            slabs._replace(columns=2 * n).settle(x, parts, both)
+        others = [both[i].reshape(shape) if need else None for i, need in enumerate(needs[1:])]
+    return dx, *others
+
+
+def _declines(x: Array, *arrays: Any, axes: tuple[int, ...], **_: Any) -> str | None:
+    if axes != tuple(range(x.ndim - len(axes), x.ndim)):
+        return "normalises over the last axes, not those with others behind them"
+    return unsupported(x, *arrays)
+
+
+PRIMITIVES = {"layer_norm": Primitive(_layer_norm, _backward, _declines)}

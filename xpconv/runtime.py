@@ -1,0 +1,82 @@
+"""What a library can do beside arithmetic: work in an order of its own, record that work, move data meanwhile.
+
+`train` speaks to a `Runtime` and to nothing below it. The one here is for libraries that compute when they are called;
+that of CuPy lives with its engine and is loaded when it is first wanted.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from xpconv.backend import Array, Backend, backend_of, namespace
+
+T = TypeVar("T")
+Rows = slice | np.ndarray  # which rows of the data make a batch
+
+
+class NotRecorded(Exception):  # noqa: N818 - an outcome that callers go on from, told in its message
+    """Work that cannot be replayed; the message says why. Nothing of it was run."""
+
+
+class Recording(Protocol, Generic[T]):
+    """Work that was recorded once, to be run as often as wanted on the same memory."""
+
+    result: T  # what the work returned; its arrays are written anew by each replay
+
+    def replay(self) -> None:
+        """Queue the work once more."""
+
+
+class Runtime:
+    """The runtime of libraries that compute when they are called: there is nothing to order, record or overlap."""
+
+    records = False  # whether work can be recorded and replayed here
+
+    def working(self) -> AbstractContextManager[None]:
+        """A block whose work is ordered among itself, after what was queued before it and before what follows it."""
+        return nullcontext()
+
+    def queue(self) -> int:
+        """A number for the queue that work goes to now; what is kept from one to another would not be waited for."""
+        return 0
+
+    def facts(self) -> dict[str, str]:
+        """The devices by name, and what drives them; nothing to tell of the host's CPU."""
+        return {}
+
+    def record(self, work: Callable[[], T]) -> Recording[T]:
+        """Record what a function queues without running it; only within `working`, and once it ran as usual before.
+
+        Raises
+        ------
+        NotRecorded
+            If the work waits for the device, moves data from the host, or cannot be recorded for another reason.
+        """
+        raise NotRecorded("this library computes when it is called")
+
+    def batches(self, data: Array, order: Sequence[Rows], place: Backend, dtype: str) -> Iterator[Array]:
+        """The rows of ``data``, batch by batch, at a place and in a dtype; the next on its way while one is in use."""
+        for rows in order:
+            yield place.asarray(taken(data, rows), dtype)
+
+
+def taken(data: Array, rows: Any) -> Array:
+    """Some rows of an array of any library: of a slice, or of numbers on the host or beside the array."""
+    if isinstance(rows, slice):
+        return data[rows, ...]
+    return namespace(data).take(data, backend_of(data).asarray(rows), axis=0)
+
+
+_AT_ONCE = Runtime()
+
+
+def runtime_of(place: Backend) -> Any:
+    """The runtime of the device that a backend stands for."""
+    if place.library != "cupy":
+        return _AT_ONCE
+    return importlib.import_module("xpconv.engines.cupy.runtime").CudaRuntime(place.device)
