@@ -1,0 +1,218 @@
+"""What cuDNN plans for our graphs, asked of the library itself, which needs no GPU for that.
+
+Run with `PYTHONPATH=tests/emulated`, where nvidia-cudnn-frontend is installed; elsewhere these are reported as skipped.
+"""
+
+from __future__ import annotations
+
+import cudnn_on_host
+import pytest
+
+import xpconv
+from xpconv import ops
+from xpconv.backend import HALVES
+from xpconv.dispatch import registered
+from xpconv.parity import case_of
+from xpconv.window import conv_window
+
+engine = cudnn_on_host.required()
+conv, library, plans = engine.conv, engine.library, engine.plans
+TYPES, Plan, Problem = engine.graph.TYPES, plans.Plan, engine.problem.Problem
+cupy, cudnn = library.cupy, library.cudnn
+
+FUSED = ("relu", "relu6", "silu", "sigmoid", "tanh", "softplus")
+
+
+def problem(direction="fprop", dtype="float32", shape=(2, 8, 8, 64), outputs=64, groups=1, kernel=3, **changes):
+    """A 3×3 convolution with padding 1, or something like it."""
+    images, *size, channels = shape
+    window = conv_window("conv", tuple(size), (kernel,) * len(size), 1, kernel // 2, 1)
+    settings = {"precision": "ieee", "deterministic": False, "workspace_limit": 2**28, "autotune": False, "device": 0}
+    fused = {"bias": False, "residual": False, "activation": None, "keep_sums": False}
+    rest = {**fused, **settings, **changes}
+    return Problem(direction, dtype, images, channels, outputs, groups, window, **rest)
+
+
+def names_of(asked: Problem, select=(), deselect=()) -> set[str]:
+    """Names of the plans that can be built for a problem, among those with, and without, some numeric notes."""
+    graph = engine.graph.drawn(asked, library.place(0))
+    graph.validate()
+    graph.build_operation_graph()
+    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+    ranked = library.backend_graph(graph)
+    ranked.select_numeric_notes(list(select))
+    ranked.deselect_numeric_notes(list(deselect))
+    return {ranked.get_plan_name_at_index(index) for index, _ in plans._fitting(ranked, asked)}
+
+
+def parts_of(sample, case, dtype):
+    """The convolutions that a call and its gradients ask for, in a dtype."""
+    arrays = {name: None if x is None else cupy.asarray(x).astype(dtype) for name, x in sample.draw().items()}
+    call = registered(case.op).bind(**arrays, **sample.options)
+    return [part for part in call.parts() if part[0] in conv.PRIMITIVES]
+
+
+# The library counts the windows that fit; ours may be fewer, by what `output_padding` leaves over at dilation 2.
+REFUSED = {("conv_transpose", "dilation")}
+
+
+@pytest.mark.parametrize(
+    ("card", "dtype"),
+    [*(("sm_90", dtype) for dtype in TYPES), ("sm_80", "float16"), ("sm_80", "float32"), ("sm_100", "float16")],
+)
+def test_every_sample_has_plans_in_every_direction(card, dtype, monkeypatch):
+    monkeypatch.setattr(library, "place", lambda device: {"device_property": cudnn_on_host.properties(card)})
+    plans.find.cache_clear()
+    planned = 0
+    for case in map(case_of, ("conv", "conv_transpose")):
+        for sample in case.samples:
+            if sample.name in ("complex", "empty batch"):
+                continue
+            for name, arrays, options in parts_of(sample, case, dtype):
+                reason = conv.PRIMITIVES[name].declines(*arrays, **options)
+                if (case.name, sample.name) in REFUSED:
+                    assert reason is not None
+                    continue
+                assert reason is None, f"{case.name}, {sample.name}, {name}: {reason}"
+                planned += 1
+    plans.find.cache_clear()
+    assert planned > 100
+
+
+def fusions(dtype):
+    """Activation, residual, keep_sums: fewer in half precision, where the library compiles a kernel for each."""
+    if dtype in HALVES:
+        return [(None, True, False), ("relu", True, True), ("relu6", False, False), ("silu", False, False)]
+    return [(a, r, k) for a in (None, *FUSED) for r in (False, True) for k in (False, True) if a or not k]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_is_asked_of_one_launch_is_fused(dtype):
+    """All of it in half precision and float32; in float64 some activations, but no residual."""
+    for activation, residual, keep_sums in fusions(dtype):
+        asked = problem(dtype=dtype, bias=True, residual=residual, activation=activation, keep_sums=keep_sums)
+        found = plans.find(asked)
+        if dtype == "float64" and (residual or activation in ("silu", "softplus")):
+            assert isinstance(found, str)
+            assert conv._found(asked).problem == asked.alone
+        else:
+            assert isinstance(found, Plan), f"{activation} {residual} {keep_sums}: {found}"
+
+
+@pytest.mark.parametrize("direction", ["fprop", "dgrad", "wgrad"])
+def test_ieee_float32_keeps_off_the_matrix_cores(direction):
+    """Plans on matrix cores round float32 to TF32: none of them is taken under ieee, and there are some to take."""
+    tensor_core = names_of(problem(direction), select=[cudnn.numerical_note.TENSOR_CORE])
+    ieee, fast = plans.find(problem(direction)), plans.find(problem(direction, precision="fast"))
+    assert tensor_core
+    assert ieee.name not in tensor_core
+    assert fast.name in tensor_core
+    assert names_of(problem(direction), deselect=engine.graph.refused_notes(problem(direction))).isdisjoint(tensor_core)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_ieee_leaves_the_matrix_cores_to_dtypes_that_they_do_not_round(dtype):
+    tensor_core = names_of(problem(dtype=dtype), select=[cudnn.numerical_note.TENSOR_CORE])
+    assert dtype == "float64" or plans.find(problem(dtype=dtype)).name in tensor_core
+
+
+def test_half_precision_is_never_summed_in_half_precision():
+    reduced = names_of(problem("wgrad", "float16"), select=[cudnn.numerical_note.REDUCED_PRECISION_REDUCTION])
+    assert reduced
+    for precision in ("ieee", "fast"):
+        assert plans.find(problem("wgrad", "float16", precision=precision)).name not in reduced
+
+
+@pytest.mark.parametrize("direction", ["dgrad", "wgrad"])
+def test_deterministic_plans_carry_no_note_of_the_contrary(direction):
+    loose = names_of(problem(direction), select=[cudnn.numerical_note.NONDETERMINISTIC])
+    assert loose
+    asked = problem(direction, deterministic=True)
+    assert isinstance(plans.find(asked), Plan)
+    assert names_of(asked, deselect=engine.graph.refused_notes(asked)).isdisjoint(loose)
+
+
+def test_plans_over_the_workspace_limit_are_not_taken():
+    free = plans.find(problem(bias=True))
+    assert free.workspace > 1
+    tight = plans.find(problem(bias=True, workspace_limit=free.workspace - 1))
+    assert tight.workspace < free.workspace
+
+
+def test_equal_problems_share_a_plan_and_every_argument_tells_them_apart():
+    asked = problem("fprop", bias=True, activation="relu")
+    assert plans.find(asked) is plans.find(problem("fprop", bias=True, activation="relu"))
+    other = {
+        "direction": "wgrad",
+        "dtype": "float16",
+        "images": 3,
+        "channels": 32,
+        "outputs": 32,
+        "groups": 2,
+        "window": conv_window("conv", (8, 8), (3, 3), 2, 1),
+        "bias": False,
+        "residual": True,
+        "activation": "tanh",
+        "keep_sums": True,
+        "precision": "fast",
+        "deterministic": True,
+        "workspace_limit": 1,
+        "autotune": True,
+        "device": 1,
+    }
+    assert set(other) == set(Problem._fields)
+    for name, value in other.items():
+        assert asked._replace(**{name: value}) != asked
+
+
+def test_plans_are_bounded():
+    assert plans.find.cache_info().maxsize == plans.MOST_PLANS
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "words"),
+    [
+        ({"x": (2, 5, 4, 3), "w": (3, 3, 3, 4), "dtype": "complex64"}, {}, "not complex64"),
+        ({"x": (0, 5, 4, 3), "w": (3, 3, 3, 4), "dtype": "float32"}, {}, "empty batches"),
+        ({"x": (2, 5, 4, 3), "w": (3, 3, 3, 4), "dtype": "float16"}, {"activation": "hard_swish"}, "no hard_swish"),
+    ],
+)
+def test_what_it_declines_it_declines_in_words_and_the_chain_goes_on(arrays, options, words):
+    dtype = arrays.pop("dtype")
+    x, w = (cupy.zeros(shape, dtype=dtype) for shape in arrays.values())
+    answers = xpconv.explain(ops.conv, x, w, **options)
+    assert words in answers["cudnn"]
+    assert any(answer.startswith("chosen: conv_fprop") for name, answer in answers.items() if name != "cudnn")
+    with xpconv.use_engine("cudnn"), pytest.raises(xpconv.EngineError, match=words):
+        ops.conv(x, w, **options)
+
+
+def test_the_library_refuses_in_its_own_words():
+    x, w = cupy.zeros((1, 4, 5, 2), dtype="float32"), cupy.zeros((3, 2, 3, 2), dtype="float32")
+    answers = xpconv.explain(ops.conv_transpose, x, w, dilation=2, output_padding=1)
+    assert "refuses it" in answers["cudnn"]
+    assert "CUDNN_STATUS" in answers["cudnn"]
+
+
+def test_explain_names_the_plan_what_is_fused_and_the_workspace():
+    x, w, b = (cupy.zeros(shape, dtype="float64") for shape in ((2, 8, 8, 16), (3, 3, 16, 16), (16,)))
+    plain = xpconv.explain(ops.conv, x, w, b, padding=1, activation="relu")["cudnn"]
+    assert "NHWC in one launch with bias, relu" in plain
+    assert "workspace" in plain
+    assert "by heuristics" in plain
+    parted = xpconv.explain(ops.conv, x, w, b, padding=1, activation="silu", residual=x)["cudnn"]
+    assert "with bias, residual, silu after it" in parted
+
+
+def test_halves_are_declined_rather_than_rounded_twice():
+    asked = problem(dtype="float16", bias=True, activation="hard_swish")
+    assert asked.dtype in HALVES
+    assert isinstance(conv._found(asked), str)
+    assert isinstance(conv._found(asked._replace(dtype="float32")), Plan)
+
+
+def test_volumes_and_grouped_convolutions_are_planned_like_images():
+    for changes in ({"shape": (2, 4, 6, 6, 16), "outputs": 16}, {"groups": 4}, {"groups": 64}, {"kernel": 1}):
+        for dtype in TYPES:
+            for direction in ("fprop", "dgrad", "wgrad"):
+                assert isinstance(plans.find(problem(direction, dtype, **changes)), Plan)

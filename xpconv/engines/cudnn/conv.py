@@ -1,0 +1,167 @@
+"""Convolution in three directions on CuPy arrays, each in one launch of a plan.
+
+The library names axes in the order N, C, spatial; where an axis lies is what strides say, and with the channels' stride
+1 it reads our arrays as they are. Weights it takes as (O, *kernel, C / groups), which is ours with the last axis first:
+a copy that a layer's parameter keeps. What it does not fuse is done elementwise after the convolution, in float32 and
+float64 alone: a half-precision result has been rounded by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import cupy
+
+from xpconv.backend import HALVES, Array
+from xpconv.dispatch import Primitive
+from xpconv.engines.cudnn import library, plans
+from xpconv.engines.cudnn.finish import finish
+from xpconv.engines.cudnn.graph import ACTIVATIONS, TYPES
+from xpconv.engines.cudnn.plans import Plan
+from xpconv.engines.cudnn.problem import Problem, dgrad_problem, fprop_problem, wgrad_problem
+from xpconv.packing import place_for
+from xpconv.window import Window
+
+_ALIGNMENT = 16  # bytes that plans take for granted
+
+
+def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
+    """y = activation(conv(x, w) + bias + residual): (N, *size, C) -> (N, *out, O)."""
+    plan = _plan(fprop_problem(x, w, window=window, groups=groups, epilogue=epilogue))
+    bias, residual, activation, keep = epilogue
+    y = cupy.empty((x.shape[0], *window.out, w.shape[-1]), x.dtype)
+    fused = plan.problem
+    extras = [_ready(extra) for extra, taken in ((bias, fused.bias), (residual, fused.residual)) if taken]
+    if fused.keep_sums:
+        sums = cupy.empty_like(y)
+        plan.run(_ready(x), _packed(w), *extras, y, sums)
+        return y, sums
+    plan.run(_ready(x), _packed(w), *extras, y)
+    rest = (None if fused.bias else bias, None if fused.residual else residual)
+    return finish(y, *rest, None if fused.activation else activation, keep)
+
+
+def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
+    """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
+    plan = _plan(dgrad_problem(dy, w, window=window, groups=groups, bias=bias))
+    dx = cupy.empty((dy.shape[0], *window.size, w.shape[-2] * groups), dy.dtype)
+    fused = plan.problem.bias
+    plan.run(_ready(dy), _packed(w), *((_ready(bias),) if fused else ()), dx)
+    return finish(dx, None if fused else bias, None, None, False)
+
+
+def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
+    """dw = the transpose of `fprop` in w: (N, *size, C), (N, *out, O) -> (*kernel, C / groups, O)."""
+    plan = _plan(wgrad_problem(x, dy, window=window, groups=groups, w_shape=w_shape))
+    dw = cupy.empty((w_shape[-1], *w_shape[:-1]), x.dtype)
+    plan.run(_ready(x), _ready(dy), dw)
+    return cupy.ascontiguousarray(cupy.moveaxis(dw, 0, -1))
+
+
+def _plan(problem: Problem) -> Plan:
+    """The plan that fuses most; `_declines` has seen that there is one."""
+    plan = _found(problem)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+def _found(problem: Problem) -> Plan | str:
+    """The plan that fuses all; else, where nothing is rounded between, one that fuses the bias, or nothing."""
+    plan = plans.find(problem) if problem.activation in (None, *ACTIVATIONS) else f"has no {problem.activation}"
+    if isinstance(plan, Plan) or problem.dtype in HALVES:
+        return plan
+    for less in (problem.alone, problem.alone._replace(bias=False)):
+        if less != problem and isinstance(found := plans.find(less), Plan):
+            return found
+    return plan
+
+
+def _ready(x: Array) -> Array:
+    """The array itself if plans can read it, else a copy."""
+    return x if x.flags.c_contiguous and x.data.ptr % _ALIGNMENT == 0 else cupy.array(x, order="C", copy=True)
+
+
+def _packed(w: Array) -> Array:
+    """(*kernel, C / groups, O) -> (O, *kernel, C / groups).
+
+    Each stream has its own: another would not wait until it is made, nor until it is read before its memory goes.
+    A captured graph packs anew at every replay, since what a parameter keeps is made and dropped outside of it.
+    """
+    place = place_for(w)
+    if place is None or library.capturing():
+        return _last_axis_first(w)
+    key = (*_KEY, library.stream())
+    packed = place.get(key)
+    if packed is None:
+        packed = place[key] = _last_axis_first(w)
+    return packed
+
+
+_KEY = ("cudnn", "output channels first")
+
+
+def _last_axis_first(w: Array) -> Array:
+    return _ready(cupy.ascontiguousarray(cupy.moveaxis(w, -1, 0)))
+
+
+def _refusal(problem: Problem) -> str | None:
+    """Why a problem is not for this engine."""
+    if problem.dtype not in TYPES:
+        return f"takes {', '.join(TYPES)}, not {problem.dtype}"
+    if not problem.images:
+        return "leaves empty batches to others"
+    try:
+        found = _found(problem)
+    except RuntimeError as error:  # no handle (for want of memory, perhaps), or a graph is captured: not remembered
+        return "cannot start here: " + " ".join(line.strip() for line in str(error).splitlines())
+    return found if isinstance(found, str) else None
+
+
+def _told(problem: Problem) -> str:
+    """A plan in words for `explain`."""
+    plan = _plan(problem)
+    fused, left = _names(plan.problem), [name for name in _names(problem) if name not in _names(plan.problem)]
+    parts = [
+        "NHWC in one launch" + (f" with {', '.join(fused)}" if fused else ""),
+        *([f"{', '.join(left)} after it"] if left else []),
+        f"plan {plan.name} by {'measurement' if problem.autotune and plan.tuned else 'heuristics'}",
+        f"{plan.workspace} B workspace",
+    ]
+    return ", ".join(parts)
+
+
+def _names(problem: Problem) -> list[str]:
+    """What is done to the sums, in words."""
+    named = {"bias": problem.bias, "residual": problem.residual, str(problem.activation): problem.activation}
+    return [name for name, there in named.items() if there]
+
+
+def _there(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Run on the device where the first array lives."""
+
+    @wraps(run)
+    def running(x: Array, *args: Any, **options: Any) -> Any:
+        device = x.data.device_id
+        if device == cupy.cuda.device.get_device_id():
+            return run(x, *args, **options)
+        with cupy.cuda.Device(device):
+            return run(x, *args, **options)
+
+    return running
+
+
+def _primitive(run: Callable[..., Any], problem_of: Callable[..., Problem]) -> Primitive:
+    return Primitive(
+        _there(run),
+        declines=lambda *arrays, **options: _refusal(problem_of(*arrays, **options)),
+        describe=lambda *arrays, **options: _told(problem_of(*arrays, **options)),
+    )
+
+
+PRIMITIVES: dict[str, Primitive] = {
+    "conv_fprop": _primitive(fprop, fprop_problem),
+    "conv_dgrad": _primitive(dgrad, dgrad_problem),
+    "conv_wgrad": _primitive(wgrad, wgrad_problem),
+}

@@ -1,0 +1,86 @@
+"""Which plan was fastest on which card: measured once where `autotune` is set, and kept on disk.
+
+One JSON file for each card and version of the library, from problems to the names of plans; it is read, never run.
+One that is damaged, or names a plan that is there no longer, is as good as none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import cupy
+
+from xpconv.atomic import cache_folder, replacing
+from xpconv.engines.cudnn import library
+from xpconv.engines.cudnn.problem import Problem
+from xpconv.errors import message
+
+_RUNS = 3  # of which the fastest counts
+_lock = threading.Lock()
+
+
+def seconds(run: Callable[[], None]) -> float:
+    """The time that the device takes for a run, after one to warm up."""
+    run()
+    times = []
+    for _ in range(_RUNS):
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(start, end) / 1000)
+    return min(times)
+
+
+def known(problem: Problem) -> str | None:
+    """The name of the plan that was fastest for a problem."""
+    return _choices(path(problem.device)).get(_key(problem))
+
+
+def keep(problem: Problem, plan: str) -> None:
+    """Remember the plan that was fastest for a problem, here and on disk."""
+    file = path(problem.device)
+    with _lock:
+        _choices(file)[_key(problem)] = plan
+        merged = {**_read(file), **_choices(file)}  # another process may have written since
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as beside:
+                beside.write_text(json.dumps(merged, indent=1, sort_keys=True))
+        except OSError as error:
+            rule = "choices of plans cannot be kept on disk: each process measures them anew."
+            warnings.warn(message("cudnn", rule, str(error)), RuntimeWarning, stacklevel=2)
+
+
+@lru_cache(maxsize=16)
+def path(device: int) -> Path:
+    """Where the choices for a device are kept."""
+    card = re.sub(r"[^A-Za-z0-9]+", "-", library.card(device)).strip("-")
+    return cache_folder() / "cudnn" / f"{card}-{library.VERSION}.json"
+
+
+@lru_cache(maxsize=16)
+def _choices(file: Path) -> dict[str, str]:
+    return _read(file)
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
+
+
+def _key(problem: Problem) -> str:
+    """All of a problem but the device, which the file stands for."""
+    p, w = problem, problem.window
+    window = (w.size, w.kernel, w.stride, w.dilation, w.padding, w.out)
+    return json.dumps([*p[:6], window, *p[7:14]])
