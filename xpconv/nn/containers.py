@@ -9,6 +9,7 @@ from typing import Any
 from xpconv import dispatch, ops
 from xpconv.backend import Array, namespace
 from xpconv.errors import describe, message
+from xpconv.nn import fusion
 from xpconv.nn.layer import check_activation
 from xpconv.nn.module import LayerPullback, Module
 from xpconv.window import per_axis
@@ -78,9 +79,9 @@ class Sequential(_Group):
     """
 
     def __call__(self, x: Any) -> Any:
-        """Inference."""
-        for layer in self:
-            x = layer(x)
+        """Inference; a convolution takes the norm and the activation behind it into its own pass."""
+        for step in fusion.steps(self):
+            x = step(x)
         return x
 
     def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
@@ -109,25 +110,50 @@ class Residual(Module):
         self.body, self.shortcut, self.activation = body, shortcut, activation
 
     def __call__(self, x: Array) -> Array:
-        """Inference."""
-        main, side = self.body(x), x if self.shortcut is None else self.shortcut(x)
-        self._check(main, side)
-        return ops.add(main, side, activation=self.activation)
+        """Inference; the convolution that the body ends in takes the sum and the activation into its own pass."""
+        side = x if self.shortcut is None else self.shortcut(x)
+        *before, last = fusion.steps(self.body if type(self.body) is Sequential else [self.body]) or [_same]
+        for step in before:
+            x = step(x)
+        y = last.plus(x, side, self.activation) if isinstance(last, fusion.Stretch) else None
+        if y is not None:
+            return y
+        y = last(x)
+        self._check(y, side)
+        return ops.add(y, side, activation=self.activation)
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
         """See `Module.vjp`."""
-        main, main_back = self.body.vjp(x, training=training, needs_input=needs_input)
         side: Array = x
         side_back: LayerPullback = _same
         if self.shortcut is not None:
             side, side_back = self.shortcut.vjp(x, training=training, needs_input=needs_input)
-        self._check(main, side)
-        y, back = dispatch.vjp(ops.add, main, side, activation=self.activation)
+        body = self.body
+        before, last = (body[:-1], body[-1]) if type(body) is Sequential and len(body) else (Sequential(), body)
+        main, before_back = before.vjp(x, training=training, needs_input=needs_input)
+        wanted = needs_input or before.learns()
+        y, last_back = self._end(last, main, side, training, wanted)
 
         def pullback(dy: Array) -> Array | None:
-            dmain, dside = back(dy)
-            dx, dshort = main_back(dmain), side_back(dside)
-            return ops.add(dx, dshort) if needs_input else None
+            dmain, dside = last_back(dy)
+            dx: Any = before_back(dmain) if wanted else None
+            dx_side: Any = side_back(dside)
+            return ops.add(dx, dx_side) if needs_input else None
+
+        return y, pullback
+
+    def _end(self, last: Module, main: Array, side: Array, training: bool, wanted: bool) -> tuple[Array, Any]:
+        """activation(last(main) + side), and the pullback to main and side."""
+        joined = fusion.plus_vjp(last, main, side, self.activation, training, wanted)
+        if joined is not None:
+            return joined
+        out, back = last.vjp(main, training=training, needs_input=wanted)
+        self._check(out, side)
+        y, add_back = dispatch.vjp(ops.add, out, side, activation=self.activation)
+
+        def pullback(dy: Array) -> tuple[Array | None, Array | None]:
+            dout, dside = add_back(dy)
+            return back(dout), dside
 
         return y, pullback
 

@@ -25,6 +25,10 @@ class Epilogue(NamedTuple):
     keep_sums: bool = False  # return (y, sums): the gradient of some activations needs what they were applied to
 
 
+# Activations whose slope half precision cannot lose: that of a rectifier shows in the sign of its rounded output.
+_PLAIN_SLOPE = (None, "relu")
+
+
 @dataclass(slots=True)
 class ConvCall(Call):
     """conv and its derivatives: dx by dgrad, dw by wgrad, db and the residual's from dz, the gradient of the sum."""
@@ -40,7 +44,7 @@ class ConvCall(Call):
     def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
         x, w, b, residual = self.arrays
         activation = self.activation
-        if activation is not None and dtype_name(x.dtype) in HALVES:
+        if activation not in _PLAIN_SLOPE and dtype_name(x.dtype) in HALVES:
             return self._vjp_of_halves(needs)
         lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
         if activation is None:
@@ -77,8 +81,12 @@ class ConvCall(Call):
             _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
             _wgrad(x, dz, self.window, self.groups) if needs[1] else None,
             _bias_grad(dz, b, db) if needs[2] else None,
-            namespace(dz).asarray(dz, copy=True) if needs[3] else None,  # dz may be the caller's own dy
+            self._residual_grad(dz) if needs[3] else None,
         )
+
+    def _residual_grad(self, dz: Array) -> Array:
+        """dz itself, but for the caller's own dy, which it is where there is no activation."""
+        return namespace(dz).asarray(dz, copy=True) if self.activation is None else dz
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b, residual = self.arrays

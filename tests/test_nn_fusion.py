@@ -1,0 +1,249 @@
+"""Layers that are run together give the answers that they give one by one, and are joined only where they do."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+import xpconv
+from xpconv import dispatch, nn, ops
+from xpconv.nn import fusion
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((3, 9, 8, 4))
+
+
+def settled(net, dtype="float32", x=X):
+    """The network after a few steps of training statistics, with weights that are no ones and zeros."""
+    net.initialize(seed=1).to(dtype=dtype)
+    net.vjp(x.astype(dtype))
+    for parameter in net.parameters().values():
+        if len(parameter.shape) == 1:
+            parameter.assign(1 + 0.3 * RNG.standard_normal(parameter.shape).astype(dtype))
+    net.vjp(x.astype(dtype))
+    return net
+
+
+def one_by_one(net, x):
+    """Inference as `vjp` runs it, which joins no norm."""
+    return net.vjp(x, training=False, needs_input=False)[0]
+
+
+def calls_of(run, monkeypatch, dtypes=None):
+    """The primitives that a run asks engines for, and of what dtypes if wanted."""
+    asked, select = [], dispatch.select
+
+    def recorded(name, *arrays, **options):
+        asked.append(name)
+        if dtypes is not None:
+            dtypes.add(arrays[0].dtype.name)
+        return select(name, *arrays, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xpconv.dispatch.select", recorded)
+        patch.setattr("xpconv.ops.conv_gradients.select", recorded)
+        run()
+    return asked
+
+
+NETS = {
+    "conv, norm": lambda: nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm(6)),
+    "conv without bias, norm with activation": lambda: nn.Sequential(
+        nn.Conv2d(4, 6, 3, stride=2, bias=False), nn.BatchNorm(6, activation="relu")
+    ),
+    "conv, norm, activation layer": lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm(6), nn.SiLU()),
+    "conv, norm without scale": lambda: nn.Sequential(nn.Conv2d(4, 6, (2, 3)), nn.BatchNorm(6, affine=False)),
+    "grouped conv, norm": lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.BatchNorm(8)),
+    "depthwise conv, norm, activation": lambda: nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm(4), nn.ReLU6()
+    ),
+    "conv, activation layer": lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.Tanh(), nn.GlobalAvgPool()),
+    "residual, norm": lambda: nn.Residual(
+        nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm(4)), activation="relu"
+    ),
+    "residual, conv": lambda: nn.Residual(nn.Conv2d(4, 4, 3, padding=1), activation="silu"),
+    "residual with a shortcut": lambda: nn.Residual(
+        nn.Sequential(nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(5, 6, 1)),
+        nn.Conv2d(4, 6, 1, stride=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NETS)
+def test_joined_layers_give_what_they_give_one_by_one(name, dtype, monkeypatch):
+    net, x = settled(NETS[name](), dtype), X.astype(dtype)
+    wide = copy.deepcopy(net).to(dtype="float64")
+    truth = one_by_one(wide, X.astype(dtype).astype("float64"))
+    u = np.finfo(dtype).eps
+    for engine in ("auto", "portable"):
+        with xpconv.use_engine(engine):
+            np.testing.assert_allclose(net(x), truth, rtol=0, atol=40 * u * np.abs(truth).max())
+    asked = calls_of(lambda: net(x), monkeypatch)
+    convolutions = sum(isinstance(module, nn.conv.Conv) for module in net.modules().values())
+    assert asked.count("conv_fprop") == convolutions
+    assert not {"batch_norm", "relu", "relu6", "silu", "tanh"} & set(asked)
+
+
+def folds(monkeypatch):
+    """Count how often weights are folded: each fold makes two parameters."""
+    made = []
+    real = fusion.Parameter
+    monkeypatch.setattr(fusion, "Parameter", lambda value: made.append(0) or real(value))
+    return made
+
+
+def test_weights_are_folded_once_and_again_when_anything_changes(monkeypatch):
+    made = folds(monkeypatch)
+    net, x = settled(NETS["conv, norm"]()), X.astype("float32")
+    net(x), net(x)
+    assert len(made) == 2
+    changes = [state for name, state in {**net.parameters(), **net.buffers()}.items()]
+    assert len(changes) == 6
+    for count, state in enumerate(changes, 2):
+        state.assign(np.abs(state.value) + 0.5)
+        np.testing.assert_allclose(net(x), one_by_one(net, x), rtol=1e-4, atol=1e-5)
+        assert len(made) == 2 * count
+    net.vjp(x)  # moves the running statistics
+    net(x)
+    assert len(made) == 2 * (len(changes) + 2)
+
+
+def test_packed_weights_of_a_folded_convolution_are_kept_too():
+    net, x = settled(nn.Sequential(nn.Conv2d(4, 64, 3), nn.BatchNorm(64))), X.astype("float32")
+    net(x)
+    weight, _ = fusion._folded(net[0], net[1])
+    place = weight.packed
+    net(x)
+    assert fusion._folded(net[0], net[1])[0] is weight
+    assert weight.packed is place
+
+
+def test_one_convolution_before_two_norms_is_folded_for_each():
+    conv = nn.Conv2d(4, 6, 3)
+    left, right = (settled(nn.Sequential(conv, nn.BatchNorm(6))) for _ in range(2))
+    x = X.astype("float32")
+    for net in (left, right, left):
+        np.testing.assert_allclose(net(x), one_by_one(net, x), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_keeps_its_norms_apart():
+    """Folded weights would be rounded to half precision; conv and activation are still one pass."""
+    net, x = settled(NETS["conv, norm, activation layer"](), "float16"), X.astype("float16")
+    assert np.array_equal(net(x), one_by_one(net, x))
+
+
+class Doubled(nn.Conv2d):
+    """A layer of one's own, whose answer is not that of the op that it binds."""
+
+    def run(self, op, args, options):
+        """Twice the convolution."""
+        return 2 * super().run(op, args, options)
+
+
+class Halved(nn.BatchNorm):
+    """Likewise."""
+
+    def __call__(self, x):
+        """Half the norm."""
+        return super().__call__(x) / 2
+
+
+@pytest.mark.parametrize("layers", [(Doubled(4, 6, 3), nn.BatchNorm(6)), (nn.Conv2d(4, 6, 3), Halved(6))])
+def test_layers_of_ones_own_run_as_they_are(layers):
+    conv, norm = layers
+    settled(nn.Sequential(conv, norm))
+    net, x = nn.Sequential(conv, norm), X.astype("float32")
+    assert np.array_equal(net(x), norm(conv(x)))
+
+
+def test_residual_of_a_layer_of_ones_own_runs_it():
+    net, x = settled(nn.Residual(Doubled(4, 4, 3, padding=1), activation="relu")), X.astype("float32")
+    assert np.array_equal(net(x), np.maximum(net.body(x) + x, 0))
+
+
+def test_a_norm_of_other_channels_still_raises_what_it_raises():
+    net = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm(5)).initialize()
+    with pytest.raises(ValueError, match="BatchNorm: is made for an x whose last axes are"):
+        net(X.astype("float32"))
+
+
+def test_summary_shows_every_layer_also_after_inference():
+    net = settled(NETS["conv, norm, activation layer"]())
+    net(X.astype("float32"))
+    assert [row.layer for row in net.summary((9, 8, 4)).rows] == ["Conv2d", "BatchNorm", "SiLU"]
+
+
+def test_the_first_input_makes_what_was_left_open():
+    net = nn.Residual(nn.Sequential(nn.Conv2d(None, 4, 3, padding=1), nn.BatchNorm(None)), activation="relu")
+    x = X.astype("float32")
+    np.testing.assert_allclose(net(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+BODIES = {
+    "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
+    "conv without bias": lambda: nn.Conv2d(4, 4, 3, padding=1, bias=False),
+    "sequence": lambda: nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, activation="relu"), nn.Conv2d(6, 4, 1)),
+    "norm last": lambda: nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm(4)),
+}
+
+
+@pytest.mark.parametrize("shortcut", [None, lambda: nn.Conv2d(4, 4, 1)])
+@pytest.mark.parametrize("activation", [None, "relu", "silu"])
+@pytest.mark.parametrize("body", BODIES)
+def test_gradients_of_a_block_are_those_of_its_parts(body, activation, shortcut):
+    block = nn.Residual(BODIES[body](), None if shortcut is None else shortcut(), activation).initialize(seed=3)
+    block.to(dtype="float64")
+    y, pullback = block.vjp(X)
+    dy = RNG.standard_normal(y.shape)
+    dx = pullback(dy)
+    grads = {name: p.grad for name, p in block.parameters().items()}
+    block.zero_grad()
+
+    main, main_back = block.body.vjp(X)
+    side, side_back = (X, lambda dz: dz) if shortcut is None else block.shortcut.vjp(X)
+    z, dz = main + side, dy
+    expected = z if activation is None else getattr(ops, activation)(z)
+    if activation is not None:
+        (dz,) = xpconv.vjp(getattr(ops, activation), z)[1](dy)
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dx, main_back(dz) + side_back(dz), rtol=1e-11, atol=1e-12)
+    for name, p in block.parameters().items():
+        np.testing.assert_allclose(grads[name], p.grad, rtol=1e-10, atol=1e-11)
+
+
+def test_a_blocks_sum_and_activation_cost_no_pass_of_their_own_in_training(monkeypatch):
+    block, x = nn.Residual(BODIES["sequence"](), activation="relu").initialize(), X.astype("float32")
+    asked = calls_of(lambda: block.vjp(x), monkeypatch)
+    assert asked == ["conv_fprop", "conv_fprop"]
+
+
+def test_frozen_layers_and_needs_input_skip_what_is_not_needed(monkeypatch):
+    block, x = nn.Residual(BODIES["sequence"](), activation="relu").initialize(), X.astype("float32")
+    block.freeze()
+    y, pullback = block.vjp(x, needs_input=False)
+    assert pullback(y) is None
+    assert all(p.grad is None for p in block.parameters().values())
+    block.body[1].unfreeze()
+    y, pullback = block.vjp(x, needs_input=False)
+    asked = calls_of(lambda: pullback(y), monkeypatch)
+    assert "conv_wgrad" in asked
+    assert "conv_dgrad" not in asked
+    assert block.body[0].weight.grad is None
+
+
+def test_relu_in_half_precision_gives_the_gradients_of_single_precision(monkeypatch):
+    """A rectifier's slope shows in its rounded output, so that half precision needs no copies in float32."""
+    x, w, b = (RNG.standard_normal(shape).astype("float16") for shape in ((2, 6, 5, 4), (3, 3, 4, 8), (8,)))
+    y, pullback = xpconv.vjp(ops.conv, x, w, b, activation="relu")
+    dy = RNG.standard_normal(y.shape).astype("float16")
+    wide_y, wide_pullback = xpconv.vjp(ops.conv, *(a.astype("float32") for a in (x, w, b)), activation="relu")
+    assert np.array_equal(y, wide_y.astype("float16"))
+    for narrow, wide in zip(pullback(dy), wide_pullback(dy.astype("float32")), strict=True):
+        assert narrow.dtype == np.float16
+        np.testing.assert_allclose(narrow, wide, rtol=2**-10, atol=1e-4)
+    dtypes = set()
+    calls_of(lambda: xpconv.vjp(ops.conv, x, w, b, activation="relu")[1](dy), monkeypatch, dtypes)
+    assert dtypes == {"float16"}

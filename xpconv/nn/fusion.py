@@ -1,0 +1,197 @@
+"""Layers run together: a convolution takes what follows it into its own pass, with the same answers.
+
+Containers ask `steps` for what to run. A convolution, a batch norm behind it and an activation behind those make one
+`Stretch`; at inference the norm's scale and shift are folded into the weights, which are kept until a parameter or a
+running statistic changes. `Residual` gives its sum and activation to the stretch that its body ends in. Only layers of
+this package are joined, not subclasses, which may do more; nothing is while `summary` watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from xpconv import dispatch, ops, packing
+from xpconv.backend import Array, backend_of, namespace
+from xpconv.errors import dtype_name
+from xpconv.nn import activation as activations
+from xpconv.nn.conv import Conv, Conv1d, Conv2d, Conv3d
+from xpconv.nn.gate import watcher
+from xpconv.nn.module import Module
+from xpconv.nn.norm import BatchNorm
+from xpconv.nn.state import Parameter, State
+from xpconv.ops.activation import ACTIVATIONS
+from xpconv.runtime import runtime_of
+from xpconv.window import conv_window
+
+_CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
+# Layers that a convolution applies itself, by type.
+_ACTIVATIONS: dict[type, str] = {
+    kind: kind.op
+    for kind in vars(activations).values()
+    if isinstance(kind, type) and issubclass(kind, activations.Plain) and getattr(kind, "op", None) in ACTIVATIONS
+}
+_FOLDED_IN = ("float32", "float64")  # rounding the folded weights to half precision would cost more than half an ulp
+
+
+def steps(layers: Iterable[Module]) -> list[Callable[[Any], Any]]:
+    """What to run one after another at inference: the layers, and stretches of those that belong together."""
+    left = list(layers)
+    if watcher.get() is not None:
+        return [*left]
+    found: list[Callable[[Any], Any]] = []
+    while left:
+        stretch = _stretch(left)
+        found += [*left[:1]] if stretch is None else [stretch]
+        del left[: 1 if stretch is None else len(stretch.layers)]
+    return found
+
+
+def _stretch(layers: list[Module]) -> Stretch | None:
+    """The stretch that the layers begin with, if they do."""
+    conv: Any = layers[0]
+    after: list[Any] = layers[1:3]
+    if type(conv) not in _CONVOLUTIONS:
+        return None
+    taken, norm, name = [conv], None, conv.activation
+    if name is None and after and type(after[0]) is BatchNorm:
+        norm = after.pop(0)
+        taken, name = [conv, norm], norm.activation
+    if name is None and after and type(after[0]) in _ACTIVATIONS:
+        name = _ACTIVATIONS[type(after[0])]
+        taken.append(after[0])
+    return Stretch(conv, norm, name, tuple(taken))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A convolution, perhaps a batch norm, perhaps an activation."""
+
+    conv: Conv
+    norm: BatchNorm | None
+    activation: str | None
+    layers: tuple[Module, ...]
+
+    def __call__(self, x: Array) -> Array:
+        """Run it in one pass if it can be, else layer by layer."""
+        self.make(x)
+        weights = self.weights(x)
+        if weights is None:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+        return self.run(x, weights, self.activation)
+
+    def plus(self, x: Array, side: Array, activation: str | None) -> Array | None:
+        """activation(self(x) + side) in one pass, or `None` if that cannot be."""
+        if self.activation is not None:
+            return None
+        self.make(x)
+        weights = self.weights(x) if self.fits(x, side) else None
+        return None if weights is None else self.run(x, weights, activation, side)
+
+    def make(self, x: Array) -> None:
+        """Let the first input make what has no value yet, so that its answer is that of all later calls, to the bit."""
+        states = (state for layer in self.layers for _, state in layer.members() if isinstance(state, State))
+        if any(state.value is None for state in states):
+            for layer in self.layers:
+                x = layer(x)
+
+    def run(
+        self, x: Array, weights: tuple[Parameter, Parameter | None], activation: str | None, side: Array | None = None
+    ) -> Array:
+        op, _, options = self.conv.bind(x, False)
+        w, b = weights
+        options |= {"activation": activation, "residual": side}
+        with packing.offering((w,) if b is None else (w, b)):
+            return op(x, w.value, None if b is None else b.value, **options)
+
+    def fits(self, x: Array, side: Array) -> bool:
+        """Whether the other summand is like the output of the convolution, which must be able to take x."""
+        conv, w = self.conv, self.conv.weight.value
+        if w is None or x.ndim != w.ndim or side.dtype != x.dtype:
+            return False
+        size, kernel = tuple(x.shape[1:-1]), tuple(w.shape[:-2])
+        window = conv_window("conv", size, kernel, conv.stride, conv.padding, conv.dilation)
+        return tuple(side.shape) == (x.shape[0], *window.out, w.shape[-1])
+
+    def weights(self, x: Array) -> tuple[Parameter, Parameter | None] | None:
+        """Weights and bias for one pass; `None` where there is none, or folding would round them."""
+        conv, norm = self.conv, self.norm
+        if conv.weight.value is None or (conv.rank is not None and x.ndim != conv.rank + 2):
+            return None
+        if norm is None:
+            return conv.weight, conv.bias
+        if dtype_name(x.dtype) not in _FOLDED_IN or x.dtype != conv.weight.value.dtype:
+            return None
+        return _folded(conv, norm)
+
+
+class _Folded(NamedTuple):
+    """Weights and bias made of a convolution's and a norm's, of which versions, and in which queue of the device."""
+
+    made_of: tuple[State, ...]
+    versions: tuple[int, ...]
+    queue: int
+    pair: tuple[Parameter, Parameter]
+
+
+_kept: WeakKeyDictionary[BatchNorm, _Folded] = WeakKeyDictionary()
+
+
+def _folded(conv: Conv, norm: BatchNorm) -> tuple[Parameter, Parameter] | None:
+    """The convolution with the norm's running statistics, scale and shift in it, made anew when any of them changed."""
+    states = (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    made_of = tuple(state for state in states if state is not None)
+    versions = tuple(state.version for state in made_of)
+    kept, w, channels = _kept.get(norm), conv.weight.value, (conv.weight.shape[-1],)
+    queue = runtime_of(backend_of(w)).queue()
+    if kept is not None and (kept.versions, kept.queue) == (versions, queue) and all(map(_is, kept.made_of, made_of)):
+        return kept.pair
+    fit = all(state.value is not None and state.shape == channels for state in made_of[1:])
+    if not fit or any(state.value.dtype != w.dtype for state in made_of):  # type: ignore[union-attr]
+        return None
+    xp = namespace(w)
+    values: list[Any] = [None if state is None else state.value for state in states]
+    _, b, gamma, beta, mean, var = values
+    scale = 1 / xp.sqrt(var + norm.eps) if gamma is None else gamma / xp.sqrt(var + norm.eps)
+    shift = (-mean if b is None else b - mean) * scale
+    pair = Parameter(w * scale), Parameter(shift if beta is None else shift + beta)
+    _kept[norm] = _Folded(made_of, versions, queue, pair)
+    return pair
+
+
+def _is(one: State, other: State) -> bool:
+    return one is other
+
+
+Pullback = Callable[[Array], tuple[Array | None, Array | None]]
+
+
+def plus_vjp(
+    conv: Module, x: Array, side: Array, activation: str | None, training: bool, needs_input: bool
+) -> tuple[Array, Pullback] | None:
+    """activation(conv(x) + side) with a pullback to x and side, in one pass; `None` if that cannot be."""
+    stretch = _stretch([conv]) if watcher.get() is None else None
+    if stretch is None or stretch.activation is not None or not stretch.fits(x, side):
+        return None
+    layer = stretch.conv
+    _, _, options = layer.bind(x, training)
+    owners = tuple(p for p in (layer.weight, layer.bias) if p is not None)
+    w, b = layer.weight, layer.bias
+    needs = (needs_input, w.trainable, b is not None and b.trainable, True)
+    options |= {"activation": activation, "residual": side}
+    with packing.offering(owners):
+        y, backward = dispatch.vjp(ops.conv, x, w.value, None if b is None else b.value, needs=needs, **options)
+
+    def pullback(dy: Array) -> tuple[Array | None, Array | None]:
+        with packing.offering(owners):
+            dx, dw, db, dside = backward(dy)
+        for parameter, grad in ((w, dw), (b, db)):
+            if parameter is not None and grad is not None:
+                parameter.accumulate(grad)
+        return dx, dside
+
+    return y, pullback
