@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpconv.backend import Array, backend_of, namespace
+from xpconv.backend import Array, backend_of, cast, namespace
 from xpconv.errors import message
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -89,6 +89,7 @@ def random_flip() -> Augment:
     def flip(images: Array, rng: np.random.Generator) -> Array:
         xp = namespace(images)
         mirrored = backend_of(images).asarray(rng.random(images.shape[0]) < 0.5)
-        return xp.where(xp.reshape(mirrored, (-1, 1, 1, 1)), xp.flip(images, axis=2), images)
+        chosen = xp.where(xp.reshape(mirrored, (-1, 1, 1, 1)), xp.flip(images, axis=2), images)
+        return cast(chosen, images.dtype)  # CuPy's where makes float32 of bfloat16
 
     return flip

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from xpconv.arrays import check_array
-from xpconv.backend import Array, Backend, backend_of, get, namespace, to_numpy
+from xpconv.backend import Array, Backend, backend_of, get, to_numpy
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, describe_all, dtype_name, message
 from xpconv.nn import Module
+from xpconv.runtime import Rows, runtime_of, taken
 from xpconv.settings import current
 from xpconv.train.objective import Objective
 
@@ -24,16 +25,20 @@ class Column:
 
     def __init__(self, array: Any, place: Backend, dtype: str) -> None:
         self.place, self.dtype = place, dtype
-        self.array = place.asarray(array, dtype) if np.prod(array.shape) <= _WHOLE else array
+        self._whole = np.prod(array.shape) <= _WHOLE
+        self.array = place.asarray(array, dtype) if self._whole else array
 
     def batches(self, size: int, order: np.ndarray | None = None) -> Iterator[Array]:
         """Batches of the rows in order, the last one smaller; a single empty one of no rows."""
-        xp, rows = namespace(self.array), None if order is None else backend_of(self.array).asarray(order)
         n = self.array.shape[0]
-        for start in range(0, max(n, 1), size):
-            span = slice(start, min(start + size, n))
-            part = self.array[span, ...] if rows is None else xp.take(self.array, rows[span], axis=0)
-            yield self.place.asarray(part, self.dtype)
+        spans = [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
+        if self._whole:
+            rows = None if order is None else self.place.asarray(order)
+            for span in spans:
+                yield taken(self.array, span if rows is None else rows[span])
+        else:
+            parts: list[Rows] = [span if order is None else order[span] for span in spans]
+            yield from runtime_of(self.place).batches(self.array, parts, self.place, self.dtype)
 
     def first(self) -> Array:
         """A batch of the first row alone."""
@@ -80,11 +85,16 @@ def images_for(subject: str, net: object, images: Any) -> Column:
     if dtype_kind(images.dtype) == "?":
         raise TypeError(message(subject, "images must be numbers.", describe("images", images)))
     parameters = net.parameters().values()
-    place = next((backend_of(p.value) for p in parameters if p.value is not None), None)
     dtype = next((p.dtype for p in parameters if p.dtype is not None), None)
     dtype = dtype or "float32"
     _check_real(subject, "images", images, dtype)
-    return Column(images, place or get(current().backend), dtype)
+    return Column(images, place_of(net), dtype)
+
+
+def place_of(net: object) -> Backend:
+    """Where a network is, or where it will be made: on the backend in force."""
+    parameters = net.parameters().values() if isinstance(net, Module) else ()
+    return next((backend_of(p.value) for p in parameters if p.value is not None), None) or get(current().backend)
 
 
 def check_count(subject: str, name: str, value: Any) -> None:

@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpconv.backend import to_numpy
+from xpconv.backend import Array, to_numpy
 from xpconv.errors import message
 from xpconv.nn.init import generator
+from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment
-from xpconv.train.feed import Feed, check_count, images_for
+from xpconv.train.feed import Feed, check_count, images_for, place_of
 from xpconv.train.history import Epoch, History
 from xpconv.train.objective import Evaluation, Loss, Objective, Tally
 from xpconv.train.optim import Adam, Optimizer
 from xpconv.train.progress import Progress, display
 from xpconv.train.schedule import Schedule
+from xpconv.train.step import Measured, Replayed, Step
 
 if TYPE_CHECKING:
-    from xpconv.nn import Module, Parameter
+    from xpconv.nn import Module
 
 
 def fit(
@@ -43,6 +45,7 @@ def fit(
     augment: Augment | None = None,
     seed: int = 0,
     progress: bool | Progress = True,
+    capture: bool = True,
 ) -> History:
     """Train a network.
 
@@ -71,6 +74,10 @@ def fit(
         masks follow ``net.initialize(seed)``.
     progress : bool or Progress
         Show a bar on a terminal, else a line per epoch; or tell a `Progress` of one's own.
+    capture : bool
+        On CuPy, record the step as a CUDA graph once it has run twice, and replay it from then on; the results are the
+        same to the bit. Where it cannot be recorded, the display says why, and steps run call by call. What layers and
+        a loss of one's own decide on the host is then decided once; such a layer sets ``capturable = False``.
 
     Returns
     -------
@@ -92,7 +99,9 @@ def fit(
 
     Notes
     -----
-    Nothing waits for the device within an epoch: losses and counts of right answers are gathered there.
+    Nothing waits for the device within an epoch: losses and counts of right answers are gathered there. On CuPy all
+    work is done on a stream of its own, in order with the stream that is current. Data too large to be moved whole go
+    through pinned memory, each batch while the one before it is computed with.
 
     Examples
     --------
@@ -109,34 +118,16 @@ def fit(
         raise TypeError(message("fit", f"seed must be an integer, not {seed!r}."))
     _check_parts(optimizer, schedule, augment)
     shown, objective = display(progress), Objective("fit", loss)
-    feed = Feed("fit", net, data, objective, batch_size)
-    held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
     optimizer = Adam() if optimizer is None else optimizer
-    run = _Run(net, net.parameters(), feed, objective, optimizer, optimizer.lr, schedule, augment, seed, shown, epochs)
-    history = History()
-    net.zero_grad()
-    shown.on_start(epochs, feed.steps)
-    try:
-        with _ctrl_c() as pressed:
-            for epoch in range(epochs):
-                started = time.perf_counter()
-                trained = None if pressed() else run.epoch(epoch, pressed)
-                if trained is None:
-                    break
-                history.diverged = not math.isfinite(trained.loss)
-                val_loss, val_accuracy = None, None
-                if held_out is not None and not history.diverged:
-                    val_loss, val_accuracy = _measured(net, held_out, objective)
-                seconds = time.perf_counter() - started
-                rate = float(optimizer.lr)
-                history.append(Epoch(epoch + 1, *trained, val_loss, val_accuracy, rate, seconds))
-                shown.on_epoch(history[-1])
-                if history.diverged:
-                    break
-    finally:
-        optimizer.lr = run.rate
-        history.interrupted = len(history) < epochs and not history.diverged
-        shown.on_end(history)
+    runtime = runtime_of(place_of(net))
+    with runtime.working():
+        feed = Feed("fit", net, data, objective, batch_size)
+        held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
+        step: Any = Step(net, net.parameters(), objective, optimizer, feed.labelled)
+        if capture and runtime.records:
+            step = Replayed(step, runtime, shown.on_note)
+        run = _Run(step, feed, optimizer, optimizer.lr, schedule, augment, seed, shown, epochs)
+        history = run.all(net, held_out, objective)
     if history.diverged:
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
         remedy = "a smaller learning rate may help; so may images scaled to 0..1."
@@ -177,7 +168,8 @@ def evaluate(
     0.75
     """
     objective = Objective("evaluate", loss)
-    return _measured(net, Feed("evaluate", net, data, objective, batch_size), objective)
+    with runtime_of(place_of(net)).working():
+        return _measured(net, Feed("evaluate", net, data, objective, batch_size), objective)
 
 
 def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
@@ -203,8 +195,9 @@ def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
     (5, 4)
     """
     check_count("predict", "batch_size", batch_size)
-    batches = images_for("predict", net, images).batches(batch_size)
-    return np.concatenate([to_numpy(net(x)) for x in batches])
+    with runtime_of(place_of(net)).working():
+        batches = images_for("predict", net, images).batches(batch_size)
+        return np.concatenate([to_numpy(net(x)) for x in batches])
 
 
 def _check_parts(optimizer: object, schedule: object, augment: object) -> None:
@@ -228,10 +221,8 @@ def _check_parts(optimizer: object, schedule: object, augment: object) -> None:
 class _Run:
     """What the steps of a run need."""
 
-    net: Module
-    parameters: dict[str, Parameter]  # gathered once: walking a deep tree takes as long as a small step
+    step: Callable[[Array, Array], Measured]
     feed: Feed
-    objective: Objective
     optimizer: Optimizer
     rate: Any  # the optimizer's own, before any schedule
     schedule: Schedule | None
@@ -240,9 +231,37 @@ class _Run:
     shown: Progress
     epochs: int
 
+    def all(self, net: Module, held_out: Feed | None, objective: Objective) -> History:
+        """Every epoch, each with its record."""
+        history = History()
+        net.zero_grad()
+        self.shown.on_start(self.epochs, self.feed.steps)
+        try:
+            with _ctrl_c() as pressed:
+                for epoch in range(self.epochs):
+                    started = time.perf_counter()
+                    trained = None if pressed() else self.epoch(epoch, pressed)
+                    if trained is None:
+                        break
+                    history.diverged = not math.isfinite(trained.loss)
+                    val_loss, val_accuracy = None, None
+                    if held_out is not None and not history.diverged:
+                        val_loss, val_accuracy = _measured(net, held_out, objective)
+                    seconds = time.perf_counter() - started
+                    rate = float(self.optimizer.lr)
+                    history.append(Epoch(epoch + 1, *trained, val_loss, val_accuracy, rate, seconds))
+                    self.shown.on_epoch(history[-1])
+                    if history.diverged:
+                        break
+        finally:
+            self.optimizer.lr = self.rate
+            history.interrupted = len(history) < self.epochs and not history.diverged
+            self.shown.on_end(history)
+        return history
+
     def epoch(self, epoch: int, pressed: Callable[[], bool]) -> Evaluation | None:
         """Every batch once, in an order that depends on the seed and the epoch alone; `None` if stopped midway."""
-        steps, tally = self.feed.steps, Tally(self.feed.labelled)
+        steps, tally = self.feed.steps, Tally()
         self.shown.running = tally
         order = generator(self.seed, f"shuffle.{epoch}").permutation(self.feed.samples)
         for step, (x, target) in enumerate(self.feed.batches(order)):
@@ -250,13 +269,7 @@ class _Run:
                 x = self.augment(x, generator(self.seed, f"augment.{epoch}.{step}"))
             if self.schedule is not None:
                 self.optimizer.lr = self.rate * self.schedule(epoch * steps + step, self.epochs * steps)
-            outputs, pullback = self.net.vjp(x, needs_input=False)
-            loss, slope = self.objective.gradient(outputs, target)
-            pullback(slope)
-            self.optimizer.step(self.parameters)
-            for parameter in self.parameters.values():
-                parameter.grad = None
-            tally.add(loss, outputs, target)
+            tally.add(*self.step(x, target), target)
             self.shown.on_step(epoch + 1, step + 1)
             if pressed():
                 return None
@@ -264,10 +277,11 @@ class _Run:
 
 
 def _measured(net: Module, feed: Feed, objective: Objective) -> Evaluation:
-    tally = Tally(feed.labelled)
+    tally = Tally()
     for x, target in feed.batches():
         outputs = net(x)
-        tally.add(objective.value(outputs, target), outputs, target)
+        right = objective.right(outputs, target) if feed.labelled else None
+        tally.add(objective.value(outputs, target), right, target)
     return tally.result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from xpconv import ops
 from xpconv.backend import Array, cast, namespace, to_numpy
 from xpconv.dispatch import dtype_kind, registered, vjp
-from xpconv.errors import message
+from xpconv.errors import dtype_name, message
 
 Loss = str | Callable[..., Any]
 
@@ -61,30 +62,35 @@ class Objective:
         loss, pullback = vjp(self.op, outputs, targets, needs=(True, False), **self.options)
         return loss, pullback(namespace(loss).ones_like(loss))[0]
 
+    def right(self, outputs: Array, targets: Array) -> Array:
+        """How many labels got the largest output, one number on the device."""
+        xp = namespace(outputs)
+        if dtype_name(outputs.dtype) == "bfloat16":  # of which CuPy has no argmax
+            outputs = cast(outputs, xp.float32)
+        return xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64))
+
 
 class Tally:
     """Losses and right answers of batches. They stay on the device until `result`, so that no step waits for them."""
 
-    def __init__(self, labelled: bool) -> None:
-        self._labelled = labelled
+    def __init__(self) -> None:
         self._losses: list[Array] = []
         self._right: list[Array] = []
         self._samples: list[int] = []
         self._labels = 0
 
-    def add(self, loss: Array, outputs: Array, targets: Array) -> None:
-        """Note a batch."""
+    def add(self, loss: Array, right: Array | None, targets: Array) -> None:
+        """Note a batch: its mean loss, and of labels how many got the largest output."""
         self._losses.append(loss)
-        self._samples.append(outputs.shape[0])
-        if self._labelled:
-            xp = namespace(outputs)
-            self._right.append(xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64)))
-            self._labels += int(np.prod(targets.shape))
+        self._samples.append(targets.shape[0])
+        if right is not None:
+            self._right.append(right)
+            self._labels += math.prod(targets.shape)
 
     def result(self) -> Evaluation:
         """Means over all samples noted."""
         loss = float(np.average(_fetched(self._losses).astype(np.float64), weights=self._samples))
-        return Evaluation(loss, int(_fetched(self._right).sum()) / self._labels if self._labelled else None)
+        return Evaluation(loss, int(_fetched(self._right).sum()) / self._labels if self._right else None)
 
 
 def _fetched(numbers: list[Array]) -> np.ndarray:

@@ -23,6 +23,9 @@ class Progress:
     def on_start(self, epochs: int, steps: int) -> None:
         """The run begins: so many epochs, of so many steps each."""
 
+    def on_note(self, text: str) -> None:
+        """Something worth knowing once: whether steps are replayed as a CUDA graph, or why not."""
+
     def on_step(self, epoch: int, step: int) -> None:
         """A step was queued. Nothing here may wait for the device."""
 
@@ -44,6 +47,10 @@ class Lines(Progress):
         """Print the head of the table."""
         self._epochs = epochs
         self._show(self._head)
+
+    def on_note(self, text: str) -> None:
+        """Print it between the rows."""
+        self._show(f"  {text}")
 
     def on_epoch(self, record: Epoch) -> None:
         """Print the row of an epoch."""
@@ -81,8 +88,8 @@ class Bar(Lines):
             console=console.Console(),  # rich's shared one remembers what the output was when first used
             transient=True,
         )
-        self._task = self._bar.add_task(f"{f'1/{epochs}':>7}", total=steps, status="")
-        self._steps, self._started, self._looked = steps, time.monotonic(), 0.0
+        self._task = self._bar.add_task(f"{f'1/{epochs}':>7}", total=steps, status="getting ready")
+        self._steps, self._began, self._looked = steps, 0.0, 0.0
         self._bar.start()
         super().on_start(epochs, steps)
 
@@ -93,8 +100,10 @@ class Bar(Lines):
             return
         self._looked = now
         done = (epoch - 1) * self._steps + step
-        left = (now - self._started) / done * (self._epochs * self._steps - done)
-        status = [f"{int(left) // 60}:{int(left) % 60:02} left"]
+        if done == 1:  # the first step compiles kernels, and says nothing about the others
+            self._began = now
+        left = (now - self._began) / max(done - 1, 1) * (self._epochs * self._steps - done)
+        status = [f"{int(left) // 60}:{int(left) % 60:02} left"] if done > 1 else []
         if self.running is not None:
             loss, accuracy = self.running.result()
             status += [f"loss {loss:.4f}", *([f"accuracy {accuracy:.4f}"] if accuracy is not None else [])]

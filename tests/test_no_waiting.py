@@ -1,0 +1,93 @@
+"""Training asks the device for nothing within an epoch: only the epoch's means come to the host.
+
+On array-api-strict's second device every way to the host but `to_device` raises; here each of those is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import xpconv
+from xpconv import nn, train
+
+DEVICE = "array_api_strict:device1"
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the arrays that went to the host."""
+    seen: list[tuple[int, ...]] = []
+    kind = type(array_api_strict.asarray(0))
+    move = kind.to_device
+
+    def counted(self: Any, device: Any, /, **options: Any) -> Any:
+        if device != self.device:
+            seen.append(self.shape)
+        return move(self, device, **options)
+
+    monkeypatch.setattr(kind, "to_device", counted)
+    return seen
+
+
+class Watch(train.Progress):
+    """How many copies there were after each step."""
+
+    def __init__(self, copies: list[tuple[int, ...]]) -> None:
+        self.copies, self.counts = copies, []
+
+    def on_step(self, epoch: int, step: int) -> None:
+        self.counts.append(len(self.copies))
+
+
+OPTIMIZERS = (train.SGD(0.1, momentum=0.9), train.Adam(), train.AdamW())
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+def test_no_step_copies_to_the_host(copies: list[tuple[int, ...]], optimizer: train.Optimizer) -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((24, 6, 6, 1)).astype("float32"), np.arange(24) % 3
+    watch = Watch(copies)
+    with xpconv.use_backend(DEVICE):
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding="same"),
+            nn.BatchNorm(4, activation="relu"),
+            nn.MaxPool2d(2),
+            nn.Residual(nn.Conv2d(4, 4, 3, padding="same")),
+            nn.Dropout(0.2),
+            nn.Flatten(),
+            nn.Linear(None, 3),
+        ).initialize(seed=0)
+        train.fit(
+            net,
+            (x, labels),
+            epochs=2,
+            batch_size=8,
+            optimizer=optimizer,
+            schedule=train.schedule.Cosine(),
+            augment=train.augment.random_shift(1),
+            validation=(x, labels),
+            progress=watch,
+        )
+    per_epoch = [watch.counts[:3], watch.counts[3:]]
+    assert all(len(set(counts)) == 1 for counts in per_epoch), "a step copied something to the host"
+    # Losses and counts of right answers, of training and validation, once an epoch and each in one array.
+    assert copies == [(3,)] * 8
+
+
+def test_a_copy_would_be_seen(copies: list[tuple[int, ...]]) -> None:
+    """That counting counts: a layer that looks at its input is found out."""
+
+    class Looking(nn.Module):
+        def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> Any:
+            assert xpconv.to_numpy(x) is not None
+            return x, lambda dy: dy
+
+    watch = Watch(copies)
+    with xpconv.use_backend(DEVICE):
+        net = nn.Sequential(Looking(), nn.Flatten(), nn.Linear(4, 2)).initialize(seed=0)
+        train.fit(net, (np.ones((4, 2, 2, 1)), [0, 1, 0, 1]), epochs=1, batch_size=2, progress=watch)
+    assert watch.counts[0] < watch.counts[1]

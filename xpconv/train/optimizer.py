@@ -1,0 +1,225 @@
+"""What all optimizers share: the loop over parameters, and the state that is kept for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpconv.backend import HALVES, Array, backend_of, cast, dtype_named, library, namespace, on_device_of, to_numpy
+from xpconv.dispatch import Primitive, dtype_kind, offered
+from xpconv.errors import dtype_name, message
+
+if TYPE_CHECKING:
+    from xpconv.nn import Parameter
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept for one parameter: its slots, and the optimizer's step count before the parameter's first step."""
+
+    slots: list[Array]
+    before: Any
+
+
+class Optimizer:
+    """The loop over parameters, and the state that it keeps under their dotted names.
+
+    ``lr`` and ``steps`` are plain numbers that may be set at any time. Either may also be a 0-d array of the
+    parameters' library, device and dtype: nothing here reads it back, so a captured graph of a step replays it.
+
+    Half-precision parameters are updated in float32 and rounded once; complex ones as pairs of real numbers.
+    """
+
+    lr: Any
+    weight_decay: float
+    steps: Any  # taken so far
+
+    def __post_init__(self) -> None:
+        self.steps = 0
+        self._kept: dict[str, _Kept] = {}
+        self.lr = self._rate()
+        self.weight_decay = self._checked("weight_decay", self.weight_decay)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the arrays kept for each parameter, of its shape, zero at first."""
+        return ()
+
+    def step(self, parameters: Mapping[str, Parameter]) -> None:
+        """Update every trainable parameter that has a gradient.
+
+        Parameters
+        ----------
+        parameters : dict of str to Parameter
+            As ``net.parameters()`` gives them; what is kept for each, it keeps under that name.
+        """
+        if not hasattr(parameters, "items"):
+            rule, remedy = "step takes parameters by name.", "pass net.parameters()."
+            raise TypeError(message(type(self).__name__, rule, f"given: {type(parameters).__name__}", remedy))
+        rate = self._rate()
+        self.steps += 1  # in place where it is an array
+        moving = {name: p for name, p in parameters.items() if p.trainable and p.grad is not None}
+        if not moving:
+            return
+        with on_device_of(next(iter(moving.values())).grad):
+            together = self.fused(moving)
+            if together is not None:
+                self._step_at_once(moving, together, rate)
+                return
+            for name, parameter in moving.items():
+                kept = self._following(name, parameter.value)
+                value, grad = _working(parameter.value), _working(parameter.grad)
+                change = self.change(value, grad, kept.slots, rate, self.steps - kept.before)
+                parameter.assign(_stored(value - change, parameter.value))
+
+    def fused(self, parameters: Mapping[str, Parameter]) -> Primitive | None:
+        """What an engine offers to update all of these at once by this optimizer's formula, if one does.
+
+        It reads a rate and a step count that are arrays where they lie, so that a recorded step can be replayed.
+        """
+        kinds = type(self).__mro__
+        formula = next(kind for kind in kinds if "change" in vars(kind))  # a subclass's own formula is in no kernel
+        if not parameters or "update" not in vars(formula) or type(self).step is not Optimizer.step:
+            return None
+        if hasattr(self.steps, "shape") and not all(_counted(self._kept.get(name)) for name in parameters):
+            return None
+        values: list[Any] = [p.value for p in parameters.values()]
+        first = values[0]
+        if any(library(value) != library(first) or value.device != first.device for value in values):
+            return None
+        return offered(self.update()[0], *values)
+
+    def _step_at_once(self, moving: Mapping[str, Parameter], together: Primitive, rate: Any) -> None:
+        """Let the engine write new values where the old ones are."""
+        kept = [self._following(name, p.value) for name, p in moving.items()]
+        together.run(
+            *(p.value for p in moving.values()),
+            grads=[p.grad for p in moving.values()],
+            slots=[k.slots for k in kept],
+            before=[k.before for k in kept],
+            rate=rate,
+            steps=self.steps,
+            **self.update()[1],
+        )
+        for parameter in moving.values():
+            parameter.touch()
+
+    def update(self) -> tuple[str, dict[str, Any]]:
+        """The primitive that computes what ``change`` says for many parameters at once, and its constants."""
+        raise NotImplementedError
+
+    def change(self, value: Array, grad: Array, slots: list[Array], rate: Any, t: Any) -> Array:
+        """What to subtract from ``value`` at its step ``t`` = 1, 2, ...; the slots are brought up to date in place."""
+        raise NotImplementedError
+
+    def _rate(self) -> Any:
+        """The learning rate; one that is an array is not looked at."""
+        on_device = hasattr(self.lr, "shape") and not isinstance(self.lr, np.generic)
+        return self.lr if on_device else self._checked("lr", self.lr)
+
+    def _following(self, name: str, value: Array) -> _Kept:
+        """What is kept for a parameter, moved to where the parameter is now (`net.to`, a loaded state)."""
+        kept, place = self._kept.get(name), backend_of(value)
+        shape, dtype = _form(value)
+        if kept is None:
+            slots = [place.xp.zeros(shape, dtype=dtype, device=place.device) for _ in self.slots]
+            kept = self._kept[name] = _Kept(slots, self.steps - 1)
+        if kept.slots and not _fits(kept.slots[0], shape, dtype, value):
+            if tuple(kept.slots[0].shape) != shape:
+                rule = f"what is kept for parameter {name!r} has another shape than the parameter."
+                evidence = f"kept {tuple(kept.slots[0].shape)} · parameter {shape}"
+                remedy = "make a new optimizer for another network."
+                raise ValueError(message(type(self).__name__, rule, evidence, remedy))
+            kept.slots = [place.asarray(slot, dtype) for slot in kept.slots]
+        return kept
+
+    def arrays(self) -> list[Array]:
+        """What is kept for all parameters, as it lies."""
+        return [slot for kept in self._kept.values() for slot in kept.slots]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step count, and for each parameter its slots and own step count, as arrays of the host.
+
+        Flat, ``{"steps": 120, "0.weight.steps": 120, "0.weight.momentum": array, ...}``, so that any file format takes
+        it. The hyperparameters are not in it.
+        """
+        state: dict[str, Any] = {"steps": _number(self.steps)}
+        for name, kept in self._kept.items():
+            state[f"{name}.steps"] = _number(self.steps - kept.before)
+            for slot, array in zip(self.slots, kept.slots, strict=True):
+                state[f"{name}.{slot}"] = np.array(to_numpy(array))
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave, on whatever backend the parameters are by then.
+
+        Raises
+        ------
+        ValueError
+            If it is not the state of an optimizer of this kind.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for key, value in state.items():
+            if key != "steps":
+                name, _, slot = key.rpartition(".")
+                found.setdefault(name, {})[slot] = value
+        wanted = {"steps", *self.slots}
+        wrong = [name for name, parts in found.items() if set(parts) != wanted]
+        if wrong or "steps" not in state:
+            kind = type(self).__name__
+            evidence = f"{wrong[0]!r} has {', '.join(sorted(found[wrong[0]]))}" if wrong else "there is no 'steps'"
+            remedy = f"each parameter has {', '.join(sorted(wanted))}."
+            raise ValueError(message(kind, f"this is not the state of {kind}.", evidence, remedy))
+        self.steps = int(state["steps"])
+        self._kept = {
+            name: _Kept([np.array(to_numpy(parts[slot])) for slot in self.slots], self.steps - int(parts["steps"]))
+            for name, parts in found.items()
+        }
+
+    def _checked(self, name: str, value: Any, below: float = math.inf) -> float:
+        """The value as a Python float: a NumPy one would widen the arrays that it meets."""
+        if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < below:
+            span = f"below {below:g}" if below < math.inf else "finite"
+            rule = f"{name} must be a number of at least 0 and {span}."
+            raise ValueError(message(type(self).__name__, rule, f"given: {name}={value!r}"))
+        return float(value)
+
+
+def _working(x: Array) -> Array:
+    """The form that updates are computed in: float32 for halves, real pairs (..., 2) for complex arrays."""
+    xp = namespace(x)
+    if dtype_name(x.dtype) in HALVES:
+        return cast(x, xp.float32)
+    return xp.stack([xp.real(x), xp.imag(x)], axis=-1) if dtype_kind(x.dtype) == "c" else x
+
+
+def _stored(x: Array, like: Array) -> Array:
+    """Back from the form of `_working` to the parameter's own."""
+    return cast(x[..., 0] + 1j * x[..., 1] if dtype_kind(like.dtype) == "c" else x, like.dtype)
+
+
+def _counted(kept: _Kept | None) -> bool:
+    """Whether it is known on the host when a parameter took its first step."""
+    return kept is not None and not hasattr(kept.before, "shape")
+
+
+def _form(value: Array) -> tuple[tuple[int, ...], Any]:
+    """Shape and dtype of the form of `_working`."""
+    xp, name = namespace(value), dtype_name(value.dtype)
+    if dtype_kind(value.dtype) == "c":
+        return (*value.shape, 2), dtype_named(xp, "float32" if name == "complex64" else "float64")
+    return tuple(value.shape), dtype_named(xp, "float32") if name in HALVES else value.dtype
+
+
+def _fits(slot: Array, shape: tuple[int, ...], dtype: Any, value: Array) -> bool:
+    """Whether what is kept has a shape and dtype, and lives where the parameter does."""
+    there = library(slot) == library(value) and slot.device == value.device
+    return there and slot.dtype == dtype and tuple(slot.shape) == shape
+
+
+def _number(steps: Any) -> int:
+    return round(float(steps))
