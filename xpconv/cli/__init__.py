@@ -1,4 +1,5 @@
-"""The command line: ``xpconv train``, ``xpconv predict``, ``xpconv info``, ``xpconv bench``.
+"""The command line: ``xpconv train``, ``xpconv predict``, ``xpconv info``, ``xpconv parity``,
+``xpconv bench``.
 
 Each subcommand lives in the module of its name, whose ``run(options)`` answers the exit status; it is imported when it
 runs, so that ``xpconv --help`` costs what ``import xpconv`` costs.
@@ -65,13 +66,19 @@ def _status(options: argparse.Namespace) -> int:
 def _choose(options: argparse.Namespace, chosen: ExitStack) -> None:
     """Put the settings that were given as options in force, for this command only."""
     with from_options():
-        settings.current()  # what the environment says is judged here, before anything is begun
-        if options.backend:
-            chosen.enter_context(use_backend(options.backend))
-        if options.engine:
-            chosen.enter_context(settings.use_engine(*(name.strip() for name in options.engine.split(","))))
-        if options.precision:
-            chosen.enter_context(settings.precision(options.precision))
+        engines = [name.strip() for name in (options.engine or "").split(",")]
+        choices = [
+            (use_backend, [options.backend]),
+            (settings.use_engine, engines),
+            (settings.precision, [options.precision]),
+        ]
+        given = [(setting, value) for setting, value in choices if value[0]]
+        for setting, _ in given:
+            os.environ.pop(setting.variable, None)  # an option goes before its variable, even one that is wrong
+        if options.command != "info":  # which tells what is wrong with it
+            settings.current()  # what the environment says is judged here, before anything is begun
+        for setting, value in given:
+            chosen.enter_context(setting(*value))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "  xpconv train                            a small network on handwritten digits, in seconds\n"
         "  xpconv predict xpconv-run/model.safetensors seven.png\n"
         "  xpconv info                             what is installed, and what would make it faster\n"
+        "  xpconv parity                           whether every op answers rightly on this machine\n"
         "  xpconv bench                            how fast it is, beside PyTorch",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -90,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_info(commands)
+    _add_parity(commands)
     _add_bench(commands)
     return parser
 
@@ -120,7 +129,13 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--image-size", type=_positive_int, metavar="N", help="bring the image files of a folder to N x N pixels"
     )
-    parser.add_argument("--model", default="lenet", metavar="NAME", help="lenet, resnet20, ... (default: lenet)")
+    parser.add_argument(
+        "--model",
+        default="lenet",
+        metavar="NAME",
+        help="lenet, resnet20, and for larger images resnet18, resnet34, resnet50, resnet101, vgg11, vgg16, "
+        "mobilenet_v2 (default: lenet)",
+    )
     parser.add_argument(
         "--epochs", type=_positive_int, default=20, metavar="N", help="passes over the training images (default: 20)"
     )
@@ -170,6 +185,30 @@ def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.set_defaults(backend=None, engine=None, precision=None)
 
 
+def _add_parity(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "parity",
+        help="whether every op answers rightly on every engine of this machine",
+        description="Run every op, forward and gradients, on every backend and engine that is here, in every dtype,\n"
+        "and compare with float64. It is the first thing to run on a new machine, with a GPU above all: it goes on\n"
+        "after a miss or an error, and its exit status is 1 if there was any. Ctrl-C stops early and keeps what was\n"
+        "checked.",
+        epilog="columns: calls that the engine took part in (and how many it declined); for each dtype the largest\n"
+        "error of the forward pass and of the gradients, in units of what rounding may do, so that 1 is the most that\n"
+        "is right; 'exact' is what leaves no room: dtypes, shapes, devices, indices, nan, inputs left alone, and the\n"
+        "same bits from run to run under deterministic. 50 training steps are compared with those in float64,\n"
+        "in units of how far rounding errors grow on the way.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--op", type=_names, metavar="OP,OP", help="these ops alone, without training (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures here")
+    group = parser.add_argument_group("where")
+    group.add_argument("--backend", metavar="B", help="numpy, cupy, cupy:1, torch, ... (default: each that is here)")
+    engines = ", ".join(settings.ENGINES)
+    group.add_argument("--engine", metavar="E,E", help=f"these engines alone ({engines}; default: each that may serve)")
+    parser.set_defaults(precision=None)
+
+
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "bench",
@@ -186,10 +225,13 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  pools         max and average pooling\n"
         "  layers        batch norm, linear, softmax cross-entropy\n"
         "  steps         whole training steps of LeNet and ResNet-20\n"
-        "  all           all of these\n\n"
+        "  all           all of these\n"
+        "  large_steps   a training step of ResNet-50\n"
+        "  bandwidth     what a GPU's memory bounds: pools, norms, activations, optimizers\n"
+        "  overhead      calls so small that only the way to the device counts\n\n"
         "columns: the median time; GFLOP/s and the share of what the machine could do at most (m: its memory is the\n"
-        "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; for each peer\n"
-        "its time and the ratio to xpconv's.",
+        "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; on a GPU the µs\n"
+        "of the host for a call, of each side; for each peer its time and the ratio to xpconv's.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")
@@ -197,18 +239,30 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--against",
         type=_names,
         metavar="P,P",
-        help="torch, jax, im2col (NumPy), or none (default: torch, where it is installed)",
+        help="torch, torch-graph (its steps under CUDA graphs), jax, im2col (NumPy), launch (a bare CUDA kernel), "
+        "engine:E+E (xpconv itself on these engines), or none (default: torch, where it is installed)",
     )
     parser.add_argument("--batch", type=_counts, default=[], metavar="N,N", help="images (default: each row's own)")
     parser.add_argument(
-        "--direction", type=_names, default=["forward", "backward", "step"], metavar="D,D", help="default: all of them"
+        "--direction",
+        type=_names,
+        metavar="D,D",
+        help="forward, fused (a convolution with bias and ReLU), backward, step (default: all; fused on a GPU only)",
+    )
+    parser.add_argument(
+        "--dtype", default="float32", metavar="T", help="float16, bfloat16, float32 or float64 (default: float32)"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds these words")
     parser.add_argument("--rounds", type=_positive_int, default=5, metavar="N", help="turns of each side (default: 5)")
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="of every side (default: all cores)")
     parser.add_argument("--memory", action="store_true", help="also the peak memory of forward and backward")
-    parser.add_argument("--json", metavar="FILE", help="write all figures here")
+    parser.add_argument("--json", metavar="FILE", help="write all figures here, after each row")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the rows that the --json file has not; sets come one by one"
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios into this PNG")
+    parser.add_argument("--emulated", action="store_true", help=argparse.SUPPRESS)  # for the tests' stand-in for CuPy
+    parser.add_argument("--show", metavar="FILE", help="measure nothing: print and draw what an earlier run wrote")
     _add_settings(parser)
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from xpconv.bench import chart, report, shapes, sides
-from xpconv.bench.case import Case
-from xpconv.bench.run import OURS, Plan, Result, Row, measure
+from xpconv.bench import chart, facts, report, shapes, sides
+from xpconv.bench.case import DIRECTIONS
+from xpconv.bench.run import OURS, Plan, Result, Row, measure, still_to_do
+from xpconv.bench.sides import ours
 from xpconv.bench.table import Table, closing_lines
-from xpconv.cli.console import INTERRUPTED, UsageError, columns, from_options, require, say
+from xpconv.cli.console import INTERRUPTED, UsageError, check_place, columns, from_options, progress, require, say
 from xpconv.cores import usable_cores
 from xpconv.errors import message
 from xpconv.settings import current, set_num_threads
@@ -26,35 +22,79 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print, write; answer the exit status."""
     if options.plot:
         require("train", ["matplotlib"])
+    for path in (options.json, options.plot):
+        if path:
+            check_place(Path(path))
+    if options.show:
+        return _shown(options)
+    if options.resume and not options.json:
+        raise UsageError(message("--resume", "goes on with a file of figures.", "", "name it: --json FILE"))
     with from_options():
-        cases = shapes.chosen(options.set, options.batch, options.direction, options.only)
+        directions = options.direction or (DIRECTIONS if _on_gpu() else shapes.DEFAULT_DIRECTIONS)
+        cases = shapes.chosen(options.set, options.batch, directions, options.only, options.dtype)
         peers = _peers(options.against)
     if options.plot and not peers:
         raise UsageError(message("--plot", "draws ratios, and there is no peer.", "", "name one: --against torch"))
-    for path in (options.json, options.plot):
-        if path:
-            _check_place(Path(path))
+    if ours.device().emulated and not options.emulated:
+        rule = "this CuPy only stands for a GPU, and its times mean nothing."
+        raise UsageError(message("bench", rule, "", "--emulated goes through the motions, to test them."))
+    plan = Plan(cases, peers, options.rounds, options.memory, options.dtype)
     if not options.threads:
-        return _run(options, Plan(cases, peers, options.rounds, options.memory))
+        return _run(options, plan)
     with set_num_threads(options.threads):
-        return _run(options, Plan(cases, peers, options.rounds, options.memory))
+        return _run(options, plan)
 
 
 def _run(options: argparse.Namespace, plan: Plan) -> int:
-    say("\n".join(columns(_header(plan), indent="")))
-    table = Table(plan.cases, plan.peers, plan.memory)
-    with _progress(len(plan.cases)) as on_case:
-        result = measure(plan, lambda result, row: _show(table, result, row), on_case)
+    earlier = report.read(Path(options.json)) if options.resume and Path(options.json).exists() else None
+    say("\n".join(columns(_header(plan, earlier), indent="")))
+    table = Table(plan.cases, plan.peers, plan.memory, _on_gpu())
+    ceiling_told: list[bool] = []
+
+    def on_row(result: Result, row: Row) -> None:
+        """Print the row and write what there is, so that nothing is lost whatever happens next."""
+        if not ceiling_told:
+            ceiling_told.append(True)
+            say(_ceiling(result))
+        say("\n".join(table.lines(row, result.ceiling)))
+        if options.json:
+            report.write(result, Path(options.json))
+
+    with progress(len(still_to_do(plan.cases, earlier))) as on_next, from_options():
+        result = measure(plan, on_row, lambda case: on_next(case.name), earlier)
     say("\n".join(closing_lines(result)))
     if options.json:
         report.write(result, Path(options.json))
         say(f"wrote {options.json}")
-    if options.plot:
-        chart.draw(result, options.plot)
-        say(f"wrote {options.plot}")
-    if not result.complete:
+    _draw(result, options.plot)
+    if result.interrupted:
         return INTERRUPTED
     return _FAILED if any(row.sides[OURS].failed for row in result.rows) else 0
+
+
+def _shown(options: argparse.Namespace) -> int:
+    """Print and draw what an earlier run wrote."""
+    if options.json or options.resume:
+        rule = "shows a file that was written before, and measures nothing."
+        raise UsageError(message("--show", rule, "", "leave out --json and --resume."))
+    result = report.read(Path(options.show))
+    table = Table([row.case for row in result.rows], result.plan.peers, result.plan.memory, "gpu" in result.facts)
+    say(_ceiling(result))
+    for row in result.rows:
+        say("\n".join(table.lines(row, result.ceiling)))
+    say("\n".join(closing_lines(result)))
+    _draw(result, options.plot)
+    return 0
+
+
+def _draw(result: Result, path: str | None) -> None:
+    if path:
+        chart.draw(result, path)
+        say(f"wrote {path}")
+
+
+def _on_gpu() -> bool:
+    return current().backend.partition(":")[0] == "cupy"
 
 
 def _peers(against: list[str] | None) -> list[str]:
@@ -66,66 +106,28 @@ def _peers(against: list[str] | None) -> list[str]:
     return named
 
 
-def _check_place(path: Path) -> None:
-    """The file can be written, as far as can be told before the work."""
-    if path.is_dir():
-        raise UsageError(message("bench", f"{str(path)!r} is a folder, where a file is to be written."))
-    if not path.absolute().parent.is_dir():
-        raise UsageError(message("bench", f"there is no folder for {str(path)!r}."))
-
-
-def _header(plan: Plan) -> list[tuple[str, str]]:
+def _header(plan: Plan, earlier: Result | None) -> list[tuple[str, str]]:
     """What is about to be measured."""
     settings, cores = current(), usable_cores()[0]
     engines = ",".join(settings.engine) if settings.engine else "auto"
     threads = settings.num_threads or cores
-    missing = [name for name in sides.SIDES if not sides.is_installed(name)]
+    missing = [name for name in ("torch", "jax") if not sides.is_installed(name)]
     beside = ", ".join(plan.peers) or "nothing"
     if missing:
         beside += f" (not installed: {', '.join(missing)}; pip install 'xpconv[bench]')"
     rows = f"{len(plan.cases)} row{'s' * (len(plan.cases) != 1)}, {plan.rounds} rounds"
+    if earlier is not None:
+        rows += f"; {len(plan.cases) - len(still_to_do(plan.cases, earlier))} of them there already"
     return [
-        ("machine", f"{report.cpu_name()}, {threads} of {cores} cores"),
-        ("compute", f"backend {settings.backend}, engine {engines}, precision {settings.precision}, float32"),
+        ("machine", f"{facts.cpu_name()}, {threads} of {cores} cores"),
+        ("compute", f"backend {settings.backend}, engine {engines}, precision {settings.precision}, {plan.dtype}"),
         ("beside", beside),
         ("rows", rows),
     ]
 
 
-def _show(table: Table, result: Result, row: Row) -> None:
-    """Print a row as soon as it is there, and the ceiling before the first."""
-    if len(result.rows) == 1:
-        ceiling = result.ceiling
-        text = ceiling.get("failed") or f"{ceiling['gflops']:g} GFLOP/s, {ceiling['gbytes_per_s']:g} GB/s"
-        say("\n".join(columns([("ceiling", f"{text} ({ceiling.get('how', 'not measured')})")], indent="")))
-    say("\n".join(table.lines(row, result.ceiling)))
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Case], None]]:
-    """A line on the standard error that tells how far the run is; where that is no terminal, nothing."""
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    if not terminal or importlib.util.find_spec("rich") is None:
-        yield lambda case: None
-        return
-    from rich import console, progress
-
-    bar = progress.Progress(
-        progress.BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan"),
-        progress.TextColumn("{task.completed}/{task.total}  {task.description}", style="none"),
-        progress.TimeElapsedColumn(),
-        console=console.Console(stderr=True),
-        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-        refresh_per_second=2,  # it takes time from what is measured
-        transient=True,
-    )
-    task = bar.add_task("starting", total=total)
-    done = 0
-
-    def on_case(case: Case) -> None:
-        nonlocal done
-        bar.update(task, description=case.name, completed=done)
-        done += 1
-
-    with bar:
-        yield on_case
+def _ceiling(result: Result) -> str:
+    """What the machine could do at most."""
+    ceiling = result.ceiling
+    text = ceiling.get("failed") or f"{ceiling['gflops']:g} GFLOP/s, {ceiling['gbytes_per_s']:g} GB/s"
+    return f"ceiling  {text} ({ceiling.get('how', 'not measured')})"

@@ -1,10 +1,13 @@
-"""What the subcommands share: whose mistake an error is, packages that must be there, aligned columns."""
+"""What the subcommands share: whose mistake an error is, packages that must be there, columns, a progress display."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from xpconv.errors import message
 
@@ -33,6 +36,14 @@ def require(extra: str, modules: Sequence[str]) -> None:
         raise UsageError(message("packages", rule, "", f"install with: pip install 'xpconv[{extra}]'"))
 
 
+def check_place(path: Path) -> None:
+    """Check that a file can be written, as far as can be told before the work."""
+    if path.is_dir():
+        raise UsageError(message("output", f"{str(path)!r} is a folder, where a file is to be written."))
+    if not path.absolute().parent.is_dir():
+        raise UsageError(message("output", f"there is no folder for {str(path)!r}."))
+
+
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 
 
@@ -49,3 +60,36 @@ def columns(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> list[str]:
         (indent + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])).rstrip()
         for row in rows
     ]
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A line on the standard error that tells how far the run is; where that is no terminal, nothing.
+
+    Gives a function that is told the name of what comes next.
+    """
+    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if not terminal or importlib.util.find_spec("rich") is None:
+        yield lambda name: None
+        return
+    from rich import console, progress
+
+    bar = progress.Progress(
+        progress.BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan"),
+        progress.TextColumn("{task.completed}/{task.total}  {task.description}", style="none"),
+        progress.TimeElapsedColumn(),
+        console=console.Console(stderr=True),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        refresh_per_second=2,  # it takes time from what is measured
+        transient=True,
+    )
+    task = bar.add_task("starting", total=total)
+    done = 0
+
+    def on_next(name: str) -> None:
+        nonlocal done
+        bar.update(task, description=name, completed=done)
+        done += 1
+
+    with bar:
+        yield on_next

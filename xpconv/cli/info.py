@@ -19,7 +19,9 @@ from xpconv.cli.console import columns
 from xpconv.cli.machine import blas, openblas_advice
 from xpconv.cores import usable_cores
 from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_facts, engine_primitives
+from xpconv.driver import driver_found, driver_version, install_cupy
 from xpconv.errors import BackendError, EngineError
+from xpconv.runtime import runtime_of
 
 # Each backend's distributions; versions come from their metadata, so that nothing heavy is imported for them.
 BACKENDS = {
@@ -28,7 +30,12 @@ BACKENDS = {
     "torch": ("torch",),
     "array_api_strict": ("array-api-strict",),
 }
-EXTRAS = {"train": "xpconv train and predict, plots", "cpu": "compiled CPU kernels", "onnx": "ONNX models"}
+EXTRAS = {
+    "train": "xpconv train and predict, plots, scikit-learn estimator",
+    "cpu": "compiled CPU kernels",
+    "onnx": "ONNX models",
+    "keras": "files of Keras' weights",
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,10 +46,11 @@ def run(options: argparse.Namespace) -> int:
 
 def gather() -> dict[str, Any]:
     """Everything `render` shows, as plain data."""
+    mistakes = _mistakes()
     library = blas()
     cores, limit = usable_cores()
     engines = {name: _engine(name) for name in settings.ENGINES}
-    advice = [openblas_advice(library), _cpu_advice(engines["numba"])]
+    advice = [*mistakes, openblas_advice(library), _cpu_advice(engines["numba"]), _gpu_advice()]
     return {
         "xpconv": xpconv.__version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -73,26 +81,21 @@ def _version(*distributions: str) -> str | None:
 
 def _backend(name: str) -> dict[str, Any]:
     version = _version(*BACKENDS[name])
-    devices = []
+    facts: dict[str, str] = {}
     try:
         if version is None:
             get(name)  # is not here, and fails at once with what to install
         elif name == "cupy":
-            devices = _devices(get(name).xp)  # only CuPy itself can say whether there are GPUs for it
+            facts = runtime_of(get(name)).facts()  # only CuPy itself can say whether there are GPUs for it
     except BackendError as error:
         rule, *rest = str(error).splitlines()
         return {
             "version": version,
             "problem": rule.partition(": ")[2],
             "remedy": rest[-1].strip() if rest else "",
-            "devices": [],
+            "facts": facts,
         }
-    return {"version": version, "problem": "", "remedy": "", "devices": devices}
-
-
-def _devices(cupy: Any) -> list[str]:
-    runtime = cupy.cuda.runtime
-    return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
+    return {"version": version, "problem": "", "remedy": "", "facts": facts}
 
 
 def _engine(name: str) -> dict[str, Any]:
@@ -110,6 +113,26 @@ def _cpu_advice(numba: dict[str, Any]) -> str | None:
     if not numba["problem"] or _version("numba") is not None:
         return None
     return "NumPy arrays run without compiled kernels here, which are several times faster: pip install 'xpconv[cpu]'"
+
+
+def _gpu_advice() -> str | None:
+    """What to install where there is an NVIDIA driver and no CuPy for it."""
+    if not driver_version() or _version(*BACKENDS["cupy"]) is not None:
+        return None
+    return f"{driver_found()}, and CuPy is not installed: {install_cupy()}"
+
+
+def _mistakes() -> list[str]:
+    """What the environment asks for that cannot be; it is taken out, so that all the rest can be told."""
+    found = []
+    for setting in vars(xpconv).values():
+        if isinstance(setting, settings.Setting) and os.environ.get(setting.variable):
+            try:
+                setting.environment()
+            except (TypeError, ValueError, RuntimeError) as error:
+                found.append(" ".join(line.strip() for line in str(error).splitlines()))
+                del os.environ[setting.variable]
+    return found
 
 
 def _setting(setting: settings.Setting, cores: int) -> dict[str, Any]:
@@ -173,7 +196,7 @@ def _backend_note(name: str, fact: dict[str, Any], library: dict[str, str]) -> s
         return f"BLAS: {library['name']} {library['version']}{kernels}"
     if fact["problem"]:
         return fact["remedy"] if fact["version"] is None else f"{fact['problem']} {fact['remedy']}"
-    return ", ".join(f"{name}:{i} {device}" for i, device in enumerate(fact["devices"]))
+    return " · ".join(f"{about}: {text}" for about, text in fact["facts"].items())
 
 
 def _shown(name: str, value: Any) -> str:

@@ -6,7 +6,8 @@ every target. The constants of the bound have their home in `bounds.py`.
 """
 
 from xpconv.parity.cases import CASES, case_of
-from xpconv.parity.measure import Answer, Target, answer, measure, serves, truth
+from xpconv.parity.measure import Answer, answer, measure, serves, truth
 from xpconv.parity.sample import Case, Sample
+from xpconv.parity.targets import Target
 
 __all__ = ["CASES", "Answer", "Case", "Sample", "Target", "answer", "case_of", "measure", "serves", "truth"]

@@ -11,26 +11,10 @@ import numpy as np
 from xpconv import backend
 from xpconv.dispatch import explain, vjp
 from xpconv.errors import dtype_name
-from xpconv.parity.bounds import NAMED, Truth, error_in_bounds
+from xpconv.parity.bounds import NAMED, Scales, Truth, error_in_bounds
 from xpconv.parity.sample import Case, Sample, rounded
+from xpconv.parity.targets import Target
 from xpconv.settings import TOTAL, use_engine
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a case runs: a backend and an engine."""
-
-    backend: str
-    engine: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.backend}/{self.engine}"
-
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """The engine alone where it is total; else `portable` serves what it lacks."""
-        return (self.engine,) if self.engine in TOTAL else (self.engine, "portable")
 
 
 @dataclass(frozen=True)
@@ -47,24 +31,29 @@ def serves(case: Case, sample: Sample, target: Target, dtype: str = "float32") -
     """Whether the target's engine takes part in the call; one that is not total declines some."""
     if target.engine in TOTAL:
         return True
-    make = backend.get(target.backend).asarray
-    arrays = {name: None if x is None else make(x) for name, x in sample.draw("random", dtype).items()}
+    arrays = {name: placed(target, x, dtype) for name, x in sample.draw("random", dtype).items()}
     with use_engine(*target.chain):
         return explain(case.op, **arrays, **sample.options)[target.engine].startswith("chosen: ")
 
 
 def answer(case: Case, sample: Sample, target: Target, dtype: str, fill: str = "random") -> Answer:
     """Make the call and pull its gradients back."""
-    make = backend.get(target.backend).asarray
-    arrays = {name: None if x is None else make(x) for name, x in sample.draw(fill, dtype).items()}
+    arrays = {name: placed(target, x, dtype) for name, x in sample.draw(fill, dtype).items()}
     with use_engine(*target.chain):
         y, pullback = vjp(case.op, **arrays, **sample.options)
         results = y if isinstance(y, tuple) else (y,)
-        dy = make(_cotangent(sample, results[0].shape, dtype_name(results[0].dtype)))
+        dy = placed(target, cotangent(sample, results[0].shape, dtype_name(results[0].dtype)), dtype)
         return Answer(arrays, results, dy, pullback(dy))
 
 
-@functools.lru_cache(maxsize=1024)
+def placed(target: Target, x: Any, dtype: str) -> Any:
+    """An array of the host on the target; NumPy has no bfloat16, so that its numbers come in float32."""
+    if x is None:
+        return None
+    return backend.get(target.backend).asarray(x, dtype if dtype == "bfloat16" and x.dtype.kind == "f" else None)
+
+
+@functools.lru_cache(maxsize=4096)  # more than there are calls: every target asks for the same ones
 def _truth(case_name: str, sample_name: str, dtype: str, fill: str) -> tuple[Truth, tuple[Any, ...]]:
     from xpconv.parity.cases import case_of
 
@@ -75,8 +64,17 @@ def _truth(case_name: str, sample_name: str, dtype: str, fill: str) -> tuple[Tru
         y, pullback = vjp(case.op, **arrays, **sample.options)
         results = y if isinstance(y, tuple) else (y,)
         like = dtype if results[0].dtype.kind == "f" else results[0].dtype.name
-        dy = _cotangent(sample, results[0].shape, like).astype(results[0].dtype)
+        dy = cotangent(sample, results[0].shape, like).astype(results[0].dtype)
         return Truth(case.op, arrays, sample.options, dtype, results[0], dy, pullback(dy)), results
+
+
+@functools.lru_cache(maxsize=4096)
+def _scales(case_name: str, sample_name: str, dtype: str, fill: str) -> Scales:
+    """Of the permitted errors, by the engine that is quickest on the host."""
+    from xpconv.parity.cases import case_of
+
+    with use_engine("auto"), np.errstate(all="ignore"):
+        return case_of(case_name).scales(_truth(case_name, sample_name, dtype, fill)[0])
 
 
 def truth(case: Case, sample: Sample, dtype: str = "float64", fill: str = "random") -> Truth:
@@ -88,10 +86,13 @@ def measure(
     case: Case, sample: Sample, target: Target, dtype: str = "float32", fill: str = "random", c: float = NAMED
 ) -> dict[str, float]:
     """Errors in units of the bound: of y, of further results, and of each gradient by its array's name."""
+    return errors_of(answer(case, sample, target, dtype, fill), case, sample, dtype, fill, c)
+
+
+def errors_of(got: Answer, case: Case, sample: Sample, dtype: str, fill: str, c: float = NAMED) -> dict[str, float]:
+    """`measure`, of an answer that is there."""
     true, results = _truth(case.name, sample.name, dtype, fill)
-    got = answer(case, sample, target, dtype, fill)
-    with use_engine("auto"), np.errstate(all="ignore"):
-        scales = case.scales(true)
+    scales = _scales(case.name, sample.name, dtype, fill)
     scale = 0.0 if case.exact else scales.y
     errors = {"y": _error(got.results[0], true.y, scale, c)}
     for i, (extra, expected) in enumerate(zip(got.results[1:], results[1:], strict=True), 1):
@@ -115,10 +116,10 @@ def _error(got: Any, true: Any, scale: Any, c: float) -> float:
     return error_in_bounds(host.astype(true.dtype), true, scale, name, c)
 
 
-def _cotangent(sample: Sample, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def cotangent(sample: Sample, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """A dy for a result of that shape; the same every time."""
     rng = np.random.default_rng(len(sample.name))
     values = rng.standard_normal(tuple(shape))
     if dtype.startswith("complex"):
         return (values + 1j * rng.standard_normal(tuple(shape))).astype(dtype)
-    return np.asarray(values, dtype=dtype if dtype.startswith("float") else "float64")
+    return rounded(values, dtype) if "float" in dtype else values

@@ -22,6 +22,8 @@ def complex_normal(*shape: int) -> Spec:
 
 CONSTANTS = {"constant": 0.7, "constant 0.1": 0.1}  # of both, rounding errors of long sums have one sign
 FILLS = ("random", *CONSTANTS, "positive")
+_NAN_SHARE = 0.03
+NANS = "nan"  # random, with a nan here and there: which result it shows in is exact
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Sample:
         x = rng.standard_normal(spec)
         if fill in CONSTANTS:
             return np.full(spec, CONSTANTS[fill])
+        if fill == NANS:
+            x[rng.random(spec) < _NAN_SHARE] = np.nan
         return np.abs(x) if fill == "positive" else x
 
 
@@ -56,7 +60,14 @@ def rounded(x: Any, dtype: str) -> Any:
         return x
     if x.dtype.kind == "c":
         return x.astype("complex64" if dtype == "float32" else "complex128")
-    return x.astype(dtype)
+    return _to_bfloat16(x) if dtype == "bfloat16" else x.astype(dtype)
+
+
+def _to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """The nearest numbers of bfloat16, ties to even, in float32, whose upper half they are; NumPy has no bfloat16."""
+    bits = x.astype("float32").view("uint32")
+    nearest = bits + 0x7FFF + (bits >> 16 & 1)
+    return np.where(np.isnan(x), np.float32(np.nan), (nearest & 0xFFFF0000).astype("uint32").view("float32"))
 
 
 @dataclass(frozen=True)
