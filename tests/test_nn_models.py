@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -37,9 +39,35 @@ def test_depths_that_are_not_6n_plus_2():
 
 
 def test_models_are_found_by_name():
+    x = np.zeros((1, 32, 32, 1), dtype="float32")
     for name, make in nn.models.MODELS.items():
         assert make.__name__ == name
-        assert make(num_classes=3, in_channels=1)(np.zeros((1, 16, 16, 1), dtype="float32")).shape == (1, 3)
+        small = {"hidden": 16} if name.startswith("vgg") else {}
+        assert make(num_classes=3, in_channels=1, **small)(x).shape == (1, 3)
+
+
+# Of photographs of 3 channels and 1000 classes, as the papers and torchvision count them.
+SIZES = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "vgg11": 132_863_336,
+    "vgg16": 138_357_544,
+    "mobilenet_v2": 3_504_872,
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_models_have_the_parameters_of_the_literature(name):
+    parameters = nn.models.MODELS[name](in_channels=3).parameters().values()
+    assert sum(math.prod(p.shape) for p in parameters) == SIZES[name]
+
+
+def test_the_width_of_mobilenet():
+    wide, narrow = (nn.models.mobilenet_v2(width_mult=w).features for w in (1.4, 0.5))
+    assert [wide[0][0].weight.shape[-1], wide[-1][0].weight.shape[-1]] == [48, 1792]
+    assert [narrow[0][0].weight.shape[-1], narrow[-1][0].weight.shape[-1]] == [16, 1280]
 
 
 def test_a_summary_counts():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,21 +60,17 @@ def save(net: Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | N
     """
     if not isinstance(net, Module):
         raise TypeError(message("save", f"takes a network, not a {type(net).__name__}."))
-    arrays = {name: state.value for name, state in net._states().items()}
-    unmade = [name for name, value in arrays.items() if value is None]
-    if unmade:
-        rule = f"not made yet: {', '.join(unmade)}."
-        raise ValueError(message("save", rule, "", "call initialize(seed), or run a first input through the network."))
-    hosts = {name: to_numpy(x) for name, x in arrays.items() if x is not None}
+    check_made("save", net)
+    values: dict[str, Any] = {name: state.value for name, state in net._states().items()}
     data = {
         "format": FORMAT_VERSION,
         "net": architecture.describe(net),
         "frozen": [name for name, parameter in net.parameters().items() if not parameter.trainable],
         # NumPy has no bfloat16, so its arrays lie in the file as the float32 of the same value.
-        "bfloat16": [name for name, x in arrays.items() if x is not None and dtype_name(x.dtype) == "bfloat16"],
+        "bfloat16": [name for name, x in values.items() if dtype_name(x.dtype) == "bfloat16"],
         "notes": dict(notes or {}),
     }
-    raw = _serialized(hosts, {_KEY: json.dumps(data)})
+    raw = serialized("save", {name: to_numpy(x) for name, x in values.items()}, {_KEY: json.dumps(data)})
     with replacing(path) as beside:
         beside.write_bytes(raw)
 
@@ -124,22 +121,31 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
     except RecursionError as error:
         raise _too_deep(path) from error
     place = get(current().backend)
-    arrays = {}
-    for name, x in _arrays(path).items():
+    taken = {}
+    for name, x in arrays(path).items():
         dtype = "bfloat16" if name in data["bfloat16"] else dtype_name(x.dtype)
-        arrays[name] = place.asarray(x, _available(dtype, place.xp))
+        taken[name] = place.asarray(x, _available(dtype, place.xp))
         if dtype_kind(dtype) not in "fc" and name in parameters:
-            raise _bad(path, f"{name} is a parameter, and its values in the file are {dtype}.")
+            raise bad(path, f"{name} is a parameter, and its values in the file are {dtype}.")
     try:
-        net.load_state_dict(arrays)
+        net.load_state_dict(taken)
     except (TypeError, ValueError) as error:
-        raise _bad(path, "the arrays in the file do not fit the architecture in it.", str(error)) from error
+        raise bad(path, "the arrays in the file do not fit the architecture in it.", str(error)) from error
     for name, parameter in parameters.items():
         parameter.trainable = name not in data["frozen"]
     return net
 
 
-def _serialized(arrays: dict[str, np.ndarray], notes: dict[str, str]) -> bytes:
+def check_made(subject: str, net: Module) -> None:
+    """Refuse a network whose parameters are not all there."""
+    unmade = [name for name, state in net._states().items() if state.value is None]
+    if unmade:
+        rule = f"not made yet: {', '.join(unmade)}."
+        raise ValueError(message(subject, rule, "", "call initialize(seed), or run a first input through the network."))
+
+
+def serialized(subject: str, arrays: dict[str, np.ndarray], notes: dict[str, str]) -> bytes:
+    """The bytes of a safetensors file."""
     import safetensors
     from safetensors.numpy import save as serialize
 
@@ -147,16 +153,31 @@ def _serialized(arrays: dict[str, np.ndarray], notes: dict[str, str]) -> bytes:
         return serialize({name: np.ascontiguousarray(x).reshape(x.shape) for name, x in arrays.items()}, notes)
     except safetensors.SafetensorError as error:
         rule = "the safetensors format does not have a dtype of this network."
-        raise FileError(message("save", rule, str(error), "cast the network first: net.to(dtype=...).")) from error
+        raise FileError(message(subject, rule, str(error), "cast the network first: net.to(dtype=...).")) from error
 
 
-def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
+def arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays in a safetensors file, whoever wrote it; those of bfloat16, which NumPy lacks, as float32."""
+    import safetensors
 
-    try:
-        return load_file(path)
-    except (KeyError, AttributeError) as error:  # the package meets a dtype that NumPy lacks
-        raise _bad(path, "an array has a dtype that is not known here.", str(error)) from error
+    _metadata(path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        found = _widened(path) if "BF16" in dtypes.values() else {}
+        try:
+            return {name: found[name] if name in found else file.get_tensor(name) for name in dtypes}
+        except (KeyError, AttributeError, TypeError) as error:  # the package meets a dtype that NumPy lacks
+            raise bad(path, "an array has a dtype that is not known here.", str(error)) from error
+
+
+def _widened(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The bfloat16 arrays in a file as the float32 of the same values, of which they are the upper half."""
+    import safetensors
+
+    items = dict(safetensors.deserialize(Path(path).read_bytes()))
+    halves = {name: item for name, item in items.items() if item["dtype"] == "BF16"}
+    uppers = {name: np.frombuffer(item["data"], "<u2").astype(np.uint32) << 16 for name, item in halves.items()}
+    return {name: upper.view(np.float32).reshape(halves[name]["shape"]) for name, upper in uppers.items()}
 
 
 def _available(dtype: str, xp: Any) -> str:
@@ -169,19 +190,19 @@ def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
     text = _metadata(path).get(_KEY)
     if text is None:
         remedy = "make the network, and pass the arrays to its load_state_dict."
-        raise _bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
+        raise bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
     try:
         data = json.loads(text)
     except RecursionError as error:
         raise _too_deep(path) from error
     except json.JSONDecodeError as error:
-        raise _bad(path, "the architecture in the metadata is no JSON.", str(error)) from error
+        raise bad(path, "the architecture in the metadata is no JSON.", str(error)) from error
     if isinstance(data, dict) and data.get("format") != FORMAT_VERSION:
         evidence = f"version {data.get('format')} of the format; this xpconv reads version {FORMAT_VERSION}"
-        raise _bad(path, "the file was written by another version of xpconv.", evidence, "pip install --upgrade xpconv")
+        raise bad(path, "the file was written by another version of xpconv.", evidence, "pip install --upgrade xpconv")
     kinds = {"net": dict, "frozen": list, "bfloat16": list, "notes": dict}
     if not isinstance(data, dict) or not all(isinstance(data.get(key), kind) for key, kind in kinds.items()):
-        raise _bad(path, "the architecture in the metadata is malformed.", text[:80])
+        raise bad(path, "the architecture in the metadata is malformed.", text[:80])
     return data
 
 
@@ -189,22 +210,23 @@ def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     import safetensors
 
     if os.path.isdir(path):
-        raise _bad(path, "it is a folder.", "", "pass the path of a file that xpconv.save wrote.")
+        raise bad(path, "it is a folder.", "", "pass the path of a file that xpconv.save wrote.")
     size = os.stat(path).st_size  # an OSError of Python's own names the path
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
     except safetensors.SafetensorError as error:
         rule = "the file is truncated, damaged, or no safetensors file."
-        raise _bad(path, rule, f"{size} bytes: {error}") from error
+        raise bad(path, rule, f"{size} bytes: {error}") from error
 
 
-def _bad(path: str | os.PathLike[str], rule: str, evidence: str = "", remedy: str = "") -> FileError:
+def bad(path: str | os.PathLike[str], rule: str, evidence: str = "", remedy: str = "") -> FileError:
+    """A file that cannot be what was asked for."""
     return FileError(message(_subject(path), rule, evidence, remedy))
 
 
 def _too_deep(path: str | os.PathLike[str]) -> FileError:
-    return _bad(path, "the architecture in the metadata is nested too deeply.")
+    return bad(path, "the architecture in the metadata is nested too deeply.")
 
 
 def _subject(path: str | os.PathLike[str]) -> str:

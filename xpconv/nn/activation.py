@@ -13,7 +13,7 @@ from xpconv.nn.state import Parameter
 from xpconv.ops import validate
 
 
-class _Plain(Layer):
+class Plain(Layer):
     """An activation without parameters."""
 
     op: ClassVar[str]
@@ -23,43 +23,43 @@ class _Plain(Layer):
         return getattr(ops, self.op), (x,), {}
 
 
-class ReLU(_Plain):
+class ReLU(Plain):
     """See `ops.relu`."""
 
     op = "relu"
 
 
-class ReLU6(_Plain):
+class ReLU6(Plain):
     """See `ops.relu6`."""
 
     op = "relu6"
 
 
-class SiLU(_Plain):
+class SiLU(Plain):
     """See `ops.silu`."""
 
     op = "silu"
 
 
-class Sigmoid(_Plain):
+class Sigmoid(Plain):
     """See `ops.sigmoid`."""
 
     op = "sigmoid"
 
 
-class Tanh(_Plain):
+class Tanh(Plain):
     """See `ops.tanh`."""
 
     op = "tanh"
 
 
-class Softplus(_Plain):
+class Softplus(Plain):
     """See `ops.softplus`."""
 
     op = "softplus"
 
 
-class HardSwish(_Plain):
+class HardSwish(Plain):
     """See `ops.hard_swish`."""
 
     op = "hard_swish"
@@ -120,7 +120,7 @@ class GELU(Layer):
         return ops.gelu, (x,), {"approximate": self.approximate}
 
 
-class HardSigmoid(_Plain):
+class HardSigmoid(Plain):
     """See `ops.hard_sigmoid`."""
 
     op = "hard_sigmoid"

@@ -38,6 +38,10 @@ class Module:
     ((2, 8, 8, 1), (3, 3, 1, 4))
     """
 
+    # Whether a training step may be recorded once and replayed (a CUDA graph): not where `vjp` depends on anything of
+    # the host that changes from step to step, such as a number drawn with NumPy.
+    capturable = True
+
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # the arguments of the constructor
     _key: Key | None = None  # the seed and the dotted name, known once initialised or run
 

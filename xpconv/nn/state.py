@@ -105,21 +105,18 @@ class State:
                 mine[...] = array
             finally:  # a write that was interrupted has changed something too
                 _protect(mine, True)
-                self._changed()
+                self.touch()
         else:
             self._hold(copied(array))
         self.shape, self.dtype = tuple(array.shape), dtype_name(array.dtype)
 
     def _hold(self, array: Array) -> None:
         """Take an array of one's own as the value."""
-        if isinstance(array, np.ndarray) and not array.flags.owndata:
-            array = array.copy()  # of memory that another library lent
-        _protect(array, True)
-        self._value = array
-        self._changed()
+        self._value = _kept(array)
+        self.touch()
 
-    def _changed(self) -> None:
-        """Called after every change of the value, never before it."""
+    def touch(self) -> None:
+        """Note a change of the value: called after it, never before, by whoever wrote to it where it lies."""
         self.version += 1
 
     def fits(self, shape: Any) -> bool:
@@ -180,7 +177,7 @@ class State:
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
         for name, value in state[1].items():
             setattr(self, name, value)
-        _protect(self._value, True)  # which copies of an array are not
+        self._value = _kept(self._value)  # copies are not protected; what was pickled lies in bytes that never change
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self._key[1]!r}" if self._key else type(self).__name__
@@ -246,8 +243,9 @@ class Parameter(State):
             raise ValueError(message(str(self), rule, f"{describe('grad', grad)} · {describe('value', value)}"))
         self.grad = copied(grad) if self.grad is None else self.grad + grad
 
-    def _changed(self) -> None:
-        super()._changed()
+    def touch(self) -> None:
+        """Note a change of the value: what was packed from the old one is dropped."""
+        super().touch()
         self.packed = Place()
 
     def make(self, place: Backend, dtype: str) -> None:
@@ -284,6 +282,14 @@ def _protect(x: Array, protected: bool) -> None:
     """Let NumPy refuse what writes into x: nobody would learn of it, and copies packed for kernels would be stale."""
     if isinstance(x, np.ndarray):
         x.flags.writeable = not protected
+
+
+def _kept(x: Array) -> Array:
+    """x as a value: NumPy's protected, and in memory of its own, which another library's or a pickle's is not."""
+    if isinstance(x, np.ndarray) and not x.flags.owndata:
+        x = x.copy()
+    _protect(x, True)
+    return x
 
 
 def _place(x: Array) -> tuple[Any, ...]:
