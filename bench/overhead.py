@@ -18,6 +18,8 @@ from pathlib import Path
 
 from portable_conv import environment
 
+from xpconv.atomic import replacing
+
 CODE = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
 
@@ -74,7 +76,8 @@ def main():
     report |= {"import_adds_ms": round(import_ms(), 1), "dispatch_us": dispatch_us()}
     print(json.dumps(report, indent=2))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        with replacing(options.json) as beside:
+            beside.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,9 @@ def cpu_model():
 
 
 def environment():
-    versions = {name: metadata.version(name) for name in ("xpconv", "numpy", "torch")}
+    import xpconv
+
+    versions = {"xpconv": xpconv.__version__, **{name: metadata.version(name) for name in ("numpy", "torch")}}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return {
         "date": date.today().isoformat(),
@@ -189,7 +191,10 @@ def main():
     print(json.dumps(summary))
     if options.json:
         report = {"what": "3x3 convolution, forward, float32, NumPy arrays", **environment(), **summary, "rows": rows}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        from xpconv.atomic import replacing
+
+        with replacing(options.json) as beside:
+            beside.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,17 +12,19 @@ import re
 import sys
 import textwrap
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from xpconv import settings
-from xpconv.bench import architectures, ceiling, chart, process, report, run, shapes, sides, table, truth, worker
+from xpconv.bench import architectures, ceiling, chart, facts, process, report, run, shapes, sides, table, truth, worker
 from xpconv.bench.case import Case, Layer
 from xpconv.bench.sides import ours
 from xpconv.cli import main
 
+RESULTS = Path(__file__).parent.parent / "bench" / "results"
 CONV = Layer("tiny", "5² 3→4 3×3", "conv", (5, 5, 3), {"w": (3, 3, 3, 4), "b": (4,)}, {"padding": 1}, batch=2)
 TINY = (
     CONV,
@@ -38,8 +40,12 @@ TINY = (
     Layer("tiny", "linear", "linear", (7,), {"w": (7, 5), "b": (5,)}, batch=3),
     Layer("tiny", "loss", "softmax_cross_entropy", (10,), batch=4),
     Layer("tiny", "LeNet", "step", (8, 8, 1), options={"model": "lenet"}, batch=4),
+    Layer("tiny", "ReLU", "relu", (5,), batch=3),
+    Layer("tiny", "SiLU", "silu", (5, 5, 3), batch=3),
+    Layer("tiny", "SGD", "update", (20000,), options={"optimizer": "SGD"}, batch=1),
+    Layer("tiny", "Adam", "update", (100,), options={"optimizer": "Adam"}, batch=1),
 )
-CASES = [Case(x, x.batch, d) for x in TINY for d in (("step",) if x.op == "step" else ("forward", "backward"))]
+CASES = [Case(x, x.batch, d) for x in TINY for d in shapes._OF_OP.get(x.op, ("forward", "backward"))]
 
 
 def named(cases):
@@ -90,7 +96,7 @@ def test_the_convolutions_of_the_networks_are_those_published():
 
 
 def test_multiply_adds_of_resnet50_are_those_published():
-    every = list(architectures._resnet50())
+    every = list(architectures.every_resnet50())
     assert len(every) == 53
     total = sum((c.size // c.stride) ** 2 * c.kernel**2 * c.channels * c.out // c.groups for c in every)
     assert total == pytest.approx(4.09e9, rel=0.01)  # torchvision's table, without the last linear layer
@@ -154,7 +160,7 @@ def right_answers(case):
     return candidate.answers()
 
 
-@pytest.mark.parametrize("name", sides.SIDES)
+@pytest.mark.parametrize("name", ["xpconv", "torch", "jax", "im2col"])
 @pytest.mark.parametrize("case", named(CASES))
 def test_every_side_answers_rightly(name, case, asked):
     if not sides.is_installed(name):
@@ -162,7 +168,7 @@ def test_every_side_answers_rightly(name, case, asked):
     try:
         offered = asked(name, "prepare", case)
     except process.AbsentError as why:
-        assert name == "im2col"
+        assert name in ("im2col", "jax")
         pytest.skip(str(why))
     for found in offered:
         assert truth.judge(case, case.arrays(), found["answers"]) <= 1
@@ -220,6 +226,17 @@ WRONG = """
         (right,) = ours.make(case, arrays)
         return [Candidate("w", right.call, lambda: {k: 1.01 * v for k, v in right.answers().items()})]
 """
+PARTLY = """
+    from xpconv.bench.sides import Candidate, ours
+
+    version = dict
+
+    def make(case, arrays):
+        def broken():
+            raise OSError("no")
+
+        return [Candidate("broken", broken, broken), *ours.make(case, arrays)]
+"""
 BROKEN = """
     import os
 
@@ -252,6 +269,13 @@ def test_a_side_that_fails_shows_the_reason_and_no_path(tiny, side, tmp_path, ca
     assert "somebody" not in forward["failed"]
     assert backward == {"failed": "its process died (exit status 3)"}
     assert "    broken: its process died" in capsys.readouterr().out
+
+
+def test_where_one_of_two_candidates_fails_the_other_is_timed(tiny, side, tmp_path, capsys):
+    name = side("partly", PARTLY)
+    assert bench("--against", name, "--only", "5²", "--json", tmp_path / "b.json") == 0
+    for row in json.loads((tmp_path / "b.json").read_text())["rows"]:
+        assert list(row["sides"]["partly"]["times_ms"]) == ["numpy"]
 
 
 def test_xpconv_failing_is_an_exit_status(tiny, side, capsys):
@@ -308,6 +332,88 @@ def test_an_interrupted_run_keeps_what_it_has(tiny, tmp_path, monkeypatch, capsy
     assert len(found["rows"]) == 2
 
 
+def alike(one, other):
+    """Whether two documents say the same: times are written with four digits, and what follows from them may differ."""
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return one == pytest.approx(other, rel=2e-3) if isinstance(one, float) else one == other
+
+
+def test_a_run_goes_on_where_another_stopped(tiny, tmp_path, capsys):
+    path = tmp_path / "b.json"
+    assert bench("--against", "im2col", "--only", "5²", "--direction", "forward", "--json", path) == 0
+    (first,) = json.loads(path.read_text())["rows"]
+    assert bench("--against", "im2col", "--json", path, "--resume") == 0
+    assert "4 rows, 2 rounds; 1 of them there already" in capsys.readouterr().out
+    found = json.loads(path.read_text())
+    assert alike(found["rows"][0], first)
+    assert len({(row["name"], row["direction"]) for row in found["rows"]}) == len(found["rows"]) == 4
+    assert found["complete"] is True
+
+
+def test_what_failed_is_measured_again_and_what_is_missing_is_told(result, tmp_path):
+    names = [row.case.name for row in result.rows]
+    assert run.still_to_do(result.plan.cases, result) == [result.plan.cases[2]]  # the one whose peer failed
+    result.rows.pop()
+    assert (result.complete, result.missing) == (False, names[2:])
+    assert report.document(result)["missing"] == names[2:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rounds", "3", "--against", "none"], "rounds: 2 there, 3 here"),
+        (["--rounds", "2", "--against", "im2col"], "the file compares with other peers"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_measurement(arguments, said, tiny, tmp_path, capsys):
+    path = tmp_path / "b.json"
+    assert bench("--against", "none", "--only", "5²", "--json", path) == 0
+    before = path.read_text()
+    assert main(["bench", *arguments, "--json", str(path), "--resume"]) == 2
+    assert said in capsys.readouterr().err
+    assert path.read_text() == before
+
+
+def test_pieces_of_two_commits_name_both():
+    one, two = ({"commit": c, "date": "2026-01-01", "cpu": "x"} for c in ("a1", "b2"))
+    assert facts.joined(one, two) == {"commit": "a1, b2", "date": "2026-01-01", "cpu": "x"}
+    assert facts.joined(facts.joined(one, two), two)["commit"] == "a1, b2"
+
+
+def test_a_document_is_read_as_it_was_written(result, tmp_path):
+    result.rows[0].sides["torch"].errors["b"] = 3.0
+    report.write(result, tmp_path / "b.json")
+    again = report.read(tmp_path / "b.json")
+    assert alike(report.document(again), report.document(result))
+    assert [row.case.arrays().keys() for row in again.rows] == [row.case.arrays().keys() for row in result.rows]
+
+
+def test_committed_results_are_read():
+    for name in ("cpu.json", "cpu_steps.json"):
+        written = json.loads((RESULTS / name).read_text())["rows"]
+        for row, entry in zip(report.document(report.read(RESULTS / name))["rows"], written, strict=True):
+            assert alike(row["ratio"], entry["ratio"])
+            assert (row["name"], row["x"], row["flops"]) == (entry["name"], entry["x"], entry["flops"])
+
+
+def test_an_earlier_run_is_shown_and_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("xpconv.cli.bench.measure", None)
+    status = main(["bench", "--show", str(RESULTS / "cpu_steps.json"), "--plot", str(tmp_path / "p.png")])
+    assert status == 0
+    assert "ResNet-20 32²" in capsys.readouterr().out
+    assert (tmp_path / "p.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"what": "xpconv bench", "format": 0}', '{"what": 1, "format": 1}'])
+def test_another_file_is_not_gone_on_with(text, tmp_path, capsys):
+    (tmp_path / "b.json").write_text(text)
+    assert main(["bench", "--against", "none", "--json", str(tmp_path / "b.json"), "--resume"]) == 2
+    assert "'b.json'" in capsys.readouterr().err
+
+
 def test_memory_is_measured_where_the_system_can_tell(monkeypatch, tmp_path, capsys):
     pixels = Layer("tiny", "large", "conv", (128, 128, 4), {"w": (3, 3, 4, 8)}, {"padding": 1}, batch=8)
     monkeypatch.setitem(shapes.SETS, "quick", lambda: [pixels])
@@ -334,11 +440,13 @@ def outcome(seconds, error=0.1, **facts):
 def result():
     """Two rows measured and one that failed, beside one peer."""
     cases = [Case(layer, 2, "forward") for layer in TINY[:3]]
-    made = run.Result(run.Plan(cases, ["torch"]), {"gflops": 100.0, "gbytes_per_s": 10.0, "how": "so"}, {"torch": "2"})
+    ceiling = {"gflops": 100.0, "gbytes_per_s": 10.0, "how": "so"}
+    made = run.Result(
+        run.Plan(cases, ["torch"]), ceiling, {"versions": {"torch": "2"}, "rounds": 2, "dtype": "float32"}
+    )
     for case, theirs in zip(cases, ((0.004, 0.008, 0.006), (0.001,), None), strict=True):
         peer = run.Outcome(failed="RuntimeError: no") if theirs is None else outcome(theirs)
         made.rows.append(run.Row(case, {"xpconv": outcome((0.002, 0.002, 0.5)), "torch": peer}))
-    made.complete = True
     return made
 
 
@@ -448,6 +556,8 @@ def test_reasons_are_one_line():
         (["--against", "none", "--plot", "p.png"], "there is no peer"),
         (["--json", "nowhere/b.json"], "there is no folder for 'nowhere/b.json'"),
         (["--json", "."], "is a folder"),
+        (["--resume"], "name it: --json FILE"),
+        (["--show", "b.json", "--json", "c.json"], "measures nothing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -26,10 +26,10 @@ class Conv(NamedTuple):
 
 def resnet50() -> tuple[Conv, ...]:
     """ResNet-50 (K. He et al., arXiv:1512.03385), whose blocks halve the image in their 3×3 convolution ("v1.5")."""
-    return _distinct(_resnet50())
+    return _distinct(every_resnet50())
 
 
-def _resnet50() -> Iterator[Conv]:
+def every_resnet50() -> Iterator[Conv]:
     yield Conv(224, 3, 64, 7, 2)
     size, channels = 56, 64  # after the max pool
     for stage, blocks in enumerate((3, 4, 6, 3)):

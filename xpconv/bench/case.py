@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.bench import updates
+from xpconv.parity import sample
 from xpconv.window import conv_window
 
 Shape = tuple[int, ...]
 
-DIRECTIONS = ("forward", "backward", "step")
-CLASSES = 10  # of the networks whose training steps are timed
-_ITEM = 4  # bytes of a float32
+DIRECTIONS = ("forward", "fused", "backward", "step")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+ACTIVATIONS = ("relu", "silu")
+CLASSES = {"lenet": 10, "resnet20": 10, "resnet50": 1000}  # of the networks whose training steps are timed
+_ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
+_DRAWN = 4_194_301  # numbers drawn at most, repeated in larger arrays; prime, so that no two rows or images are equal
 
 # Passes over x and over y that an op makes at least: what it reads and writes, forward and backward.
 _TRAFFIC = {
@@ -22,6 +27,7 @@ _TRAFFIC = {
     "global_avg_pool": ((1, 1), (1, 1)),
     "batch_norm": ((1, 1), (2, 1)),  # backward: x and dx, dy
     "softmax_cross_entropy": ((1, 0), (2, 0)),
+    **dict.fromkeys(ACTIVATIONS, ((1, 1), (2, 1))),
     "conv": ((1, 1), (2, 1)),
     "linear": ((1, 1), (2, 1)),
 }
@@ -45,29 +51,56 @@ class Layer:
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: one direction of a layer at a batch size. ``both`` is forward and backward, for their memory."""
+    """What is timed: one direction of a layer at a batch size, in a dtype.
+
+    ``fused`` is a convolution forward with bias and ReLU; ``both`` is forward and backward, for their memory.
+    """
 
     layer: Layer
     batch: int
     direction: str
+    dtype: str = "float32"
 
     @property
     def name(self) -> str:
         return f"{self.layer.set}: {self.layer.name}, batch {self.batch}, {self.direction}"
 
+    @property
+    def parameters(self) -> dict[str, Shape]:
+        """Shapes of the op's arrays but x."""
+        bias = {"b": self.layer.parameters["w"][-1:]} if self.direction == "fused" else {}
+        return {**self.layer.parameters, **bias}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The op's options."""
+        return {**self.layer.options, **({"activation": "relu"} if self.direction == "fused" else {})}
+
     def arrays(self) -> dict[str, np.ndarray]:
-        """The op's arrays by name and ``dy``; the same in every process. For a step also the first weights."""
+        """The op's arrays by name and ``dy``; the same in every process. For a step also the first weights.
+
+        Values are rounded to the case's dtype; half precision comes in float32, since NumPy lacks bfloat16.
+        """
         layer, rng = self.layer, np.random.default_rng(0)
-        x = rng.standard_normal((self.batch, *layer.x), dtype="float32")
+        if layer.op == "update":
+            return updates.arrays(layer)
+        x = self._drawn(rng, (self.batch, *layer.x))
         if layer.op == "step":
             from xpconv.bench.networks import network
 
             weights = {name: np.array(value) for name, value in network(layer.options["model"], x).state_dict().items()}
-            return {"x": x, "labels": rng.integers(0, CLASSES, self.batch), **weights}
+            labels = rng.integers(0, CLASSES[layer.options["model"]], self.batch)
+            return {"x": x, "labels": labels, **{name: rounded(value, self.dtype) for name, value in weights.items()}}
         if layer.op == "softmax_cross_entropy":
-            return {"logits": x, "labels": rng.integers(0, layer.x[-1], self.batch), "dy": np.ones((), dtype="float32")}
-        drawn = {name: rng.standard_normal(shape, dtype="float32") for name, shape in layer.parameters.items()}
-        return {"x": x, **drawn, "dy": rng.standard_normal(self.out, dtype="float32")}
+            labels, dy = rng.integers(0, layer.x[-1], self.batch), rounded(np.ones((), "float32"), self.dtype)
+            return {"logits": x, "labels": labels, "dy": dy}
+        drawn = {name: self._drawn(rng, shape) for name, shape in self.parameters.items()}
+        return {"x": x, **drawn, "dy": self._drawn(rng, self.out)}
+
+    def _drawn(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        count = math.prod(shape)
+        values = rounded(rng.standard_normal(min(count, _DRAWN), dtype="float32"), self.dtype)
+        return (values if count <= _DRAWN else np.resize(values, count)).reshape(shape)
 
     @property
     def out(self) -> Shape:
@@ -95,14 +128,23 @@ class Case:
         if "w" not in layer.parameters:
             return None
         forward = 2.0 * math.prod(self.out) * math.prod(layer.parameters["w"][:-1])
-        return {"forward": 1, "backward": 2, "both": 3}[self.direction] * forward
+        return {"forward": 1, "fused": 1, "backward": 2, "both": 3}[self.direction] * forward
 
     @property
     def bytes(self) -> float | None:
         """Bytes that must be read and written at least, each array once; `None` for a step, which keeps what it can."""
         layer = self.layer
+        item = _ITEM[self.dtype]
+        if layer.op == "update":
+            return float(_ITEM["float32"] * updates.traffic(layer))
         if layer.op == "step":
             return None
-        passes_x, passes_y = _TRAFFIC[layer.op][self.direction != "forward"]
-        weights = sum(map(math.prod, layer.parameters.values())) * (1 if self.direction == "forward" else 2)
-        return float(_ITEM * (passes_x * self.batch * math.prod(layer.x) + passes_y * math.prod(self.out) + weights))
+        forward = self.direction in ("forward", "fused")
+        passes_x, passes_y = _TRAFFIC[layer.op][not forward]
+        weights = sum(map(math.prod, self.parameters.values())) * (1 if forward else 2)
+        return float(item * (passes_x * self.batch * math.prod(layer.x) + passes_y * math.prod(self.out) + weights))
+
+
+def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Values that ``dtype`` has, in float32, or in float64 for that."""
+    return sample.rounded(values, dtype).astype("float64" if dtype == "float64" else "float32")

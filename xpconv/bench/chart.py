@@ -7,14 +7,18 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from xpconv.bench.report import cpu_name
 from xpconv.bench.run import Result, Row
-from xpconv.cores import usable_cores
 from xpconv.plot import _FAINT, _INK, _figure, _write
-from xpconv.settings import current
 
 # Colours of the Okabe-Ito palette, told apart with every kind of colour vision, and shapes for print.
-_PEERS = {"torch": ("#D55E00", "o"), "jax": ("#0072B2", "s"), "im2col": ("#009E73", "D")}
+_PEERS = {
+    "torch": ("#D55E00", "o"),
+    "torch-graph": ("#CC79A7", "^"),
+    "jax": ("#0072B2", "s"),
+    "im2col": ("#009E73", "D"),
+    "launch": ("#56B4E9", "v"),
+}
+_OTHERS = ("#999999", "X")  # xpconv on other engines
 _LINE = 0.19  # inches
 # Ticks, the most wanted first; each has its inverse too.
 _TICKS = (1, 2, 10, 5, 100, 3, 1.5, 20, 50, 1.25, 1.1, 1000, 200, 500)
@@ -49,14 +53,17 @@ def draw(result: Result, path: str | os.PathLike[str]) -> None:
         axes.set_title(direction, loc="left", color=_INK, fontsize=11)
         axes.tick_params(labelleft=direction not in above[1:])
         _scale(axes, slowest, fastest)
-    threads = f"{_threads()} thread" + "s" * (_threads() != 1)
-    figure.suptitle(f"xpconv beside its peers: {cpu_name()}, {threads}", color=_INK, fontsize=11)
+    figure.suptitle(f"xpconv beside its peers: {_machine(result)}", color=_INK, fontsize=11)
     _legend(figure, result)
     _write(figure, path)
 
 
-def _threads() -> int:
-    return current().num_threads or usable_cores()[0]
+def _machine(result: Result) -> str:
+    """What it was measured on, and in which precision."""
+    facts = result.facts
+    threads = facts.get("threads", 0)
+    where = facts.get("gpu") or f"{facts.get('cpu', 'unknown')}, {threads} thread" + "s" * (threads != 1)
+    return f"{where}; {facts.get('dtype', 'float32')}, {facts.get('precision', 'ieee')}"
 
 
 def _labels(rows: Iterable[Row]) -> list[Label]:
@@ -93,7 +100,7 @@ def _dots(axes: Any, at: int, row: Row, peers: Sequence[str]) -> None:
     for peer in peers:
         ratio = row.ratio(peer)
         if ratio is not None:
-            colour, marker = _PEERS.get(peer, (_INK, "o"))
+            colour, marker = _PEERS.get(peer, _OTHERS)
             axes.plot([ratio], [at], marker, color=colour, markersize=5, markeredgewidth=0, zorder=2)
 
 
@@ -131,8 +138,8 @@ def _legend(figure: Any, result: Result) -> None:
 
     marks = []
     for peer in result.plan.peers:
-        colour, marker = _PEERS.get(peer, (_INK, "o"))
-        name = f"{peer} {result.versions.get(peer, '')}".strip()
+        colour, marker = _PEERS.get(peer, _OTHERS)
+        name = f"{peer} {result.facts.get('versions', {}).get(peer, '')}".strip()
         marks.append(Line2D([], [], linestyle="", marker=marker, color=colour, markeredgewidth=0, label=name))
     figure.legend(
         handles=marks, loc="outside lower center", ncols=max(1, len(marks)), frameon=False, fontsize=9, labelcolor=_INK

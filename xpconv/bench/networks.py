@@ -7,24 +7,31 @@ from typing import Any
 
 from xpconv import nn
 from xpconv.backend import use_backend
-from xpconv.bench.case import CLASSES, Shape
+from xpconv.bench.case import CLASSES, Case, Shape
 from xpconv.settings import use_engine
 
 LR, MOMENTUM = 0.01, 0.9
+_JUDGED = 4e11  # operations of the steps that are repeated in float64: seconds on a CPU
 
 
 def network(model: str, x: Any) -> nn.Sequential:
     """The network with its first weights, as NumPy arrays; without dropout, whose masks no two libraries share."""
-    made = nn.models.MODELS[model](num_classes=CLASSES, in_channels=x.shape[-1])
+    made = nn.models.MODELS[model](num_classes=CLASSES[model], in_channels=x.shape[-1])
     net = nn.Sequential(**{k: child for k, child in made.children().items() if not isinstance(child, nn.Dropout)})
     with use_backend("numpy"), use_engine("portable"):
         net.initialize(seed=0)
-        net(x[:1])  # layers that learn their sizes from the first input
+        net(x[:1].astype("float32"))  # layers that learn their sizes from the first input
     return net
 
 
 @functools.cache
 def multiply_adds(model: str, shape: Shape) -> int:
     """Of one image going forward."""
-    net = nn.models.MODELS[model](num_classes=CLASSES, in_channels=shape[-1])
+    net = nn.models.MODELS[model](num_classes=CLASSES[model], in_channels=shape[-1])
     return net.summary(shape).multiply_adds
+
+
+def judged(case: Case) -> int:
+    """How many of the images the steps that are judged are of: all, where float64 on the host is quick enough."""
+    each = 6.0 * multiply_adds(case.layer.options["model"], case.layer.x)
+    return max(2, min(case.batch, int(_JUDGED / 2 / each)))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from xpconv.bench.sides import SIDES
+from xpconv.bench import sides
 from xpconv.settings import Settings
 
 # How many threads libraries may start, which they read when they are loaded.
@@ -80,7 +80,7 @@ class Process:
         assert child.stdin is not None
         if threads and hasattr(os, "sched_setaffinity"):  # for libraries that count cores and take no number
             os.sched_setaffinity(child.pid, sorted(os.sched_getaffinity(0))[:threads])
-        pickle.dump((SIDES[self.side].module, self._settings), child.stdin)
+        pickle.dump(sides.of(self.side, self._settings), child.stdin)
         child.stdin.flush()
         return child
 

@@ -1,69 +1,34 @@
-"""What was measured as one JSON document; it names no machine, no user and no folder."""
+"""What was measured as one JSON document, written and read."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 import statistics
-import subprocess
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xpconv.atomic import replacing
-from xpconv.bench.run import Outcome, Result, Row, refusal
+from xpconv.bench import how
+from xpconv.bench.case import Case, Layer
+from xpconv.bench.run import Outcome, Plan, Result, Row, refusal
 from xpconv.bench.table import least_seconds, summary
-from xpconv.cores import usable_cores
-from xpconv.settings import current
+from xpconv.errors import FileError, message
 
-FORMAT = 1
-
-HOW = {
-    "time": "each side in a process of its own, in turns, each round beginning with another side; medians and "
-    "quartiles of all calls but the first of each turn; results are fresh; packing and dispatch are counted",
-    "forward": "the op alone, with no gradient asked for",
-    "backward": "all gradients from dy by a pullback made beforehand, without the forward pass; torch: autograd.grad "
-    "with retain_graph; jax: a compiled function that takes the vjp's residuals as arguments",
-    "step": "forward, loss, backward, SGD with momentum; LeNet without dropout; the same first weights on every side",
-    "torch": "the better of its two memory formats",
-    "jax": "compiled by jit, NHWC, each call waited for",
-    "im2col": "windows copied into rows in NumPy, and one product",
-    "flops": "by the definition, two for each multiply-add, twice as many backward; some algorithms need fewer",
-    "fraction_of_peak": "the least time that the ceiling allows (arithmetic, or each array moved once) over the time",
-    "error": "largest over the judged parts, in units of the permitted error (xpconv.parity.bounds); steps: of the "
-    "losses of the first two steps against float64, in units of 1e-4",
-    "memory": "growth of the peak resident memory by one forward and backward in a process of its own, inputs apart",
-    "ratio": "the peer's median over xpconv's",
-}
+WHAT, FORMAT = "xpconv bench", 1
 
 
 def document(result: Result) -> dict[str, Any]:
     """The whole report as plain data."""
-    settings = current()
-    sides = ("xpconv", *result.plan.peers)
-    used = ("time", "forward", "backward", "step", "flops", "fraction_of_peak", "error", "ratio", *sides)
     return {
-        "what": "xpconv bench",
+        "what": WHAT,
         "format": FORMAT,
         "complete": result.complete,
-        **_commit(),
-        "date": date.today().isoformat(),
-        "cpu": cpu_name(),
-        "cores": usable_cores()[0],
-        "threads": settings.num_threads or usable_cores()[0],
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": result.versions,
-        "backend": settings.backend,
-        "engine": list(settings.engine) if settings.engine else "auto",
-        "precision": settings.precision,
-        "dtype": "float32",
-        "rounds": result.plan.rounds,
+        **({} if result.complete else {"missing": result.missing}),
+        **result.facts,
         "ceiling": result.ceiling,
-        "how": {k: v for k, v in HOW.items() if k in used or (k == "memory" and result.plan.memory)},
+        "how": how.of(result),
         "summary": summary(result),
         "rows": [_row(row, result) for row in result.rows],
     }
@@ -103,10 +68,13 @@ def _side(outcome: Outcome, flops: float | None, least: tuple[float, str] | None
         "error": _rounded(outcome.error),
         "times_ms": {name: [_rounded(1e3 * t) for t in times] for name, times in outcome.times.items()},
     }
-    if len(outcome.times) > 1:
+    if len(outcome.errors) > 1:
         facts["best"] = outcome.best
+        facts["errors"] = {name: _rounded(error) for name, error in outcome.errors.items()}
     if outcome.note:
         facts["engine"] = outcome.note
+    if outcome.host_seconds is not None:
+        facts["host_us"] = _rounded(1e6 * outcome.host_seconds)
     if refusal(outcome.errors):
         facts["refused"] = refusal(outcome.errors)
     if outcome.memory is not None:
@@ -127,31 +95,54 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def cpu_name() -> str:
-    """As the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _commit() -> dict[str, str]:
-    """The commit of the checkout that xpconv is run from, if it is one."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return {}
-    command = ["git", "-C", os.fspath(root), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"commit": done.stdout.strip()}
-
-
 def write(result: Result, path: Path) -> None:
     """The document as a file, replaced whole."""
     text = json.dumps(document(result), indent=1, ensure_ascii=False)
     text = re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)  # numbers go on one line
     with replacing(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
+
+
+# What a document and a row say beside the facts, and beside the shapes of the op's arrays.
+_OWN = ("what", "format", "complete", "missing", "ceiling", "how", "summary", "rows")
+_OF_A_ROW = ("set", "name", "op", "direction", "x", "options", "flops", "bytes", "bound_by", "ratio", "sides")
+
+
+def read(path: Path) -> Result:
+    """What `write` wrote, to be shown, drawn or gone on with.
+
+    Raises
+    ------
+    FileError
+        If it is no such file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if (found["what"], found["format"]) != (WHAT, FORMAT):
+            raise FileError(message("bench", f"{path.name!r} is of another kind or format."))
+        rows = [_row_read(entry, found["dtype"]) for entry in found["rows"]]
+        peers = list(found["rows"][0]["ratio"]) if rows else []
+        memory = any(outcome.memory is not None for row in rows for outcome in row.sides.values())
+        plan = Plan([row.case for row in rows], peers, found["rounds"], memory, found["dtype"])
+        facts = {key: value for key, value in found.items() if key not in _OWN}
+        return Result(plan, found["ceiling"], facts, rows, found.get("missing", []))
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FileError(message("bench", f"{path.name!r} was not written by xpconv bench ({error}).")) from error
+
+
+def _row_read(entry: Mapping[str, Any], dtype: str) -> Row:
+    shapes = {name: tuple(shape) for name, shape in entry.items() if name not in _OF_A_ROW}
+    batch, *x = entry["x"]
+    layer = Layer(entry["set"], entry["name"], entry["op"], tuple(x), shapes, entry["options"], batch)
+    sides = {name: _side_read(side) for name, side in entry["sides"].items()}
+    return Row(Case(layer, batch, entry["direction"], dtype), sides)
+
+
+def _side_read(side: Mapping[str, Any]) -> Outcome:
+    if "ms" not in side:
+        return Outcome(failed=side.get("failed", ""), absent=side.get("not_offered", ""))
+    times = {name: [ms / 1e3 for ms in taken] for name, taken in side["times_ms"].items()}
+    errors = side.get("errors") or dict.fromkeys(times, side["error"])
+    right = {name: taken for name, taken in times.items() if errors[name] <= 1}
+    host = {side.get("best", next(iter(right))): [side["host_us"] / 1e6]} if "host_us" in side else {}
+    return Outcome("", "", right, errors, side.get("engine", ""), side.get("memory_bytes"), host)

@@ -6,12 +6,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from xpconv.bench import facts
 from xpconv.bench.case import Case
 from xpconv.bench.process import AbsentError, Process, SideError
+from xpconv.bench.sides import GRAPH
 from xpconv.bench.truth import judge
+from xpconv.errors import message
 from xpconv.settings import current
 
 OURS = "xpconv"
@@ -29,6 +32,7 @@ class Plan:
     peers: Sequence[str] = ()
     rounds: int = 5
     memory: bool = False
+    dtype: str = "float32"
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Outcome:
     errors: dict[str, float] = field(default_factory=dict)  # in units of the bound, by candidate; above 1 has no times
     note: str = ""
     memory: int | None = None  # bytes that forward and backward take at their peak
+    host: dict[str, list[float]] = field(default_factory=dict)  # seconds of the host for each call, beside a device
 
     @property
     def timed(self) -> bool:
@@ -58,6 +63,12 @@ class Outcome:
         return statistics.median(self.times[self.best]) if self.timed else None
 
     @property
+    def host_seconds(self) -> float | None:
+        """The median that the host needs to hand the best candidate's call to a device."""
+        taken = self.host.get(self.best) if self.timed else None
+        return statistics.median(taken) if taken else None
+
+    @property
     def error(self) -> float | None:
         """Of the best candidate."""
         return self.errors[self.best] if self.timed else None
@@ -70,6 +81,11 @@ class Row:
     case: Case
     sides: dict[str, Outcome]
 
+    @property
+    def failed(self) -> bool:
+        """Whether any side did."""
+        return any(outcome.failed for outcome in self.sides.values())
+
     def ratio(self, peer: str) -> float | None:
         """The peer's time over xpconv's: above 1, xpconv is faster; `None` where either failed."""
         ours, theirs = self.sides[OURS].seconds, self.sides[peer].seconds
@@ -78,16 +94,33 @@ class Row:
 
 @dataclass
 class Result:
-    """All that was measured; not complete where Ctrl-C came first."""
+    """All that was measured: by one run, or by several that went on where the one before had stopped."""
 
     plan: Plan
     ceiling: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    complete: bool = False
+    wanted: Sequence[str] = ()  # names of rows that were asked for, by an earlier run too
+    interrupted: bool = False
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the rows that were asked for and are not there."""
+        there = {row.case.name for row in self.rows}
+        return [name for name in dict.fromkeys([*self.wanted, *(c.name for c in self.plan.cases)]) if name not in there]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for is there."""
+        return not self.missing
 
 
-def measure(plan: Plan, on_row: Callable[[Result, Row], None], on_case: Callable[[Case], None]) -> Result:
+def measure(
+    plan: Plan,
+    on_row: Callable[[Result, Row], None],
+    on_case: Callable[[Case], None],
+    earlier: Result | None = None,
+) -> Result:
     """Measure a plan under the settings in force.
 
     Parameters
@@ -97,27 +130,53 @@ def measure(plan: Plan, on_row: Callable[[Result, Row], None], on_case: Callable
         Called with each finished row.
     on_case : function of case
         Called before each.
+    earlier : Result, optional
+        Gone on with: its rows are kept, but for those in which a side failed, and what the plan has beyond is measured.
 
     Returns
     -------
     Result
         A KeyboardInterrupt ends it early: what was measured is kept.
+
+    Raises
+    ------
+    ValueError
+        Where the earlier result is of another machine, other settings, versions or peers.
     """
     result = Result(plan)
     with _processes((OURS, *plan.peers)) as sides:
         try:
-            result.ceiling = _or_reason(sides[OURS], "ceiling")
-            for process in sides.values():
-                result.versions |= {k: v for k, v in _or_reason(process, "version").items() if k != "failed"}
-            for case in plan.cases:
+            result.facts = _facts(sides, plan)
+            if earlier is not None:
+                result = _resumed(earlier, result)
+            result.ceiling = result.ceiling or _ceiling(sides, plan, "gpu" in result.facts)
+            for case in still_to_do(plan.cases, result):
                 on_case(case)
                 row = Row(case, _outcomes(case, sides, plan))
                 result.rows.append(row)
                 on_row(result, row)
-            result.complete = True
         except KeyboardInterrupt:
-            pass
+            result.interrupted = True
     return result
+
+
+def still_to_do(cases: Sequence[Case], result: Result | None) -> list[Case]:
+    """The cases that have no row, or one in which a side failed."""
+    done = {row.case.name for row in result.rows if not row.failed} if result is not None else set()
+    return [case for case in cases if case.name not in done]
+
+
+def _resumed(earlier: Result, now: Result) -> Result:
+    """The earlier rows that count, as part of a run that goes on."""
+    if list(earlier.plan.peers) != list(now.plan.peers):
+        evidence = f"there: {', '.join(earlier.plan.peers) or 'none'}; here: {', '.join(now.plan.peers) or 'none'}"
+        raise ValueError(message("--resume", "the file compares with other peers.", evidence))
+    again = {case.name for case in still_to_do(now.plan.cases, earlier)}
+    rows = [row for row in earlier.rows if row.case.name not in again]
+    cases = [*(row.case for row in rows), *(case for case in now.plan.cases if case.name in again)]
+    wanted = [*earlier.missing, *(case.name for case in earlier.plan.cases)]
+    plan = replace(now.plan, cases=cases)
+    return Result(plan, earlier.ceiling, facts.joined(earlier.facts, now.facts), rows, wanted)
 
 
 @contextmanager
@@ -127,9 +186,28 @@ def _processes(names: Sequence[str]) -> Iterator[Sides]:
         yield {name: stack.enter_context(closing(Process(name, current()))) for name in names}
 
 
-def _or_reason(process: Process, order: str) -> dict[str, Any]:
+def _facts(sides: Sides, plan: Plan) -> dict[str, Any]:
+    """Of the machine, its device, and what each side is."""
+    versions: dict[str, str] = {}
+    for process in sides.values():
+        versions |= {k: v for k, v in _or_reason(process, "version").items() if k != "failed"}
+    device = {k: v for k, v in _or_reason(sides[OURS], "facts").items() if k != "failed"}
+    return {**facts.gathered(plan, versions), **device}
+
+
+def _ceiling(sides: Sides, plan: Plan, on_gpu: bool) -> dict[str, Any]:
+    """What the machine could reach at most; on a GPU, the better of what xpconv's and PyTorch's own calls reach."""
+    asked = [sides[name] for name in ((OURS, "torch") if on_gpu else (OURS,)) if name in sides]
+    found = [_or_reason(process, "ceiling", plan.dtype) for process in asked]
+    right = [ceiling for ceiling in found if "failed" not in ceiling]
+    if not right:
+        return found[0]
+    return {**right[0], **{rate: max(ceiling[rate] for ceiling in right) for rate in ("gflops", "gbytes_per_s")}}
+
+
+def _or_reason(process: Process, order: str, *arguments: Any) -> dict[str, Any]:
     try:
-        return process.ask(order)
+        return process.ask(order, *arguments)
     except SideError as error:
         return {"failed": str(error)}
 
@@ -144,8 +222,8 @@ def _outcomes(case: Case, sides: Sides, plan: Plan) -> dict[str, Outcome]:
             _turn(sides[name], outcomes[name])
     for name, process in sides.items():
         outcome = outcomes[name]
-        if outcome.timed and plan.memory and case.direction != "forward":
-            outcome.memory = _memory(case, process.side, outcome.best)
+        if outcome.timed and plan.memory and case.direction in ("backward", "step"):
+            outcome.memory = _memory(case, process, outcome.best)
         if outcome.timed:
             process.ask("drop")
     return outcomes
@@ -158,12 +236,19 @@ def _prepared(case: Case, arrays: dict[str, Any], process: Process) -> Outcome:
     except AbsentError as why:
         return Outcome(absent=str(why))
     except SideError as why:
+        _after_failure(process)
         return Outcome(failed=str(why))
     errors = {found["name"]: judge(case, arrays, found["answers"]) for found in offered}
     right = [name for name, error in errors.items() if error <= 1]
     if not right:
         return Outcome(failed=refusal(errors), errors=errors)
     return Outcome(times={name: [] for name in right}, errors=errors, note=offered[0]["note"])
+
+
+def _after_failure(process: Process) -> None:
+    """Begin anew on a GPU, where an error of the device ends all that its process could still do."""
+    if current().backend.partition(":")[0] == "cupy":
+        process.close()
 
 
 def refusal(errors: dict[str, float]) -> str:
@@ -185,16 +270,25 @@ def _turn(process: Process, outcome: Outcome) -> None:
         rounds = process.ask("turn", _TURN, list(outcome.times))
     except SideError as error:
         outcome.failed = str(error)
+        _after_failure(process)
         return
-    for times, more in zip(outcome.times.values(), rounds, strict=True):
-        times.extend(more)
+    for name, more in zip(outcome.times, rounds, strict=True):
+        outcome.times[name].extend(more.times)
+        if more.host:
+            outcome.host.setdefault(name, []).extend(more.host)
 
 
-def _memory(case: Case, side: str, candidate: str) -> int | None:
-    """Of forward and backward together, in a process that has done nothing else."""
-    whole = Case(case.layer, case.batch, "both" if case.direction == "backward" else case.direction)
-    with closing(Process(side, current())) as process:
-        try:
+def _memory(case: Case, process: Process, candidate: str) -> int | None:
+    """Of forward and backward together; on the host in a process that has done nothing else.
+
+    What a graph takes was taken when it was recorded: the same step call by call stands for it.
+    """
+    whole = replace(case, direction="both") if case.direction == "backward" else case
+    candidate = candidate.removesuffix(GRAPH)
+    try:
+        if current().backend.partition(":")[0] == "cupy":
             return process.ask("memory", whole, candidate)
-        except SideError:
-            return None
+        with closing(Process(process.side, current())) as fresh:
+            return fresh.ask("memory", whole, candidate)
+    except SideError:
+        return None

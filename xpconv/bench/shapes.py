@@ -7,8 +7,11 @@ from typing import Any
 
 from xpconv.bench import architectures
 from xpconv.bench.architectures import Conv
-from xpconv.bench.case import DIRECTIONS, Case, Layer
+from xpconv.bench.case import DIRECTIONS, DTYPES, Case, Layer
 from xpconv.errors import message
+
+DEFAULT_DIRECTIONS = ("forward", "backward", "step")  # fusing is of interest on a GPU
+_OF_OP = {"step": ("step",), "update": ("step",), "conv": ("forward", "fused", "backward")}
 
 
 def _of(set_name: str, conv: Conv) -> Layer:
@@ -77,6 +80,44 @@ def steps() -> list[Layer]:
     return [Layer("steps", name, "step", x, options={"model": model}, batch=128) for name, model, x in rows]
 
 
+def large_steps() -> list[Layer]:
+    """A training step that takes a GPU to be bearable."""
+    return [Layer("large_steps", "ResNet-50 224²", "step", (224, 224, 3), options={"model": "resnet50"}, batch=64)]
+
+
+def bandwidth() -> list[Layer]:
+    """What memory bounds, in sizes beyond the caches of a GPU; and updates of ResNet-50's parameters."""
+    three = {"kernel_size": 3, "stride": 2, "padding": 1}
+    ops = [
+        Layer("bandwidth", "max 3×3 /2 112² 64", "max_pool", (112, 112, 64), options=three, batch=64),
+        Layer("bandwidth", "global average 7² 2048", "global_avg_pool", (7, 7, 2048), batch=256),
+        Layer(
+            "bandwidth", "batch norm 56² 256", "batch_norm", (56, 56, 256), {"gamma": (256,), "beta": (256,)}, batch=64
+        ),
+        Layer("bandwidth", "ReLU 56² 256", "relu", (56, 56, 256), batch=64),
+        Layer("bandwidth", "SiLU 56² 256", "silu", (56, 56, 256), batch=64),
+        Layer("bandwidth", "softmax cross-entropy 1000", "softmax_cross_entropy", (1000,), batch=16384),
+    ]
+    return [
+        *ops,
+        *(
+            Layer("bandwidth", f"{name} 23.5 M", "update", (23_508_032,), options={"optimizer": name}, batch=1)
+            for name in ("SGD", "Adam")
+        ),
+    ]
+
+
+def overhead() -> list[Layer]:
+    """Calls so small that only their way to the device counts: see the column of the host's time."""
+    return [
+        Layer("overhead", "ReLU 64", "relu", (64,), batch=1),
+        Layer("overhead", "linear 8→8", "linear", (8,), {"w": (8, 8), "b": (8,)}, batch=1),
+        Layer("overhead", "4² 8→8 1×1", "conv", (4, 4, 8), {"w": (1, 1, 8, 8)}, batch=1),
+        Layer("overhead", "4² 8→8 3×3", "conv", (4, 4, 8), {"w": (3, 3, 8, 8)}, {"padding": 1}, batch=1),
+        Layer("overhead", "max 2×2 4² 8", "max_pool", (4, 4, 8), options={"kernel_size": 2}, batch=1),
+    ]
+
+
 _QUICK = (
     "56² 64→64 3×3",
     "14² 256→256 3×3",
@@ -98,7 +139,10 @@ def quick() -> list[Layer]:
 
 
 def everything() -> list[Layer]:
-    return [layer for name, make in SETS.items() if name not in ("quick", "all") for layer in make()]
+    return [layer for name, make in SETS.items() if name not in _APART for layer in make()]
+
+
+_APART = ("large_steps", "bandwidth", "overhead", "quick", "all")  # the first three are for GPUs
 
 
 SETS: dict[str, Callable[[], list[Layer]]] = {
@@ -109,13 +153,20 @@ SETS: dict[str, Callable[[], list[Layer]]] = {
     "pools": pools,
     "layers": layers,
     "steps": steps,
+    "large_steps": large_steps,
+    "bandwidth": bandwidth,
+    "overhead": overhead,
     "quick": quick,
     "all": everything,
 }
 
 
 def chosen(
-    sets: Sequence[str], batches: Sequence[int] = (), directions: Sequence[str] = DIRECTIONS, only: str = ""
+    sets: Sequence[str],
+    batches: Sequence[int] = (),
+    directions: Sequence[str] = DEFAULT_DIRECTIONS,
+    only: str = "",
+    dtype: str = "float32",
 ) -> list[Case]:
     """The cases of some sets; those whose name holds every word of ``only``. Without batches, each layer's own.
 
@@ -126,12 +177,13 @@ def chosen(
     """
     _check("--set", "set", sets, SETS)
     _check("--direction", "direction", directions, DIRECTIONS)
+    _check("--dtype", "dtype", [dtype], DTYPES)
     found = {(layer.set, layer.name): layer for name in sets for layer in SETS[name]()}
     cases = [
-        Case(layer, batch, direction)
+        Case(layer, batch, direction, dtype)
         for layer in found.values()
-        for batch in batches or (layer.batch,)
-        for direction in (("step",) if layer.op == "step" else DIRECTIONS[:2])
+        for batch in (layer.batch,) * (layer.op == "update") or batches or (layer.batch,)
+        for direction in _OF_OP.get(layer.op, ("forward", "backward"))
         if direction in directions
     ]
     words = only.lower().split()

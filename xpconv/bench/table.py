@@ -10,14 +10,15 @@ from xpconv.bench.case import Case
 from xpconv.bench.run import OURS, Result, Row, refusal
 
 _NONE = "-"
+_COLUMN = 9  # characters of a column at least
 _PAGE = 15  # rows after which the names of the columns are said again
 
 
 class Table:
     """Lines of one width for the rows of a plan, made as the rows come in."""
 
-    def __init__(self, cases: Sequence[Case], peers: Sequence[str], memory: bool = False) -> None:
-        self._peers, self._memory = peers, memory
+    def __init__(self, cases: Sequence[Case], peers: Sequence[str], memory: bool = False, host: bool = False) -> None:
+        self._peers, self._memory, self._host = peers, memory, host
         self._width = max((len(case.layer.name) for case in cases), default=0)
         self._group: tuple[Any, ...] | None = None
         self._since_head = _PAGE
@@ -36,8 +37,10 @@ class Table:
             shown.append(f"{case.layer.set}, {case.direction}, batch {case.batch}")
         self._since_head += 1
         cells = [milliseconds(ours.seconds), rate(row), share(row, ceiling), number(ours.error)]
+        cells += [microseconds(ours.host_seconds)] * self._host
         for peer in self._peers:
             cells += [milliseconds(row.sides[peer].seconds), number(row.ratio(peer))]
+            cells += [microseconds(row.sides[peer].host_seconds)] * self._host
         if self._memory:
             cells += [mebibytes(row.sides[name].memory) for name in (OURS, *self._peers)]
         shown.append(self._line(case.layer.name, cells))
@@ -50,15 +53,21 @@ class Table:
         return shown
 
     def _head(self) -> str:
-        cells = [f"{OURS} ms", "GFLOP/s", "of peak", "error"]
+        return self._line("", self._names())
+
+    def _names(self) -> list[str]:
+        """Of the columns."""
+        names = [f"{OURS} ms", "GFLOP/s", "of peak", "error", *["host µs"] * self._host]
         for peer in self._peers:
-            cells += [f"{peer} ms", "ratio"]
+            names += [f"{peer} ms", "ratio", *["host µs"] * self._host]
         if self._memory:
-            cells += [f"{name} MiB" for name in (OURS, *self._peers)]
-        return self._line("", cells)
+            names += [f"{name} MiB" for name in (OURS, *self._peers)]
+        return names
 
     def _line(self, label: str, cells: Sequence[str]) -> str:
-        return f"  {label:<{self._width}}" + "".join(f"  {cell:>9}" for cell in cells)
+        widths = (max(_COLUMN, len(name)) for name in self._names())
+        aligned = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        return f"  {label:<{self._width}}" + aligned
 
 
 def summary(result: Result) -> list[dict[str, Any]]:
@@ -100,7 +109,8 @@ def closing_lines(result: Result) -> list[str]:
     if failed:
         lines.append(f"  xpconv failed in {failed} of {len(result.rows)} rows")
     if not result.complete:
-        lines += ["", f"interrupted: {len(result.rows)} of {len(result.plan.cases)} rows were measured"]
+        said, wanted = "interrupted" if result.interrupted else "not complete", len(result.rows) + len(result.missing)
+        lines += ["", f"{said}: {len(result.rows)} of {wanted} rows were measured"]
     return lines
 
 
@@ -129,6 +139,10 @@ def share(row: Row, ceiling: dict[str, Any]) -> str:
 
 def milliseconds(seconds: float | None) -> str:
     return number(None if seconds is None else 1e3 * seconds)
+
+
+def microseconds(seconds: float | None) -> str:
+    return number(None if seconds is None else 1e6 * seconds)
 
 
 def mebibytes(count: int | None) -> str:

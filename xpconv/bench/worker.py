@@ -12,16 +12,15 @@ import os
 import pickle
 import re
 import sys
-import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from xpconv import settings
 from xpconv.bench.case import Case
+from xpconv.bench.devices import Device, Timed
 from xpconv.bench.sides import Candidate, NotOfferedError
-
-_MOST_CALLS = 20  # timed in one turn
 
 
 class Worker:
@@ -29,10 +28,14 @@ class Worker:
 
     def __init__(self, module: str) -> None:
         self._side = importlib.import_module(module)
+        self._device: Device = getattr(self._side, "device", Device)()
         self._candidates: list[Candidate] = []
 
     def version(self) -> dict[str, str]:
         return self._side.version()
+
+    def facts(self) -> dict[str, Any]:
+        return self._device.facts()
 
     def prepare(self, case: Case) -> list[dict[str, Any]]:
         """Make the case's arrays and candidates, warm them up, and answer what is to be judged of each."""
@@ -40,45 +43,60 @@ class Worker:
 
         self.drop()
         self._candidates = self._side.make(case, case.arrays())
-        return [{"name": c.name, "note": c.note, "answers": extract(case, c.answers())} for c in self._candidates]
+        offered, failed = [], []
+        for candidate in self._candidates:
+            try:
+                answers = extract(case, _answers(candidate))
+            except Exception as error:  # another candidate may do
+                failed.append(error)
+                continue
+            offered.append({"name": candidate.name, "note": candidate.note, "answers": answers})
+        if not offered:
+            raise failed[0]
+        return offered
 
-    def turn(self, seconds: float, names: list[str]) -> list[list[float]]:
-        """Seconds of each call of some candidates; the first of a turn wakes caches and threads, and is not told."""
+    def turn(self, seconds: float, names: list[str]) -> list[Timed]:
+        """What the calls of some candidates take."""
         return [self._timed(c, seconds / len(names)) for c in self._candidates if c.name in names]
+
+    def _timed(self, candidate: Candidate, seconds: float) -> Timed:
+        with candidate.within():
+            return self._device.timed(candidate, seconds)
 
     def drop(self) -> None:
         """Let the arrays of the last case go."""
         self._candidates = []
         gc.collect()
+        self._device.release()
 
     def memory(self, case: Case, candidate: str) -> int | None:
-        """Bytes by which one call raises the resident memory of this process, which has done nothing like it before."""
-        from xpconv.bench.memory import growth
+        """Bytes that one call takes at most."""
 
         def chosen(case: Case) -> Candidate:
             made = self._side.make(case, case.arrays())
             return next(c for c in made if c.name == candidate)
 
         if case.direction != "step":  # loads code and compiles what is compiled once
-            small = chosen(Case(case.layer, 1, case.direction))
-            small.wait(small.call())
+            small = chosen(replace(case, batch=1))
+            _waited(small)
         whole = chosen(case)
-        return growth(lambda: whole.wait(whole.call()))
+        return self._device.peak(lambda: _waited(whole))
 
-    def ceiling(self) -> dict[str, Any]:
-        from xpconv.bench.ceiling import measured
+    def ceiling(self, dtype: str) -> dict[str, Any]:
+        return self._device.ceiling(dtype)
 
-        return measured()
 
-    @staticmethod
-    def _timed(candidate: Candidate, seconds: float) -> list[float]:
-        candidate.wait(candidate.call())
-        times: list[float] = []
-        while not times or (sum(times) < seconds and len(times) < _MOST_CALLS):
-            started = time.perf_counter()
-            candidate.wait(candidate.call())
-            times.append(time.perf_counter() - started)
-        return times
+def _answers(candidate: Candidate) -> dict[str, Any]:
+    with candidate.within():
+        return candidate.answers()
+
+
+def _waited(candidate: Candidate) -> Any:
+    """The result of a call, when it is there."""
+    with candidate.within():
+        result = candidate.call()
+        candidate.wait(result)
+    return result
 
 
 def reason(error: BaseException) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.bench.case import Case
-from xpconv.bench.sides import Candidate, gradients
+from xpconv.bench.case import ACTIVATIONS, Case
+from xpconv.bench.sides import Candidate, NotOfferedError, gradients
 from xpconv.settings import current
 
 
@@ -35,6 +35,8 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
     import jax
     import jax.numpy as jnp
 
+    if case.dtype != "float32" or case.direction == "fused" or case.layer.op in ("update", *ACTIVATIONS):
+        raise NotOfferedError("float32 without fusing; no updates or activations by themselves")
     jax.config.update("jax_default_matmul_precision", "highest" if current().precision == "ieee" else "default")
     if case.layer.op == "step":
         from xpconv.bench.sides import jax_step

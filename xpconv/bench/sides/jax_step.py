@@ -9,6 +9,7 @@ import numpy as np
 
 from xpconv.bench.case import Case
 from xpconv.bench.networks import LR, MOMENTUM
+from xpconv.bench.sides import NotOfferedError
 from xpconv.bench.sides.jax import batch_norm, conv, cross_entropy, max_pool
 
 Values = dict[str, Any]
@@ -19,7 +20,10 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> tuple[Callable[[], Any], 
     import jax
     import jax.numpy as jnp
 
-    network = {"lenet": _lenet, "resnet20": _resnet20}[case.layer.options["model"]]
+    networks = {"lenet": _lenet, "resnet20": _resnet20}
+    if case.layer.options["model"] not in networks:
+        raise NotOfferedError(f"only steps of {' and '.join(networks)}")
+    network = networks[case.layer.options["model"]]
     values = {name: jnp.asarray(x) for name, x in arrays.items() if name not in ("x", "labels")}
     statistics = {name: values.pop(name) for name in list(values) if ".running_" in name}
     x, labels = jnp.asarray(arrays["x"]), jnp.asarray(arrays["labels"])

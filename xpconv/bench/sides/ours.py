@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 import xpconv
-from xpconv import nn, ops, train
-from xpconv.backend import get, library, to_numpy
-from xpconv.bench import networks
+from xpconv import ops
+from xpconv.backend import Backend, get, library, to_numpy
 from xpconv.bench.case import Case
+from xpconv.bench.devices import Device
 from xpconv.bench.sides import Candidate, gradients
+from xpconv.errors import dtype_name
 from xpconv.settings import current
 
 _LINE = 64  # bytes of a cache line
@@ -21,18 +22,33 @@ _LINE = 64  # bytes of a cache line
 def version() -> dict[str, str]:
     """Versions of what does the work."""
     name = current().backend.partition(":")[0]
+    if name == "cupy":
+        from xpconv.bench.devices import cupy
+
+        return {"xpconv": xpconv.__version__, **cupy.versions()}
     module = get(name).xp if name in ("numpy", "array_api_strict") else __import__(name)
     return {"xpconv": xpconv.__version__, name: module.__version__}
+
+
+def device() -> Device:
+    """Where the backend in force has its arrays."""
+    if current().backend.partition(":")[0] != "cupy":
+        return Device()
+    from xpconv.bench.devices import cupy
+
+    return cupy.device()
 
 
 def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
     """The op through its public function, or a training step of the network."""
     place = get(current().backend)
-    if case.layer.op == "step":
-        return [_step(case, arrays, place)]
-    dy = place.asarray(at_cache_line(arrays["dy"]))
-    given = {name: place.asarray(at_cache_line(x)) for name, x in arrays.items() if name != "dy"}
-    op, options = getattr(ops, case.layer.op), case.layer.options
+    if case.layer.op in ("step", "update"):
+        from xpconv.bench.sides import ours_step
+
+        return ours_step.make(case, arrays, place)
+    given = {name: placed(place, x, case.dtype) for name, x in arrays.items()}
+    dy = given.pop("dy")
+    op, options = getattr(ops, case.layer.op), case.options
 
     def forward() -> Any:
         return op(**given, **options)
@@ -43,14 +59,25 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
     engines = xpconv.explain(op, **given, **options)
     note = " + ".join(name for name, answer in engines.items() if answer.startswith("chosen"))
     wait = waiting(dy)
-    if case.direction == "forward":
-        return [Candidate(current().backend, forward, lambda: {"y": to_numpy(forward())}, wait, note)]
+    if case.direction in ("forward", "fused"):
+        return [Candidate(current().backend, forward, lambda: {"y": host(forward())}, wait, note)]
     if case.direction == "both":
         return [Candidate(current().backend, both, dict, wait, note)]
     _, pullback = xpconv.vjp(op, **given, **options)
     return [
-        Candidate(current().backend, lambda: pullback(dy), lambda: gradients(case, pullback(dy), to_numpy), wait, note),
+        Candidate(current().backend, lambda: pullback(dy), lambda: gradients(case, pullback(dy), host), wait, note),
     ]
+
+
+def placed(place: Backend, x: np.ndarray, dtype: str) -> Any:
+    """The array on a backend, floating-point values in ``dtype``."""
+    return place.asarray(at_cache_line(x) if place.library == "numpy" else x, dtype if x.dtype.kind == "f" else None)
+
+
+def host(x: Any) -> np.ndarray:
+    """The values on the host, half precision in float32."""
+    values = to_numpy(x)
+    return values.astype("float32") if dtype_name(x.dtype) in ("float16", "bfloat16") else values
 
 
 def at_cache_line(x: np.ndarray) -> np.ndarray:
@@ -59,31 +86,6 @@ def at_cache_line(x: np.ndarray) -> np.ndarray:
     copy = np.ndarray(x.shape, x.dtype, memory, -memory.ctypes.data % _LINE)
     copy[...] = x
     return copy
-
-
-def _step(case: Case, arrays: dict[str, np.ndarray], place: Any) -> Candidate:
-    x, labels = place.asarray(arrays["x"]), place.asarray(arrays["labels"])
-    optimizer, net = train.SGD(networks.LR, momentum=networks.MOMENTUM), _network(case, arrays)
-    parameters = net.parameters()
-    one = place.asarray(np.ones((), "float32"))
-
-    def call() -> Any:
-        net.zero_grad()
-        logits, pullback = net.vjp(x, needs_input=False)
-        loss, slope = xpconv.vjp(ops.softmax_cross_entropy, logits, labels, needs=(True, False))
-        pullback(slope(one)[0])
-        optimizer.step(parameters)
-        return loss
-
-    def answers() -> dict[str, np.ndarray]:
-        return {"losses": np.stack([to_numpy(call()) for _ in range(2)])}
-
-    return Candidate(current().backend, call, answers, waiting(x))
-
-
-def _network(case: Case, arrays: dict[str, np.ndarray]) -> nn.Sequential:
-    """The network with its first weights, where the backend in force is."""
-    return networks.network(case.layer.options["model"], arrays["x"]).to(current().backend)
 
 
 def waiting(x: Any) -> Callable[[Any], None]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.bench.case import Case
-from xpconv.bench.sides import Candidate, gradients
+from xpconv.bench.case import ACTIVATIONS, Case
+from xpconv.bench.devices import Device
+from xpconv.bench.sides import Candidate, gradients, ours
 from xpconv.settings import current
 
 
@@ -16,37 +17,69 @@ def version() -> dict[str, str]:
     """Versions of what does the work."""
     import torch
 
-    return {"torch": torch.__version__}
+    found = {"torch": torch.__version__}
+    if place().startswith("cuda"):
+        found |= {"torch's cuda": str(torch.version.cuda), "torch's cudnn": str(torch.backends.cudnn.version())}
+    return found
 
 
 def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
     """Each memory format once; of what is no image there is only one."""
+    configure()
+    if case.layer.op == "update":
+        from xpconv.bench.sides import torch_step
+
+        return torch_step.updates_of(case, arrays)
+    return [_candidate(case, arrays, name, laid_out) for name, laid_out in formats(case).items()]
+
+
+def configure() -> None:
+    """Threads and precision as they are in force; cuDNN tries its algorithms and takes the fastest."""
     import torch
 
     if current().num_threads:
         torch.set_num_threads(current().num_threads)
-    if current().precision == "ieee":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    formats = {"channels first": torch.contiguous_format}
+    fast = current().precision == "fast"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cudnn.benchmark = True
+
+
+def formats(case: Case) -> dict[str, Any]:
+    """The memory formats by name."""
+    import torch
+
+    found = {"channels first": torch.contiguous_format}
     last = {3: torch.preserve_format, 4: torch.channels_last, 5: torch.channels_last_3d}  # 3: as NumPy's array has it
     rank = len(case.layer.x) + 1
     if rank in last:
-        formats["channels last"] = last[rank]
-    return [_candidate(case, arrays, name, laid_out) for name, laid_out in formats.items()]
+        found["channels last"] = last[rank]
+    return found
 
 
-def device() -> str:
-    """Where xpconv's arrays are, so are PyTorch's."""
+def place() -> str:
+    """Where xpconv's arrays are, so are PyTorch's; beside an emulated GPU, on the host."""
     name, _, number = current().backend.partition(":")
-    return f"cuda:{number or 0}" if name == "cupy" else number or "cpu" if name == "torch" else "cpu"
+    if name == "torch":
+        return number or "cpu"
+    return "cpu" if name != "cupy" or ours.device().emulated else f"cuda:{number or 0}"
+
+
+def device() -> Device:
+    """The host, or the GPU."""
+    if not place().startswith("cuda"):
+        return Device()
+    from xpconv.bench.devices.torch import TorchDevice
+
+    configure()
+    return TorchDevice(place())
 
 
 def wait(result: Any) -> None:
     """Return when the device has done all that was asked of it."""
     import torch
 
-    if device().startswith("cuda"):
-        torch.cuda.synchronize(device())
+    if place().startswith("cuda"):
+        torch.cuda.synchronize(place())
 
 
 def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: Any) -> Candidate:
@@ -56,14 +89,15 @@ def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: A
         from xpconv.bench.sides import torch_step
 
         return Candidate(name, *torch_step.make(case, arrays, laid_out), wait)
-    tensors = {key: _placed(key, x, laid_out) for key, x in arrays.items()}
+    tensors = {key: placed(key, x, laid_out, case.dtype) for key, x in arrays.items()}
     dy = tensors.pop("dy")
     run, wanted = _function(case), [t for t in tensors.values() if t.is_floating_point()]
-    grads_of = wanted if case.direction != "forward" else []
+    forward = case.direction in ("forward", "fused")
+    grads_of = [] if forward else wanted
 
     def answers() -> dict[str, np.ndarray]:
         result = call()
-        if case.direction == "forward":
+        if forward:
             return {"y": _host(result)}
         shown = gradients(case, result, _host)
         return {**shown, **({"dw": _host_weights(case, result[1])} if "dw" in shown else {})}
@@ -74,7 +108,7 @@ def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: A
     def both() -> Any:
         return torch.autograd.grad(run(tensors), wanted, dy)
 
-    if case.direction == "forward":
+    if forward:
 
         def call() -> Any:
             with torch.no_grad():
@@ -98,7 +132,11 @@ def _function(case: Case) -> Callable[[dict[str, Any]], Any]:
     op, o = case.layer.op, dict(case.layer.options)
     if op == "conv":
         conv = (functional.conv1d, functional.conv2d, functional.conv3d)[len(case.layer.x) - 2]
+        if case.direction == "fused":
+            return lambda t: conv(t["x"], t["w"], t["b"], **o).relu_()
         return lambda t: conv(t["x"], t["w"], t.get("b"), **o)
+    if op in ACTIVATIONS:
+        return lambda t: getattr(functional, op)(t["x"])
     if op == "max_pool":
         return lambda t: functional.max_pool2d(t["x"], **o)
     if op == "global_avg_pool":
@@ -110,8 +148,8 @@ def _function(case: Case) -> Callable[[dict[str, Any]], Any]:
     return lambda t: functional.cross_entropy(t["logits"], t["labels"])
 
 
-def _placed(name: str, x: np.ndarray, laid_out: Any) -> Any:
-    """A tensor in PyTorch's order of axes and the memory format."""
+def placed(name: str, x: np.ndarray, laid_out: Any, dtype: str) -> Any:
+    """A tensor in PyTorch's order of axes and the memory format, floating-point values in ``dtype``."""
     import torch
 
     tensor = torch.from_numpy(np.ascontiguousarray(x)).reshape(x.shape)
@@ -120,15 +158,22 @@ def _placed(name: str, x: np.ndarray, laid_out: Any) -> Any:
     elif x.ndim > 2:
         tensor = tensor.permute(0, x.ndim - 1, *range(1, x.ndim - 1))
     kept = laid_out if tensor.ndim > 2 else torch.contiguous_format
-    return tensor.to(device()).clone(memory_format=kept)
+    wanted = getattr(torch, dtype) if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(place()).to(wanted).clone(memory_format=kept)
 
 
 def _host(tensor: Any) -> np.ndarray:
     """An activation or a vector in xpconv's layout."""
-    tensor = tensor.detach().cpu()
+    tensor = _cpu(tensor)
     return (tensor.movedim(1, -1) if tensor.ndim > 2 else tensor).numpy()
 
 
 def _host_weights(case: Case, w: Any) -> np.ndarray:
-    w = w.detach().cpu()
+    w = _cpu(w)
     return w.T.numpy() if w.ndim == 2 else w.permute(*range(2, w.ndim), 1, 0).numpy()
+
+
+def _cpu(tensor: Any) -> Any:
+    """On the host, half precision in float32, since NumPy lacks bfloat16."""
+    tensor = tensor.detach().cpu()
+    return tensor.float() if tensor.element_size() == 2 else tensor

@@ -3,35 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xpconv.bench.case import CLASSES, Case
+from xpconv.bench import networks, updates
+from xpconv.bench.case import Case
 from xpconv.bench.networks import LR, MOMENTUM
-from xpconv.bench.sides.torch import device
+from xpconv.bench.sides import Candidate, NotOfferedError, torch_networks
+from xpconv.bench.sides.torch import place, wait
+
+
+@dataclass(frozen=True)
+class Step:
+    """A network with its first weights, its optimizer and its data; calling it is one step."""
+
+    net: Any
+    optimizer: Any
+    x: Any
+    labels: Any
+
+    def __call__(self) -> Any:
+        from torch.nn import functional
+
+        self.optimizer.zero_grad()
+        loss = functional.cross_entropy(self.net(self.x), self.labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
+def step_of(case: Case, arrays: dict[str, np.ndarray], images: int, laid_out: Any) -> Step:
+    """A step on the first of the images."""
+    import torch
+
+    dtype = getattr(torch, case.dtype)
+    net = torch_networks.network(case.layer.options["model"], arrays["x"])
+    _load(net, arrays)
+    net.to(place(), dtype, memory_format=laid_out)
+    x = torch.from_numpy(arrays["x"][:images]).permute(0, 3, 1, 2).to(place()).to(dtype)
+    labels = torch.from_numpy(arrays["labels"][:images]).to(place())
+    optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM)
+    return Step(net, optimizer, x.contiguous(memory_format=laid_out), labels)
 
 
 def make(case: Case, arrays: dict[str, np.ndarray], laid_out: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """The step, and what `truth` judges: the losses of the first two."""
     import torch
-    from torch.nn import functional
 
-    net = {"lenet": _lenet, "resnet20": _resnet20}[case.layer.options["model"]](arrays["x"])
-    _load(net, arrays)
-    net.to(device(), memory_format=laid_out)
-    x = torch.from_numpy(arrays["x"]).permute(0, 3, 1, 2).to(device()).contiguous(memory_format=laid_out)
-    labels = torch.from_numpy(arrays["labels"]).to(device())
-    optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM)
+    def answers() -> dict[str, np.ndarray]:
+        step = step_of(case, arrays, networks.judged(case), laid_out)
+        return {"losses": torch.stack([step() for _ in range(2)]).float().cpu().numpy()}
 
-    def call() -> Any:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(net(x), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+    return step_of(case, arrays, case.batch, laid_out), answers
 
-    return call, lambda: {"losses": torch.stack([call() for _ in range(2)]).cpu().numpy()}
+
+def updates_of(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
+    """An optimizer's update, each tensor's operations in one launch for all, or fused into one."""
+    if case.dtype != "float32":
+        raise NotOfferedError("float32 only")
+    return [_update(case, arrays, how) for how in ("foreach", "fused")]
+
+
+def _update(case: Case, arrays: dict[str, np.ndarray], how: str) -> Candidate:
+    import torch
+
+    tensors = {name: torch.from_numpy(np.array(x)).to(place()) for name, x in arrays.items()}
+    values = [tensor for name, tensor in tensors.items() if name.startswith("p")]
+    for i, value in enumerate(values):
+        value.grad = tensors[f"g{i}"]
+    make: Any = getattr(torch.optim, case.layer.options["optimizer"])
+    options: dict[str, Any] = {"betas": updates.BETAS, "eps": updates.EPS}
+    if case.layer.options["optimizer"] == "SGD":
+        options = {"momentum": updates.MOMENTUM}
+    optimizer = make(values, lr=updates.LR, **{how: True}, **options)
+
+    def answers() -> dict[str, np.ndarray]:
+        for _ in range(updates.UPDATES):
+            optimizer.step()
+        return {f"p{i}": value.detach().cpu().numpy() for i, value in enumerate(values)}
+
+    return Candidate(how, optimizer.step, answers, wait)
 
 
 def _load(net: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -51,68 +104,3 @@ def _load(net: Any, arrays: dict[str, np.ndarray]) -> None:
                 value = value.reshape(size, size, seen.shape[-1], -1).transpose(2, 0, 1, 3).reshape(value.shape)
             seen, value = None, value.T
         tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-
-
-def _lenet(x: np.ndarray) -> Any:
-    from torch import nn
-
-    size = x.shape[1] // 4
-    layers = nn.Sequential()
-    for name, layer in {
-        "conv1": nn.Conv2d(x.shape[-1], 32, 3, padding="same"),
-        "relu1": nn.ReLU(),
-        "pool1": nn.MaxPool2d(2),
-        "conv2": nn.Conv2d(32, 64, 3, padding="same"),
-        "relu2": nn.ReLU(),
-        "pool2": nn.MaxPool2d(2),
-        "flatten": nn.Flatten(),
-        "fc1": nn.Linear(64 * size * size, 128),
-        "relu3": nn.ReLU(),
-        "fc2": nn.Linear(128, CLASSES),
-    }.items():
-        layers.add_module(name, layer)
-    return layers
-
-
-def _resnet20(x: np.ndarray) -> Any:
-    from torch import nn
-    from torch.nn import functional
-
-    class Block(nn.Module):
-        def __init__(self, channels: int, out: int, stride: int) -> None:
-            super().__init__()
-            self.stride, self.more = stride, out - channels
-            self.body = nn.Sequential()
-            for name, layer in {
-                "conv1": nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
-                "bn1": nn.BatchNorm2d(out),
-                "relu": nn.ReLU(),
-                "conv2": nn.Conv2d(out, out, 3, padding=1, bias=False),
-                "bn2": nn.BatchNorm2d(out),
-            }.items():
-                self.body.add_module(name, layer)
-
-        def forward(self, x: Any) -> Any:
-            shortcut = x
-            if self.stride > 1 or self.more:
-                shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
-            return functional.relu(self.body(x) + shortcut)
-
-    def stage(channels: int, out: int) -> Any:
-        first = Block(channels, out, 1 if channels == out else 2)
-        return nn.Sequential(first, Block(out, out, 1), Block(out, out, 1))
-
-    layers = nn.Sequential()
-    for name, layer in {
-        "conv1": nn.Conv2d(x.shape[-1], 16, 3, padding=1, bias=False),
-        "bn1": nn.BatchNorm2d(16),
-        "relu": nn.ReLU(),
-        "layer1": stage(16, 16),
-        "layer2": stage(16, 32),
-        "layer3": stage(32, 64),
-        "pool": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        "fc": nn.Linear(64, CLASSES),
-    }.items():
-        layers.add_module(name, layer)
-    return layers

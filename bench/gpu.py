@@ -1,0 +1,123 @@
+"""Everything that a machine with a CUDA GPU can tell of xpconv, in stages; the first minutes on one.
+
+    python bench/gpu.py gpu-results                          every stage, as far as ten minutes go
+    python bench/gpu.py gpu-results                          again: what is left
+    python bench/gpu.py gpu-results --stages parity,layouts  these, whether they ran before or not
+    python bench/gpu.py dry --dry-run                        the same ways on an emulated CuPy: nothing is measured
+
+Each stage is a process with a time limit of its own, and fails without stopping the next. What it prints goes into
+``STAGE.log``, its figures into JSON files of the folder, as they come; ``stages.json`` says how each ended. A file
+``results.tar.gz`` holds them all. Nothing is fetched from a network. PyTorch, pytest and compute-sanitizer are used
+where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+from gpu_stages import ROOT, Stage, headline, stages
+
+EMULATED = ROOT / "tests" / "emulated"
+NOT_BEGUN = "not begun"
+
+
+def environment(dry_run: bool) -> dict[str, str]:
+    """For the stages: this checkout first on the path, and in a dry run the emulated CuPy before it.
+
+    PyTorch's cuDNN tries its algorithms and takes the fastest: so does xpconv's, where its plans can be tuned.
+    """
+    path = [*([EMULATED] if dry_run else []), ROOT, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    whole = os.pathsep.join(str(part) for part in path if part)
+    return {"XPCONV_AUTOTUNE": "1", **os.environ, "PYTHONPATH": whole, "PYTHONUNBUFFERED": "1"}
+
+
+def run(stage: Stage, out: Path, limit: float, env: dict[str, str]) -> dict[str, object]:
+    """Run one stage to its end or its limit, and tell how it ended."""
+    started = time.monotonic()
+    if stage.absent:
+        return {"status": f"left out: {stage.absent}", "seconds": 0.0}
+    with open(out / f"{stage.name}.log", "w") as log:
+        log.write(f"$ {' '.join(stage.command)}\n\n")
+        log.flush()
+        child = subprocess.Popen(
+            stage.command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = child.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, 9)
+            child.wait()
+            status = None
+    ended = "stopped at its limit" if status is None else "done" if status == 0 else f"exit status {status}"
+    return {"status": ended, "seconds": round(time.monotonic() - started, 1)}
+
+
+def table(chosen: list[Stage], ended: dict[str, dict[str, object]], out: Path) -> str:
+    """A line for each stage."""
+    lines = []
+    for stage in chosen:
+        found = ended.get(stage.name, {"status": NOT_BEGUN, "seconds": 0.0})
+        lines.append((stage.name, str(found["status"]), f"{found['seconds']:.0f} s", headline(out, stage)))
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {status:<{widths[1]}}  {took:>{widths[2]}}  {said}".rstrip()
+        for name, status, took, said in lines
+    )
+
+
+def packed(out: Path) -> Path:
+    """All results as one file beside them."""
+    path = out / "results.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for file in sorted(out.rglob("*")):
+            if file.is_file() and file != path:
+                archive.add(file, file.relative_to(out))
+    return path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("gpu-results"), help="folder (default: gpu-results)")
+    parser.add_argument("--stages", help="names with commas between (default: all that are not done yet)")
+    parser.add_argument("--minutes", type=float, default=9.5, help="begin nothing after so many (default: 9.5)")
+    parser.add_argument("--dry-run", action="store_true", help="tiny, on the emulated CuPy; measures nothing")
+    parser.add_argument("--list", action="store_true", help="name the stages and end")
+    options = parser.parse_args()
+    every = stages(options.out.resolve(), options.dry_run)
+    names = [stage.name for stage in every]
+    wanted = options.stages.split(",") if options.stages else names
+    if unknown := [name for name in wanted if name not in names]:
+        parser.error(f"no stage is called {unknown[0]!r}; there are: {', '.join(names)}")
+    if options.list:
+        print("\n".join(f"{stage.name:<24}  {stage.limit:>4} s  {' '.join(stage.command)}" for stage in every))
+        return 0
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = options.out / "stages.json"
+    ended = json.loads(record.read_text()) if record.exists() else {}
+    deadline = time.monotonic() + 60 * options.minutes
+    for stage in every:
+        if stage.name not in wanted or (not options.stages and ended.get(stage.name, {}).get("status") == "done"):
+            continue
+        left = deadline - time.monotonic()
+        if left < 5:
+            break
+        print(f"{stage.name} ...", flush=True)
+        ended[stage.name] = run(stage, options.out, min(stage.limit, left), environment(options.dry_run))
+        beside = record.with_suffix(".new")  # whole at any moment: it is what the next call goes on from
+        beside.write_text(json.dumps(ended, indent=1) + "\n")
+        beside.replace(record)
+    packed(options.out)
+    print(table(every, ended, options.out))
+    return 0 if all(ended.get(name, {}).get("status") == "done" for name in wanted) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

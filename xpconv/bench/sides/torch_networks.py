@@ -1,0 +1,135 @@
+"""The networks whose steps are timed as PyTorch modules, whose parameters go by xpconv's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpconv.bench.case import CLASSES
+
+
+def network(model: str, x: np.ndarray) -> Any:
+    """A network for images such as x (N, H, W, C)."""
+    return {"lenet": _lenet, "resnet20": _resnet20, "resnet50": _resnet50}[model](x)
+
+
+def _lenet(x: np.ndarray) -> Any:
+    from torch import nn
+
+    size = x.shape[1] // 4
+    return _named(
+        {
+            "conv1": nn.Conv2d(x.shape[-1], 32, 3, padding="same"),
+            "relu1": nn.ReLU(),
+            "pool1": nn.MaxPool2d(2),
+            "conv2": nn.Conv2d(32, 64, 3, padding="same"),
+            "relu2": nn.ReLU(),
+            "pool2": nn.MaxPool2d(2),
+            "flatten": nn.Flatten(),
+            "fc1": nn.Linear(64 * size * size, 128),
+            "relu3": nn.ReLU(),
+            "fc2": nn.Linear(128, CLASSES["lenet"]),
+        }
+    )
+
+
+def _named(layers: dict[str, Any]) -> Any:
+    from torch import nn
+
+    made = nn.Sequential()
+    for name, layer in layers.items():
+        made.add_module(name, layer)
+    return made
+
+
+def _resnet20(x: np.ndarray) -> Any:
+    from torch import nn
+    from torch.nn import functional
+
+    class Block(nn.Module):
+        def __init__(self, channels: int, out: int, stride: int) -> None:
+            super().__init__()
+            self.stride, self.more = stride, out - channels
+            self.body = _named(
+                {
+                    "conv1": nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
+                    "bn1": nn.BatchNorm2d(out),
+                    "relu": nn.ReLU(),
+                    "conv2": nn.Conv2d(out, out, 3, padding=1, bias=False),
+                    "bn2": nn.BatchNorm2d(out),
+                }
+            )
+
+        def forward(self, x: Any) -> Any:
+            shortcut = x
+            if self.stride > 1 or self.more:
+                shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+            return functional.relu(self.body(x) + shortcut)
+
+    def stage(channels: int, out: int) -> Any:
+        first = Block(channels, out, 1 if channels == out else 2)
+        return nn.Sequential(first, Block(out, out, 1), Block(out, out, 1))
+
+    return _named(
+        {
+            "conv1": nn.Conv2d(x.shape[-1], 16, 3, padding=1, bias=False),
+            "bn1": nn.BatchNorm2d(16),
+            "relu": nn.ReLU(),
+            "layer1": stage(16, 16),
+            "layer2": stage(16, 32),
+            "layer3": stage(32, 64),
+            "pool": nn.AdaptiveAvgPool2d(1),
+            "flatten": nn.Flatten(),
+            "fc": nn.Linear(64, CLASSES["resnet20"]),
+        }
+    )
+
+
+def _resnet50(x: np.ndarray) -> Any:
+    from torch import nn
+    from torch.nn import functional
+
+    class Block(nn.Module):
+        def __init__(self, channels: int, width: int, stride: int) -> None:
+            super().__init__()
+            self.body = _named(
+                {
+                    "conv1": nn.Conv2d(channels, width, 1, bias=False),
+                    "bn1": nn.BatchNorm2d(width),
+                    "relu1": nn.ReLU(inplace=True),
+                    "conv2": nn.Conv2d(width, width, 3, stride, padding=1, bias=False),
+                    "bn2": nn.BatchNorm2d(width),
+                    "relu2": nn.ReLU(inplace=True),
+                    "conv3": nn.Conv2d(width, 4 * width, 1, bias=False),
+                    "bn3": nn.BatchNorm2d(4 * width),
+                }
+            )
+            self.shortcut = nn.Sequential()
+            if stride > 1 or channels != 4 * width:
+                self.shortcut = nn.Sequential(
+                    nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+                )
+
+        def forward(self, x: Any) -> Any:
+            return functional.relu_(self.body(x) + self.shortcut(x))
+
+    def stage(channels: int, width: int, blocks: int, stride: int) -> Any:
+        rest = (Block(4 * width, width, 1) for _ in range(blocks - 1))
+        return nn.Sequential(Block(channels, width, stride), *rest)
+
+    return _named(
+        {
+            "conv1": nn.Conv2d(x.shape[-1], 64, 7, 2, padding=3, bias=False),
+            "bn1": nn.BatchNorm2d(64),
+            "relu": nn.ReLU(inplace=True),
+            "maxpool": nn.MaxPool2d(3, 2, padding=1),
+            "layer1": stage(64, 64, 3, 1),
+            "layer2": stage(256, 128, 4, 2),
+            "layer3": stage(512, 256, 6, 2),
+            "layer4": stage(1024, 512, 3, 2),
+            "pool": nn.AdaptiveAvgPool2d(1),
+            "flatten": nn.Flatten(),
+            "fc": nn.Linear(2048, CLASSES["resnet50"]),
+        }
+    )
