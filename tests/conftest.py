@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 
 import array_api_strict
+import cudnn_on_host
 import pytest
 
 from xpconv import settings
+
+cudnn_on_host.install_if_emulated()  # before tests are collected: which calls there are depends on what an engine takes
 
 
 @pytest.fixture(autouse=True, scope="session")

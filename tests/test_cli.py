@@ -538,6 +538,20 @@ def test_a_mistake_in_the_environment_is_told_before_anything_begins(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_info_tells_what_is_wrong_with_the_environment_and_goes_on():
+    done = xpconv("info", env={**os.environ, "XPCONV_BACKEND": "abacus", "XPCONV_NUM_THREADS": "0"})
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in ("XPCONV_BACKEND='abacus': use_backend: no backend is called", "XPCONV_NUM_THREADS='0'"):
+        assert said in re.sub(r"\s+", " ", done.stdout.split("\nadvice\n")[1])
+
+
+def test_an_option_goes_before_its_variable(tmp_path):
+    options = ("parity", "--backend", "numpy", "--engine", "portable", "--op", "relu")
+    done = xpconv(*options, cwd=tmp_path, env={**os.environ, "XPCONV_BACKEND": "abacus", "XPCONV_ENGINE": "moon"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "numpy/portable" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -649,6 +663,13 @@ def test_output_of_few_characters_will_do():
     done = xpconv("info", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert done.stdout.startswith("xpconv ")
+
+
+def test_help_names_every_model(capsys):
+    assert status(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in nn.models.MODELS:
+        assert f"{name}," in shown or f"{name} (default" in shown
 
 
 def test_version(capsys):

@@ -147,7 +147,8 @@ def test_a_write_that_is_interrupted_is_a_change_too():
 
 def test_numpy_values_are_written_by_assign_alone():
     conv = layer()
-    for weight in (conv.weight, copy.deepcopy(conv).weight, pickle.loads(pickle.dumps(conv.weight))):
+    pickled = (pickle.loads(pickle.dumps(conv.weight, protocol)) for protocol in (4, 5))
+    for weight in (conv.weight, copy.deepcopy(conv).weight, *pickled):
         with pytest.raises(ValueError, match="read-only"):
             weight.value[...] = 0
         weight.assign(np.zeros_like(weight.value))

@@ -10,7 +10,7 @@ from xpconv.backend import asarray, to_numpy, use_backend
 from xpconv.dispatch import explain, vjp
 from xpconv.errors import BackendError, EngineError, FileError, GradientError
 from xpconv.gradients import check_gradients
-from xpconv.settings import deterministic, precision, set_num_threads, use_engine, workspace_limit
+from xpconv.settings import autotune, deterministic, precision, set_num_threads, use_engine, workspace_limit
 
 if TYPE_CHECKING:
     from xpconv import exchange, nn, parity, plot, steps, train
@@ -24,6 +24,7 @@ __all__ = [
     "FileError",
     "GradientError",
     "asarray",
+    "autotune",
     "check_gradients",
     "deterministic",
     "exchange",
