@@ -9,7 +9,6 @@ float64 alone: a half-precision result has been rounded by then.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import cupy
@@ -138,23 +137,9 @@ def _names(problem: Problem) -> list[str]:
     return [name for name, there in named.items() if there]
 
 
-def _there(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Run on the device where the first array lives."""
-
-    @wraps(run)
-    def running(x: Array, *args: Any, **options: Any) -> Any:
-        device = x.data.device_id
-        if device == cupy.cuda.device.get_device_id():
-            return run(x, *args, **options)
-        with cupy.cuda.Device(device):
-            return run(x, *args, **options)
-
-    return running
-
-
 def _primitive(run: Callable[..., Any], problem_of: Callable[..., Problem]) -> Primitive:
     return Primitive(
-        _there(run),
+        run,
         declines=lambda *arrays, **options: _refusal(problem_of(*arrays, **options)),
         describe=lambda *arrays, **options: _told(problem_of(*arrays, **options)),
     )
