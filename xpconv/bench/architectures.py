@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from xpconv.nn.models.mobilenet import STAGES
+
 
 class Conv(NamedTuple):
     """One convolution: the size of its square input, channels in and out, and its window; padding keeps the size."""
@@ -52,15 +54,7 @@ def mobilenet_v2() -> tuple[Conv, ...]:
 def _mobilenet_v2() -> Iterator[Conv]:
     yield Conv(224, 3, 32, 3, 2)
     size, channels = 112, 32
-    for expansion, out, repeats, first_stride in (
-        (1, 16, 1, 1),
-        (6, 24, 2, 2),
-        (6, 32, 3, 2),
-        (6, 64, 4, 2),
-        (6, 96, 3, 1),
-        (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    ):
+    for expansion, out, repeats, first_stride in STAGES:
         for repeat in range(repeats):
             stride, wide = 1 if repeat else first_stride, expansion * channels
             if expansion > 1:

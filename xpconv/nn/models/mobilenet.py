@@ -11,7 +11,7 @@ from xpconv.nn.norm import BatchNorm
 from xpconv.nn.pool import GlobalAvgPool
 
 # Table 2 of the paper: expansion, channels, blocks, stride of the first.
-_STAGES = (
+STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -50,7 +50,7 @@ def mobilenet_v2(
     """
     channels = _rounded(_STEM * width_mult)
     layers: list[Module] = [_normed(in_channels, channels, 3, stride=2)]
-    for expansion, width, blocks, first_stride in _STAGES:
+    for expansion, width, blocks, first_stride in STAGES:
         for i in range(blocks):
             out, stride = _rounded(width * width_mult), first_stride if i == 0 else 1
             layers.append(_block(channels, out, stride, expansion))
