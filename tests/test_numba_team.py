@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ pytest.importorskip("numba")
 
 from numba import cfunc, types
 
+from xpconv.engines.numba import board as at
 from xpconv.engines.numba import team
 from xpconv.engines.numba.kernels.memory import SIGNATURE, pointers
 
@@ -277,3 +279,32 @@ def test_an_interrupt_while_a_member_starts_takes_no_place_twice(fresh, monkeypa
     for _ in range(20):
         assert slots(200, 4).max() < 4
     assert len({thread.name for thread in team._team._threads}) == 3
+
+
+CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+@pytest.mark.skipif(len(CPUS) < 2, reason="there is no other CPU to wake on, or this system does not tell")
+def test_a_member_that_slept_on_our_cpu_wakes_on_another_and_may_then_run_everywhere_again():
+    slots(20, 2)
+    words, me, here = team.team(1)._at, at.MEMBERS, min(CPUS)
+    thread = words[me + at.THREAD]
+    wait_until(lambda: words[me + at.PARKED])
+    try:
+        os.sched_setaffinity(0, {here})
+        words[me + at.CPU] = here
+        slots(500, 2)
+        elsewhere = {
+            64 * i + bit for i in range(at.LINE) for bit in range(64) if words[me + at.ELSEWHERE + i] >> bit & 1
+        }
+        assert elsewhere == CPUS - {here}
+        wait_until(lambda: os.sched_getaffinity(thread) == CPUS)
+    finally:
+        os.sched_setaffinity(0, CPUS)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

@@ -6,7 +6,8 @@ from xpconv.bench.run import OURS, Result
 
 _HOW = {
     "time": "each side in a process of its own, in turns, each round beginning with another side; medians and "
-    "quartiles of all calls but the first of each turn; results are fresh; packing and dispatch are counted",
+    "quartiles of all calls but those of the first 20 ms of each turn; a result is dropped before the next call; "
+    "packing and dispatch are counted",
     "forward": "the op alone, with no gradient asked for",
     "backward": "all gradients from dy by a pullback made beforehand, without the forward pass; torch: autograd.grad "
     "with retain_graph; jax: a compiled function that takes the vjp's residuals as arguments",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from xpconv.bench.sides import Candidate
 
 MOST_CALLS = 20  # timed in one turn
+WARM_UP = 0.02  # seconds before: a machine whose cores were asleep may take some ten milliseconds to give both
 
 
 class Timed(NamedTuple):
@@ -27,8 +28,11 @@ class Device:
     emulated = False  # whether it only stands for a device: its times mean nothing
 
     def timed(self, candidate: Candidate, seconds: float) -> Timed:
-        """Times of calls for so many seconds; the first of all wakes caches and threads, and is not told."""
+        """Times of calls for so many seconds; the first ones wake caches and threads, and are not told."""
+        awake = time.perf_counter() + WARM_UP
         candidate.wait(candidate.call())
+        while time.perf_counter() < awake:
+            candidate.wait(candidate.call())
         times: list[float] = []
         while not times or (sum(times) < seconds and len(times) < MOST_CALLS):
             started = time.perf_counter()

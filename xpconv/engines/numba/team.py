@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import functools
 import os
+import sys
 import threading
 from array import array
 from typing import Any
@@ -30,15 +31,18 @@ class Team:
     """Threads that wait at a board for jobs."""
 
     def __init__(self) -> None:
-        self._words = (ctypes.c_int64 * (at.MEMBERS + _MOST * at.LINE + at.LINE))()
+        self._words = (ctypes.c_int64 * (at.MEMBERS + _MOST * at.MEMBER + at.LINE))()
         start = ctypes.addressof(self._words)
         aligned = -(-start // (8 * at.LINE)) * 8 * at.LINE
         self.board = aligned
-        self._at = (ctypes.c_int64 * (at.MEMBERS + _MOST * at.LINE)).from_address(aligned)
+        self._at = (ctypes.c_int64 * (at.MEMBERS + _MOST * at.MEMBER)).from_address(aligned)
         self._locks = ctypes.pythonapi.PyThread_allocate_lock
         self._locks.restype, self._locks.argtypes = ctypes.c_void_p, []
         for word, name in ((at.ACQUIRE, "PyThread_acquire_lock"), (at.RELEASE, "PyThread_release_lock")):
             self._at[word] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        self._at[at.SELF] = aligned
+        for word, function in _of_system().items():
+            self._at[word] = function
         self._threads: list[threading.Thread] = []
         self._most = _MOST
 
@@ -49,7 +53,7 @@ class Team:
             index = len(self._threads)
             lock = self._locks()
             ctypes.pythonapi.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
-            self._at[at.MEMBERS + index * at.LINE + at.LOCK] = lock
+            self._at[at.MEMBERS + index * at.MEMBER + at.LOCK] = lock
             thread = threading.Thread(
                 target=serve, args=(self.board, index, 0), name=f"xpconv-{index + 1}", daemon=True
             )
@@ -57,6 +61,7 @@ class Team:
             self._at[at.TEAM] = index + 1
             try:
                 thread.start()
+                self._at[at.MEMBERS + index * at.MEMBER + at.THREAD] = thread.native_id or 0
             except RuntimeError:  # no more threads, or the interpreter is going home
                 self._most = index
 
@@ -68,12 +73,29 @@ class Team:
         """Send everyone home: compiled code must not be running when the interpreter takes it away."""
         self._at[at.QUIT] = 1
         for index, thread in enumerate(self._threads):
-            me = at.MEMBERS + index * at.LINE
+            me = at.MEMBERS + index * at.MEMBER
             while thread.is_alive():  # one that never started is not
                 if self._at[me + at.PARKED]:
                     self._at[me + at.PARKED] = 0
                     ctypes.pythonapi.PyThread_release_lock(ctypes.c_void_p(self._at[me + at.LOCK]))
                 thread.join(0.001)
+
+
+def _of_system() -> dict[int, int]:
+    """The addresses of the system's functions that threads call, by their words at the board: those of Linux."""
+    if not sys.platform.startswith("linux"):
+        return {}
+    names = (
+        (at.GET_AFFINITY, "sched_getaffinity"),
+        (at.SET_AFFINITY, "sched_setaffinity"),
+        (at.GET_CPU, "sched_getcpu"),
+        (at.YIELD, "sched_yield"),
+    )
+    library = ctypes.CDLL(None)
+    try:
+        return {word: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for word, name in names}
+    except AttributeError:  # a C library that lacks one
+        return {}
 
 
 _team: Team | None = None

@@ -110,3 +110,29 @@ def release(typing_context, function, lock):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
+
+
+def _of_system(*kinds):
+    """An intrinsic that calls a function of the system by its address, with arguments of so many bits; it answers an
+    int."""
+
+    def codegen(context, builder, signature, args):
+        result = ir.IntType(32)
+        shape = ir.FunctionType(result, [ir.IntType(bits) for bits in kinds])
+        given = [builder.trunc(a, ir.IntType(b)) if b < 64 else a for a, b in zip(args[1:], kinds, strict=True)]
+        called = builder.call(builder.inttoptr(args[0], shape.as_pointer()), given)
+        return builder.sext(called, I64)
+
+    return codegen
+
+
+@intrinsic
+def ask(typing_context, function):
+    """``int function(void)``."""
+    return types.int64(types.int64), _of_system()
+
+
+@intrinsic
+def ask_affinity(typing_context, function, thread, size, cpus):
+    """``int function(pid_t, size_t, cpu_set_t *)``."""
+    return types.int64(types.int64, types.int64, types.int64, types.int64), _of_system(32, 64, 64)

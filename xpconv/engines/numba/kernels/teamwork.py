@@ -4,6 +4,10 @@ The *board* is an array of 64-bit words. A job is opened by one store to WORD, w
 number, whether it may still be joined, how many threads may join, and how many have. A thread joins by adding one,
 so that the submitter knows whom to wait for: only those who came, and nobody who is late to a short job.
 Waiting threads look at WORD for a while, then park on a lock; the submitter wakes as many as it wants.
+
+A system that has been busy may wake a thread on the very CPU that the submitter keeps busy, although another is idle,
+and let the two take turns there for some ten milliseconds. So a member that parked on the submitter's CPU is woken with
+that CPU taken off its set, which it puts back as soon as it runs.
 """
 
 from __future__ import annotations
@@ -12,24 +16,38 @@ from numba import njit
 
 from xpconv.engines.numba.board import (
     ACQUIRE,
+    ALLOWED,
     ARGS,
     BUSY,
+    CPU,
+    CPU_SET,
+    ELSEWHERE,
+    GET_AFFINITY,
+    GET_CPU,
     KERNEL,
     LINE,
     LOCK,
+    MEMBER,
     MEMBERS,
+    MOVED,
     NEXT,
     PARKED,
     QUIT,
     RELEASE,
+    SELF,
+    SET_AFFINITY,
     SPINS,
     TASKS,
     TEAM,
+    THREAD,
     WORD,
+    YIELD,
 )
 from xpconv.engines.numba.kernels.atomics import (
     acquire,
     add,
+    ask,
+    ask_affinity,
     call_kernel,
     exchange,
     load,
@@ -53,11 +71,41 @@ def _take_tasks(kernel, args, board, tasks, slot):
         call_kernel(kernel, args, task, slot)
 
 
+@njit
+def _send_elsewhere(board, me):
+    """See to it that a parked member does not wake on this CPU, if it may run on others."""
+    if board[GET_CPU] == 0:
+        return
+    cpu = ask(board[GET_CPU])
+    if cpu != board[me + CPU] or cpu < 0 or cpu >= 8 * CPU_SET:
+        return
+    allowed, elsewhere = board[SELF] + 8 * (me + ALLOWED), board[SELF] + 8 * (me + ELSEWHERE)
+    if ask_affinity(board[GET_AFFINITY], board[me + THREAD], CPU_SET, allowed) != 0:
+        return
+    others = 0
+    for i in range(LINE):
+        word = board[me + ALLOWED + i]
+        if i == cpu >> 6:
+            word &= ~(1 << (cpu & 63))
+        board[me + ELSEWHERE + i] = word
+        others |= word
+    if others != 0 and ask_affinity(board[SET_AFFINITY], board[me + THREAD], CPU_SET, elsewhere) == 0:
+        board[me + MOVED] = 1
+
+
+@njit
+def _come_back(board, me):
+    """Once awake: let this thread run wherever it could before."""
+    if board[me + MOVED] != 0:
+        board[me + MOVED] = 0
+        ask_affinity(board[SET_AFFINITY], board[me + THREAD], CPU_SET, board[SELF] + 8 * (me + ALLOWED))
+
+
 def serve():
     """A member of the team: wait for a job, join it, help, and again; until told to quit."""
 
     def kernel(board, index, unused):
-        me = MEMBERS + index * LINE
+        me = MEMBERS + index * MEMBER
         seen = 0
         waited = 0
         while load(board, QUIT) == 0:
@@ -79,12 +127,15 @@ def serve():
             if waited < SPINS:
                 continue
             waited = 0
+            if board[GET_CPU] != 0:
+                board[me + CPU] = ask(board[GET_CPU])
             store(board, me + PARKED, 1)
             word = load(board, WORD)
             fresh = ((word & _OPEN) != 0 and (word >> 32) != seen) or load(board, QUIT) != 0
             if fresh and exchange(board, me + PARKED, 0) == 1:
                 continue
             acquire(board[ACQUIRE], board[me + LOCK])
+            _come_back(board, me)
 
     return kernel
 
@@ -112,8 +163,9 @@ def submit():
         woken = 0
         for i in range(board[TEAM]):
             if woken < helpers:
-                me = MEMBERS + i * LINE
+                me = MEMBERS + i * MEMBER
                 if load(board, me + PARKED) == 1 and exchange(board, me + PARKED, 0) == 1:
+                    _send_elsewhere(board, me)
                     release(board[RELEASE], board[me + LOCK])
                 woken += 1
         _take_tasks(job, own, board, tasks, 0)
@@ -121,8 +173,12 @@ def submit():
             word = load(board, WORD)
             if replace(board, WORD, word, word & ~_OPEN):
                 break
+        waited = 0
         while (load(board, WORD) & _COUNT) != 0:
             relax()
+            waited += 1
+            if waited >= SPINS and board[YIELD] != 0:  # who is awaited may be waiting for this CPU
+                ask(board[YIELD])
         store(board, BUSY, 0)
 
     return kernel
