@@ -25,18 +25,17 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes <= _SMALL:
         return np.empty(shape, dtype)
-    memory: Any = outputs.take(nbytes + _LINE) if nbytes >= LEAST else np.empty(nbytes + _LINE, np.uint8)
-    return np.ndarray(shape, dtype, memory, -ctypes.addressof(_first(memory)) % _LINE)
-
-
-_first = ctypes.c_char.from_buffer  # of what has a buffer that may be written to
+    if nbytes >= LEAST:
+        return np.ndarray(shape, dtype, *outputs.take(nbytes))
+    memory = np.empty(nbytes + _LINE, np.uint8)
+    return np.ndarray(shape, dtype, memory, -place(memory) % _LINE)
 
 
 def place(x: np.ndarray) -> int:
     """The address of the first element."""
     if x.flags.writeable:
         try:
-            return ctypes.addressof(_first(x))  # type: ignore[arg-type, unused-ignore]
+            return ctypes.addressof(ctypes.c_char.from_buffer(x))  # type: ignore[arg-type, unused-ignore]
         except (TypeError, ValueError):  # not in C order, or empty
             pass
     return int(x.__array_interface__["data"][0])  # takes three times as long

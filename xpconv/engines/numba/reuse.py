@@ -19,6 +19,7 @@ import numpy as np
 from xpconv.engines.numba.forks import fork_safe_lock
 
 LEAST = 2**17  # bytes: smaller ones the C library keeps itself
+_LINE, _PAGE = 64, 4096  # bytes
 _MOST = 2**30  # bytes kept in all, and no more than this share of the machine's memory:
 _SHARE = 8
 
@@ -32,9 +33,10 @@ class Reuse:
         self._lock = fork_safe_lock()
         self.nbytes = 0  # that wait
 
-    def take(self, nbytes: int) -> Any:
-        """Memory of at least so many bytes, as an object with a buffer, which gives it back when it is dropped."""
-        size = _rounded(nbytes)
+    def take(self, nbytes: int) -> tuple[Any, int]:
+        """Memory with room for so many bytes after an offset, as an object with a buffer, which gives it back when it
+        is dropped."""
+        size = _rounded(nbytes + _PAGE)
         with self._lock:
             waiting = self._free.get(size)
             if waiting:
@@ -45,7 +47,7 @@ class Reuse:
             block = self._fresh(size)
         lent = _kind(size).from_buffer(block)  # type: ignore[attr-defined]
         lent.block, lent.home = block, self
-        return lent
+        return lent, _offset(ctypes.addressof(lent))
 
     def _fresh(self, size: int) -> np.ndarray:
         try:
@@ -94,6 +96,16 @@ class _Lent:
 @functools.cache
 def _kind(size: int) -> type:
     return type("Lent", (_Lent, ctypes.c_ubyte * size), {})
+
+
+def _offset(start: int) -> int:
+    """The bytes from a block's start to a cache line, another for each block.
+
+    Large blocks all start at the same place of a page; arrays that are read and written together would then compete
+    for the same lines of the cache.
+    """
+    line = (start // _PAGE * 29 + 21) % (_PAGE // _LINE)
+    return (line * _LINE - start) % _PAGE
 
 
 def _rounded(nbytes: int) -> int:

@@ -27,7 +27,7 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS
     SCRATCH_SLOT,
     SUMS,
 ) = range(AFTER_WALK, AFTER_WALK + len(Direct._fields))
-BLOCK = 64  # terms of a sum in registers
+BLOCK = 128  # terms of a sum in registers: the most that keeps constant images exact enough (parity/bounds.py)
 
 
 @njit
