@@ -63,6 +63,11 @@ def column_sums(x: Array, factor: float = 1.0) -> Array:
     return sums
 
 
+def mean_factor(reduction: str, count: int) -> float:
+    """What each of so many losses is worth in their mean or sum."""
+    return 1.0 / max(count, 1) if reduction == "mean" else 1.0
+
+
 def as_rows(x: Array) -> Array:
     """(..., C) -> (rows, C), in C order."""
     return dense(x).reshape(-1 if x.shape[-1] else 0, x.shape[-1])
