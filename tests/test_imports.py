@@ -27,7 +27,7 @@ STOREYS = (
     ("window", "arrays", "packing"),
     ("runtime",),
     ("backend",),
-    ("settings", "atomic", "cores", "driver"),
+    ("settings", "atomic", "cores", "driver", "notices"),
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {
@@ -40,6 +40,7 @@ ENGINE_MAY_IMPORT = {
     "atomic",
     "cores",
     "driver",
+    "notices",
     "errors",
 }
 HEAVY = (

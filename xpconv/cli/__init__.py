@@ -13,12 +13,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
-from xpconv import settings
+from xpconv import notices, settings
 from xpconv.backend import use_backend
 from xpconv.cli.console import INTERRUPTED, UsageError, from_options
 from xpconv.cli.options import parser
+from xpconv.cli.words import as_options
 from xpconv.errors import BackendError, EngineError, FileError
 
 _REFUSED, _BROKEN_PIPE = 2, 141  # argparse's own status; 128 + SIGPIPE
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status(options: argparse.Namespace) -> int:
     """Run the command; answer its exit status, or that of the mistake that ended it."""
     try:
-        with ExitStack() as chosen:
+        with notices.told_to(_aside), ExitStack() as chosen:
             _choose(options, chosen)
             status: int = importlib.import_module(f"xpconv.cli.{options.command}").run(options)
             return status
@@ -57,11 +58,17 @@ def _status(options: argparse.Namespace) -> int:
         return _BROKEN_PIPE
     except (UsageError, BackendError, EngineError, FileError, OSError) as error:
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"error: {what}", file=sys.stderr)
+        print(f"error: {as_options(str(what))}", file=sys.stderr)
         return _REFUSED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _aside(text: str) -> None:
+    """Tell what the command takes its time for, beside its output."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _choose(options: argparse.Namespace, chosen: ExitStack) -> None:

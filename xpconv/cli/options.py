@@ -90,10 +90,11 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "predict",
         help="ask a trained network what is on images",
         description="Print the three most probable classes of each image. An image is brought to the size and\n"
-        "channels the network was trained on, its values to 0..1.",
+        "channels the network was trained on, its values to those of the training images.",
         epilog="A network trained on 'digits' expects a light digit on a dark ground that fills its 8x8 pixels.\n"
         "An .npy file holds one image (H, W) or (H, W, C), or several (N, H, W) or (N, H, W, C): integers from\n"
-        "0 to 255, or numbers from 0 to 1. Those of sklearn.datasets.load_digits() run from 0 to 16: divide by 16.",
+        "0 to 255, numbers from 0 to 1, or numbers as the training images had. Those of\n"
+        "sklearn.datasets.load_digits() run from 0 to 16: divide by 16.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a model.safetensors written by `xpconv train`, or its folder")
@@ -158,7 +159,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  overhead      calls so small that only the way to the device counts\n\n"
         "columns: the median time; GFLOP/s and the share of what the machine could do at most (m: its memory is the\n"
         "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; on a GPU the µs\n"
-        "of the host for a call, of each side; for each peer its time and the ratio to xpconv's.",
+        "of the host for a call, of each side; for each peer its time and the ratio to xpconv's.\n\n"
+        "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's\n"
+        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too: it is measured once, at\n"
+        "the start, and where something else ran meanwhile, every share comes out too high.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")
