@@ -29,7 +29,7 @@ STOREYS = (
     ("window", "arrays", "packing"),
     ("runtime",),
     ("backend",),
-    ("settings", "atomic", "cores", "driver", "notices"),
+    ("settings", "atomic", "cores", "driver", "notices", "activations"),
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {
@@ -43,6 +43,7 @@ ENGINE_MAY_IMPORT = {
     "cores",
     "driver",
     "notices",
+    "activations",
     "errors",
 }
 HEAVY = (

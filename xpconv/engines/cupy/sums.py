@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
+from xpconv.activations import FROM_OUTPUT
 from xpconv.backend import Array
 from xpconv.dispatch import Primitive
-from xpconv.engines.cupy.activation import FROM_OUTPUT, NUMBERS, gradient
+from xpconv.engines.cupy.activation import NUMBERS, gradient
 from xpconv.engines.cupy.arrays import computed_in, dense, unsupported
 from xpconv.engines.cupy.compiled import integers, kernel, pointers
 from xpconv.errors import dtype_name
