@@ -11,6 +11,7 @@ from targets import TestTarget, missing
 
 import xpconv
 from xpconv import ops
+from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
 from xpconv.parity import CASES, case_of, measure, serves
 
@@ -310,8 +311,10 @@ def test_the_loss_of_one_image_has_no_axes():
     assert loss.shape == ()
 
 
-def test_facts_name_the_device():
-    facts = engine.facts()
-    assert set(facts) == {"GPU", "CUDA"}
-    if EMULATED:
-        assert "emulated on the CPU" in facts["GPU"]
+def test_info_names_the_device_once(capsys):
+    assert main(["info"]) == 0
+    told = capsys.readouterr().out
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    assert told.count(f"cupy:0: {name}, compute capability") == 1
+    assert told.count("CUDA: driver") == 1
+    assert told.count(name) == cupy.cuda.runtime.getDeviceCount()

@@ -13,7 +13,6 @@ except ImportError as error:
         f"it needs CuPy: pip install 'xpconv[cuda13]', or [cuda12] for a CUDA 12 driver ({error})"
     ) from error
 
-from xpconv.driver import cuda
 from xpconv.engines.cupy import (
     activation,
     add,
@@ -47,13 +46,3 @@ PRIMITIVES = {
     for module in (*_ELEMENTWISE, *_NORMS, *_WINDOWS, linear, sums)
     for name, primitive in module.PRIMITIVES.items()
 } | UPDATES
-
-
-def facts() -> dict[str, str]:
-    """What it runs on, for `xpconv info`."""
-    device, runtime = cupy.cuda.Device(), cupy.cuda.runtime
-    name = runtime.getDeviceProperties(device.id)["name"].decode()
-    versions = (runtime.runtimeGetVersion(), runtime.driverGetVersion())
-    used, driver = map(cuda, versions)
-    capability = ".".join((device.compute_capability[:-1], device.compute_capability[-1]))
-    return {"GPU": f"{name}, compute capability {capability}", "CUDA": f"{used}, driver {driver}"}
