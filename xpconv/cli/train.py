@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: bool) -> int:
+    """The run itself, of a model that is known."""
     with from_options():
         data = train.load(options.data, size=options.image_size)
         full = full_brightness(data.train_images)
