@@ -419,6 +419,14 @@ def test_no_number_of_channels_brings_mixed_features_over(case):
         exchange.load_torch(ours, arrays, flattened={name: 2})
 
 
+def test_images_that_a_module_of_ones_own_adds_to_may_still_be_flattened():
+    ours = nn.Sequential(nn.Residual(Own(nn.Identity())), nn.Flatten(), nn.Linear(8, 2, bias=False)).initialize()
+    theirs = np.arange(16.0).reshape(2, 8)
+    assert exchange.load_torch(ours, {"2.weight": theirs}, flattened={"2": 2}) == ([], [])
+    expected = theirs.reshape(2, 2, 4).transpose(2, 1, 0).reshape(8, 2)
+    np.testing.assert_array_equal(ours.parameters()["2.weight"].value, expected)
+
+
 def test_layers_that_would_come_to_one_name_keep_their_own(tmp_path):
     def block(seed):
         body = nn.Sequential(downsample=nn.Conv2d(2, 2, 1, bias=False))

@@ -124,11 +124,16 @@ def _sum(main: _Flow, side: _Flow) -> _Flow:
     """Of images, whose channels agree; flattened ones must have been flattened alike."""
     if main.flat is False and side.flat is False:
         return _Flow(side.channels if main.channels is None else main.channels)
-    return main if main == side else _Flow(None, None, mixed=True)
+    return main if main == side else _Flow(None, None, _mixes(main, side))
+
+
+def _mixes(*parts: _Flow) -> bool:
+    """Of different parts, whether any is known to be flattened; what is not known may still be images."""
+    return any(part.flat or part.mixed for part in parts)
 
 
 def _joined(parts: list[_Flow]) -> _Flow:
     if any(part.flat is not False for part in parts):
-        return _Flow(None, None, mixed=True)
+        return _Flow(None, None, _mixes(*parts))
     known: list[Any] = [part.channels for part in parts]
     return _Flow(None if None in known else sum(known))
