@@ -200,7 +200,7 @@ def test_a_note_before_the_bar_is_there_is_a_line(capsys):
     assert capsys.readouterr().out == "  compiling\n"
 
 
-@pytest.mark.parametrize("loss", [0.0, 9.5, 999.9999, 1000.0, 1.46e25, 3e38, float("inf"), float("nan")])
+@pytest.mark.parametrize("loss", [0.0, 9.5, 999.9999, 999.99999, 1000.0, 1.46e25, 3e38, float("inf"), float("nan")])
 def test_rows_keep_to_their_columns(loss, capsys):
     shown = progress.Lines("test")
     shown.on_start(100, 1)

@@ -77,7 +77,7 @@ def _figure(number: float | None) -> str:
     """Of at most eight characters, as the columns are wide."""
     if number is None:
         return "-"
-    return f"{number:.4f}" if not abs(number) >= 1000 else f"{number:.2e}"
+    return f"{number:.4f}" if not abs(number) >= 999.99995 else f"{number:.2e}"
 
 
 class Bar(Lines):
