@@ -19,8 +19,23 @@ import pytest
 from PIL import Image
 
 from xpconv import settings
-from xpconv.bench import architectures, ceiling, chart, facts, process, report, run, shapes, sides, table, truth, worker
-from xpconv.bench.case import Case, Layer
+from xpconv.bench import (
+    architectures,
+    candidate,
+    ceiling,
+    chart,
+    facts,
+    process,
+    report,
+    run,
+    shapes,
+    sides,
+    table,
+    truth,
+    worker,
+)
+from xpconv.bench.case import Case
+from xpconv.bench.layer import Layer
 from xpconv.bench.sides import ours
 from xpconv.cli import main
 
@@ -218,7 +233,8 @@ def bench(*arguments):
 
 
 WRONG = """
-    from xpconv.bench.sides import Candidate, ours
+    from xpconv.bench.candidate import Candidate
+    from xpconv.bench.sides import ours
 
     version = dict
 
@@ -227,7 +243,8 @@ WRONG = """
         return [Candidate("w", right.call, lambda: {k: 1.01 * v for k, v in right.answers().items()})]
 """
 PARTLY = """
-    from xpconv.bench.sides import Candidate, ours
+    from xpconv.bench.candidate import Candidate
+    from xpconv.bench.sides import ours
 
     version = dict
 
@@ -606,6 +623,6 @@ def test_an_array_of_a_device_is_waited_for():
     ndarray = type("ndarray", (), {"__module__": "cupy", "device": Device()})
     x = ndarray()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ours, "library", lambda x: "cupy")
-        ours.waiting(x)(None)
+        patch.setattr(candidate, "library", lambda x: "cupy")
+        candidate.waiting(x)(None)
     assert x.device.waited == 1

@@ -15,9 +15,10 @@ import pytest
 
 from xpconv import settings
 from xpconv.bench import shapes, sides
-from xpconv.bench.case import Case, Layer, rounded
+from xpconv.bench.candidate import Candidate
+from xpconv.bench.case import Case, rounded
 from xpconv.bench.devices.cuda import Cuda
-from xpconv.bench.sides import Candidate
+from xpconv.bench.layer import Layer
 from xpconv.errors import EngineError
 
 ROOT = Path(__file__).parent.parent

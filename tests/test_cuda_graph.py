@@ -1,4 +1,4 @@
-"""Training by a recorded step is training: the same numbers to the bit, and a reason where nothing can be recorded.
+"""Training by a recorded step is training: the same numbers to the bit.
 
 Run with `PYTHONPATH=tests/emulated`, where a captured stream records and its graph runs, or on a GPU; elsewhere these
 are reported as skipped.
@@ -11,62 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from targets import missing
+from recorded import Watch, data, network, trained
 
 import xpconv
 from xpconv import nn, train
-from xpconv.nn import fusion
-from xpconv.runtime import NotRecorded, runtime_of
 
-if missing("cupy"):
-    pytest.skip(f"cupy: {missing('cupy')}", allow_module_level=True)
-import cupy
-
-EMULATED = cupy.__version__.endswith("emulated")
-emulated_only = pytest.mark.skipif(not EMULATED, reason="counts are kept by the emulated CuPy alone")
-
-
-class Watch(train.Progress):
-    """What was told, and the loss of every step."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.losses: list[float] = []
-
-    def on_note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def on_step(self, epoch: int, step: int) -> None:
-        self.losses.append(self.running.result().loss)
-
-
-def network(seed: int = 3) -> nn.Sequential:
-    """One of everything that changes from step to step: weights, running statistics, a count of dropout masks."""
-    net = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding="same", bias=False),
-        nn.BatchNorm(4, activation="relu"),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(0.3),
-        nn.Linear(None, 3),
-    )
-    return net.initialize(seed=seed)
-
-
-def data(n: int = 22) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, n)
-    return (rng.standard_normal((3, 6, 6, 1))[labels] + rng.standard_normal((n, 6, 6, 1))).astype("float32"), labels
-
-
-def trained(capture: bool, net: nn.Module | None = None, **options: Any) -> tuple[Watch, nn.Module, train.Optimizer]:
-    """Three epochs in batches of 5, the last of 2: long enough to be recorded, replayed, and interrupted by others."""
-    with xpconv.use_backend("cupy"):
-        net, watch = network() if net is None else net, Watch()
-        optimizer = options.pop("optimizer", None) or train.Adam(1e-2)
-        settings = {"epochs": 3, "batch_size": 5, "seed": 1, "progress": watch, "validation": data(4), **options}
-        train.fit(net, data(), optimizer=optimizer, capture=capture, **settings)
-    return watch, net, optimizer
+cupy = pytest.importorskip("cupy")
 
 
 OPTIMIZERS = {
@@ -210,123 +160,6 @@ def test_every_kind_of_layer_can_be_recorded(kind):
     assert "is recorded" in found[1].notes[0]
 
 
-class Stubborn(nn.Module):
-    capturable = False
-
-    def vjp(self, x, training=True, needs_input=True):
-        return x, lambda dy: dy
-
-
-class Looking(nn.Module):
-    def vjp(self, x, training=True, needs_input=True):
-        assert float(x.sum()) != 0.5
-        return x, lambda dy: dy
-
-
-class Uploading(nn.Module):
-    def vjp(self, x, training=True, needs_input=True):
-        y = x + cupy.asarray(np.zeros(x.shape[1:], "float32"))
-        return y, lambda dy: dy
-
-
-class Own(train.SGD):
-    def change(self, value, grad, slots, rate, t):
-        return rate * grad
-
-
-REFUSED = {
-    "a layer says no": ({"net": lambda: [Stubborn()]}, "the layer Stubborn '0' says"),
-    "a layer looks": ({"net": lambda: [Looking()]}, "captur"),
-    "a layer moves data": ({"net": lambda: [Uploading()]}, "captur"),
-    "an optimizer of one's own": ({"optimizer": lambda: Own(0.1)}, "no engine updates these parameters by Own"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_recorded_is_told_once_and_trained_all_the_same(case):
-    made, said = REFUSED[case]
-
-    def options() -> dict[str, Any]:
-        extra = made["net"]() if "net" in made else []
-        with xpconv.use_backend("cupy"):
-            net = nn.Sequential(*extra, *network().children().values()).initialize(seed=3)
-        return {"net": net, "optimizer": made["optimizer"]() if "optimizer" in made else None}
-
-    plain, net, _ = trained(False, **options())
-    tried, again, _ = trained(True, **options())
-    assert len(tried.notes) == 1
-    assert tried.notes[0].startswith("no CUDA graph: ")
-    assert said in tried.notes[0]
-    assert plain.losses == tried.losses
-    for key, value in net.state_dict().items():
-        assert np.array_equal(value.get(), again.state_dict()[key].get()), key
-
-
-def test_an_error_within_a_recorded_step_is_the_users_and_leaves_the_network_usable():
-    class Breaking(nn.Module):
-        calls = 0
-
-        def vjp(self, x, training=True, needs_input=True):
-            Breaking.calls += training
-            if training and Breaking.calls == 3:
-                raise KeyboardInterrupt
-            return x, lambda dy: dy
-
-    with xpconv.use_backend("cupy"):
-        net = nn.Sequential(Breaking(), *network().children().values()).initialize(seed=3)
-    optimizer = train.Adam(1e-2)
-    with pytest.raises(KeyboardInterrupt):
-        trained(True, net, optimizer=optimizer)
-    assert (optimizer.steps, optimizer.lr) == (2, 1e-2)
-    assert not cupy.cuda.get_current_stream().is_capturing()
-    trained(True, net, optimizer=optimizer)
-
-
-def test_work_is_ordered_on_a_stream_of_its_own_and_the_current_one_comes_back():
-    runtime = runtime_of(xpconv.backend.get("cupy"))
-    outer = cupy.cuda.get_current_stream()
-    with runtime.working():
-        inner = cupy.cuda.get_current_stream()
-        assert inner != outer
-        with runtime.working():
-            assert cupy.cuda.get_current_stream() == inner
-    assert cupy.cuda.get_current_stream() == outer
-
-
-def test_weights_folded_on_one_stream_are_not_taken_on_another():
-    """Which would not wait until they are made, nor until they are read before their memory goes."""
-    with xpconv.use_backend("cupy"):
-        net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm(2)).initialize(seed=0)
-    net(cupy.asarray(data(4)[0]))
-    weight, _ = fusion._folded(net[0], net[1])
-    assert fusion._folded(net[0], net[1])[0] is weight
-    with runtime_of(xpconv.backend.get("cupy")).working():
-        there, _ = fusion._folded(net[0], net[1])
-        assert there is not weight
-        assert fusion._folded(net[0], net[1])[0] is there
-    assert cupy.array_equal(weight.value, there.value)
-
-
-def test_a_recording_runs_nothing_and_names_what_stops_it():
-    runtime = runtime_of(xpconv.backend.get("cupy"))
-    with runtime.working():
-        x = cupy.zeros(3)
-
-        def work():
-            nonlocal x
-            x += 1
-            return x * 2
-
-        recording = runtime.record(work)
-        assert x.tolist() == [0, 0, 0]
-        recording.replay()
-        recording.replay()
-        assert (x.tolist(), recording.result.tolist()) == ([2, 2, 2], [4, 4, 4])
-        with pytest.raises(NotRecorded, match="captur"):
-            runtime.record(x.get)
-        assert x.tolist() == [2, 2, 2]
-
-
 def test_a_network_in_bfloat16_trains_on_flipped_images():
     """CuPy's `where` makes float32 of bfloat16, which no layer of this network would take."""
     pytest.importorskip("ml_dtypes")
@@ -341,66 +174,3 @@ def test_a_network_in_bfloat16_trains_on_flipped_images():
     assert found[0].losses == found[1].losses
     assert np.isfinite(found[0].losses).all()
     assert "is recorded" in found[1].notes[0]
-
-
-@emulated_only
-def test_a_training_step_waits_for_nothing_and_a_replay_is_one_launch():
-    counts = cupy.emulation.counts
-    found: list[dict[str, int]] = []
-
-    class Counting(train.Progress):
-        def on_step(self, epoch: int, step: int) -> None:
-            found.append(dict(counts))
-
-    with xpconv.use_backend("cupy"):
-        counts["captured memory of the default pool"] = 0
-        train.fit(network(), data(20), epochs=2, batch_size=5, progress=Counting())
-    within = [(a, b) for i, (a, b) in enumerate(itertools.pairwise(found)) if i != 3]  # but between epochs
-    assert all(a["synchronisations"] == b["synchronisations"] for a, b in within)
-    assert found[-1]["graph launches"] - found[2].get("graph launches", 0) == 5
-    assert found[-1]["launches"] == found[3]["launches"], "a replayed step launches no kernel of ours by itself"
-    assert counts["captured memory of the default pool"] == 0
-
-
-@pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
-def test_large_data_go_through_pinned_memory(monkeypatch, dtype):
-    images, labels = data()
-    images = (images * 40 + 100).astype(dtype)
-
-    def losses() -> list[float]:
-        watch = Watch()
-        with xpconv.use_backend("cupy"):
-            train.fit(network(), (images, labels), epochs=2, batch_size=5, seed=1, progress=watch)
-        return watch.losses
-
-    whole = losses()
-    monkeypatch.setattr("xpconv.train.feed._WHOLE", 10)
-    assert losses() == whole
-
-
-def test_batches_come_in_order_and_may_be_kept():
-    runtime, place = runtime_of(xpconv.backend.get("cupy")), xpconv.backend.get("cupy")
-    rows = np.arange(14.0).reshape(7, 2)
-    for order in ([slice(0, 3), slice(3, 6), slice(6, 7)], [np.array([6, 0, 2]), np.array([1, 5]), np.array([3, 4])]):
-        with runtime.working():
-            got = list(runtime.batches(rows, order, place, "float32"))
-            assert all(np.array_equal(x.get(), rows[part]) for x, part in zip(got, order, strict=True))
-            assert all(x.dtype == np.float32 for x in got)
-
-
-@emulated_only
-def test_pinned_memory_is_given_back_when_its_copies_are_over():
-    """Its pool would hand it to the next batches at once, though the device may still be reading it."""
-    runtime, place, counts = runtime_of(xpconv.backend.get("cupy")), xpconv.backend.get("cupy"), cupy.emulation.counts
-    rows, order = np.arange(14.0).reshape(7, 2), [slice(0, 3), slice(3, 6), slice(6, 7)]
-    with runtime.working():
-        left = runtime.batches(rows, order, place, "float32")
-        next(left)
-        before = counts["synchronisations"]
-        left.close()
-        assert counts["synchronisations"] == before + 2, "of the batch in use, and of the one ahead"
-        whole = runtime.batches(rows, order, place, "float32")
-        next(whole), next(whole), next(whole)
-        before = counts["synchronisations"]
-        assert next(whole, None) is None
-        assert counts["synchronisations"] == before + 2

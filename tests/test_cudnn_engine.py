@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import threading
+import weakref
 
 import apart
 import cudnn_interpreter
@@ -18,6 +19,7 @@ import pytest
 
 import xpconv
 from xpconv import nn, ops
+from xpconv.dispatch import registered
 
 engine = cudnn_on_host.required()
 conv, library, plans, tune = engine.conv, engine.library, engine.plans, engine.plans.tune
@@ -35,6 +37,11 @@ def _strict_chain():
 
 def made(*shape, dtype="float32"):
     return cupy.asarray(RNG.standard_normal(shape).astype(dtype))
+
+
+def fprop_options(x, w):
+    """What dispatch passes on for a plain convolution."""
+    return registered(ops.conv).bind(x, w).parts()[0][2]
 
 
 def close(got, x, w, b=None, **options):
@@ -97,6 +104,38 @@ def test_nothing_is_planned_twice_and_a_second_call_looks_up(monkeypatch):
     monkeypatch.setattr(plans, "planned", lambda *a: pytest.fail("planned again"))
     close(ops.conv(x, w), x, w)
     close(ops.conv(x + 1, w), x + 1, w)
+
+
+def test_a_call_looks_its_plan_up_once_and_keeps_none_of_its_arrays():
+    x, w = made(2, 7, 9, 8), made(3, 3, 8, 8)
+
+    def lookups(work):
+        before = plans.find.cache_info()
+        work()
+        after = plans.find.cache_info()
+        return after.hits + after.misses - before.hits - before.misses
+
+    ops.conv(x, w)
+    assert lookups(lambda: ops.conv(x, w)) == 1
+    _, pullback = xpconv.vjp(ops.conv, x, w)
+    assert lookups(lambda: pullback(ops.conv(x, w))) == 3
+    xpconv.explain(ops.conv, x, w)
+    gone = weakref.ref(x)
+    x = pullback = None
+    gc.collect()
+    assert gone() is None
+
+
+def test_settings_that_change_between_question_and_work_are_heeded():
+    x, w = made(2, 7, 9, 16), made(3, 3, 16, 16)
+    options = fprop_options(x, w)
+    primitive, seen = conv.PRIMITIVES["conv_fprop"], []
+    with xpconv.deterministic(True):
+        assert primitive.declines(x, w, **options) is None
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plans.Plan, "run", lambda self, *operands: seen.append(self.problem.deterministic))
+        primitive.run(x, w, **options)
+    assert seen == [False]
 
 
 def test_strided_and_misaligned_arrays_are_copied():
@@ -163,6 +202,22 @@ def test_a_captured_graph_replays_with_new_input_new_weights_and_no_waiting():
             graph.launch()
             assert cupy.emulation.counts["synchronisations"] == before
             close(y, x, net.weight.value, net.bias.value, padding=1, activation="relu")
+
+
+def test_a_plan_that_a_graph_has_captured_outlives_its_place_among_the_kept():
+    """The graph launches what belongs to the plan, long after other problems have taken its place."""
+    x, w, stream = made(2, 6, 12, 8), made(3, 3, 8, 8), cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        y = ops.conv(x, w)
+        plan = conv._found(conv.fprop_problem(x, w, **fprop_options(x, w)))
+        assert plan not in plans._captured
+        stream.begin_capture()
+        y = ops.conv(x, w)
+        graph = stream.end_capture()
+        plans.find.cache_clear()
+        assert plan in plans._captured
+        graph.launch()
+    close(y, x, w)
 
 
 def test_planning_while_a_graph_is_captured_says_what_to_do():

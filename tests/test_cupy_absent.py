@@ -37,6 +37,15 @@ def test_a_missing_cupy_names_the_extra_for_the_driver(version, extra, monkeypat
     assert f"pip install 'xpconv[{extra}]'" in backend._install("cupy")
 
 
+def test_bfloat16_names_the_numpy_that_it_takes(monkeypatch):
+    backend._cupy_bfloat16.cache_clear()
+    monkeypatch.setattr("numpy.__version__", "2.1.1")
+    with pytest.raises(TypeError, match=r"from NumPy 2\.1\.2 on.*\n.*NumPy 2\.1\.1\n.*pip install 'numpy>=2\.1\.2'"):
+        backend._cupy_bfloat16()
+    monkeypatch.setattr("numpy.__version__", "2.2.0")
+    assert backend._cupy_bfloat16().itemsize == 2
+
+
 def run(*args: str) -> subprocess.CompletedProcess[str]:
     """The command line with the real CuPy, if there is one, whatever the tests themselves import."""
     path = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if "emulated" not in folder]

@@ -11,6 +11,7 @@ from targets import TestTarget, missing
 
 import xpconv
 from xpconv import ops
+from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
 from xpconv.parity import CASES, case_of, measure, serves
 
@@ -147,12 +148,18 @@ def test_threads_that_take_several_channels(channels, dtype):
         "conv": {"groups": channels, "padding": 1, "activation": "relu"},
         "batch_norm": {},
         "silu": {},
+        "add": {"activation": "silu"},
+        "prelu": {},
+        "pad": {"padding": ((3, 1), (0, 8)), "mode": "reflect"},
+        "resize": {"output_size": (5, 9), "mode": "bilinear"},
     }
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 7, 6, channels))
     more = {
         "conv": (rng.standard_normal((3, 3, 1, channels)), rng.standard_normal(channels)),
         "batch_norm": (rng.standard_normal(channels), rng.standard_normal(channels)),
+        "add": (rng.standard_normal(x.shape),),
+        "prelu": (rng.standard_normal(channels),),
     }
     tolerance = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-12}[dtype]
     for name, options in calls.items():
@@ -207,6 +214,7 @@ SERVED = (
     *("batch_norm", "layer_norm", "instance_norm", "group_norm"),
     *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu", "gelu"),
     *("hard_swish", "hard_sigmoid", "clip", "softmax", "log_softmax", "softmax_cross_entropy", "dropout"),
+    *("add", "prelu", "mse", "binary_cross_entropy_with_logits", "pad", "resize", "local_response_norm"),
 )
 
 
@@ -245,14 +253,68 @@ def test_an_array_without_axes_stays_one(op, options):
     assert (y.shape, dx.shape) == ((), ())
 
 
+@pytest.mark.parametrize("activation", ["relu", "relu6", "sigmoid", "silu"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_sum_in_half_precision_is_rounded_once(dtype, activation):
+    """Value and gradient are those of the sum in float32: a sum that was rounded first would differ in every tenth."""
+    rng = np.random.default_rng(0)
+    with xpconv.use_backend("cupy"):
+        x, other, dy = (xpconv.asarray(3 * rng.standard_normal(999), dtype) for _ in range(3))
+    with xpconv.use_engine("cupy"):
+        y, pullback = xpconv.vjp(ops.add, x, other, activation=activation)
+        dx, dother = pullback(dy)
+    wide = [xpconv.to_numpy(a).astype(np.float64) for a in (x, other, dy)]
+    true, true_pullback = xpconv.vjp(ops.add, *wide[:2], activation=activation)
+    half = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
+    for got, expected in ((y, true), (dx, true_pullback(wide[2])[0]), (dother, true_pullback(wide[2])[1])):
+        np.testing.assert_allclose(xpconv.to_numpy(got).astype(np.float64), expected, rtol=1.01 * half, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "wrap", "reflect"])
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_every_width_of_padding_agrees_with_the_portable_engine(n, mode):
+    """Also many times around: copies are found by arithmetic, not from a table."""
+    x = on_device(np.random.default_rng(n).standard_normal((1, n, 2)))
+    for before in (0, 1, n - 1, n, 2 * n + 1, 3 * n):
+        for after in (0, 1, 2 * n - 1, 3 * n + 1):
+            results = []
+            for chosen in ("cupy", "portable"):
+                with xpconv.use_engine(chosen):
+                    y, pullback = xpconv.vjp(ops.pad, x, ((before, after),), mode=mode, value=2.5)
+                    results.append((y.get(), pullback(cupy.cos(y))[0].get()))
+            (y, dx), (true, true_dx) = results
+            np.testing.assert_array_equal(y, true)
+            np.testing.assert_allclose(dx, true_dx, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "nearest"}, {"mode": "nearest-exact"}, {"mode": "bilinear"}, {"mode": "bilinear", "align_corners": True}],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_every_change_of_size_agrees_with_the_portable_engine(options):
+    for n in (1, 2, 3, 7, 10):
+        x = on_device(np.random.default_rng(n).standard_normal((1, n, 2)))
+        for out in (1, 2, 3, 5, 7, 9, 14, 31):
+            results = []
+            for chosen in ("cupy", "portable"):
+                with xpconv.use_engine(chosen):
+                    y, pullback = xpconv.vjp(ops.resize, x, out, **options)
+                    results.append((y.get(), pullback(cupy.cos(y))[0].get()))
+            for got, expected in zip(*results, strict=True):
+                np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)
+
+
 def test_the_loss_of_one_image_has_no_axes():
     with xpconv.use_engine("cupy"):
         loss = ops.softmax_cross_entropy(cupy.ones(3, "float32"), cupy.asarray(np.array(1)), reduction="none")
     assert loss.shape == ()
 
 
-def test_facts_name_the_device():
-    facts = engine.facts()
-    assert set(facts) == {"GPU", "CUDA"}
-    if EMULATED:
-        assert "emulated on the CPU" in facts["GPU"]
+def test_info_names_the_device_once(capsys):
+    assert main(["info"]) == 0
+    told = capsys.readouterr().out
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    assert told.count(f"cupy:0: {name}, compute capability") == 1
+    assert told.count("CUDA: driver") == 1
+    assert told.count(name) == cupy.cuda.runtime.getDeviceCount()

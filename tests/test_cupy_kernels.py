@@ -16,7 +16,6 @@ nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is called throu
 FOLDER = Path(xpconv.__file__).parent / "engines" / "cupy"
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 MODULES = sorted(path.stem for path in (FOLDER / "kernels").glob("*.cu"))
-CUPYS_OWN = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy compiles every kernel with
 VECTOR = {"float16": 8, "bfloat16": 8, "float32": 4, "float64": 2}
 
 
@@ -31,13 +30,14 @@ def compiled_module():
 
 
 @functools.cache
-def include_folders() -> tuple[str, ...]:
-    """Where CUDA's half-precision headers are, as CuPy itself looks for them."""
-    pathfinder = pytest.importorskip("cuda.pathfinder")
-    found = pathfinder.find_nvidia_header_directory("cudart")
-    if found is None:
-        pytest.skip("CUDA's headers are not here: pip install nvidia-cuda-runtime")
-    return (found,)
+def options_for(module: str) -> list[str]:
+    """What CuPy tells NVRTC for a file of ours, but for the architecture: its own half it assembles itself."""
+    core = pytest.importorskip("cupy._core.core", reason="the real CuPy is not here")
+    try:
+        assembled = core.assemble_cupy_compiler_options(compiled_module().options(module))
+    except RuntimeError as error:  # as of missing headers
+        pytest.skip(str(error))
+    return [*assembled, "-ftz=true", "--device-as-default-execution-space"]  # as in cupy/cuda/compiler.py
 
 
 def checked(answer):
@@ -46,23 +46,23 @@ def checked(answer):
     return values[0] if values else None
 
 
-def compile_for(architecture: str, source: str) -> bytes:
-    """The cubin of a source, or a failure with NVRTC's own words."""
+def compile_for(architecture: str, source: str, options: list[str]) -> bytes:
+    """The cubin of a source (for a virtual architecture its PTX), or a failure with NVRTC's own words."""
     try:
         program = checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernels.cu", 0, [], []))
     except RuntimeError as error:  # the library itself is missing
         pytest.skip(f"NVRTC is not here: {error}")
-    options = [*compiled_module().OPTIONS, *(f"-I{folder}" for folder in include_folders()), *CUPYS_OWN]
-    options.append(f"-arch={architecture}")
+    options = [*options, f"-arch={architecture}"]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     log = bytearray(checked(nvrtc.nvrtcGetProgramLogSize(program)))
     nvrtc.nvrtcGetProgramLog(program, log)
     text = log.decode().strip("\0\n ")
     assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, text
     assert not text, text  # nor a warning
-    cubin = bytearray(checked(nvrtc.nvrtcGetCUBINSize(program)))
-    nvrtc.nvrtcGetCUBIN(program, cubin)
-    return bytes(cubin)
+    kind = "PTX" if architecture.startswith("compute") else "CUBIN"
+    code = bytearray(checked(getattr(nvrtc, f"nvrtcGet{kind}Size")(program)))
+    getattr(nvrtc, f"nvrtcGet{kind}")(program, code)
+    return bytes(code)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -76,9 +76,32 @@ def test_kernels_compile(module, dtype):
         ("sm_90", "long long", wide),
         ("sm_100", "int", 1),
     ):
-        cubin = compile_for(architecture, source(index, width))
+        cubin = compile_for(architecture, source(index, width), options_for(module))
         for name in compiled_module().kernel_names(module):
             assert name.encode() in cubin, f"{name} is not in what {architecture} got"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_optimizer_updates_round_every_product(dtype):
+    """Between reading and writing an element nothing is fused; `.rn` bars the assembler from fusing later.
+
+    Adam's powers of the betas are not looked at: they are of a step, and CUDA's `pow` is made of fused operations.
+    """
+    source, options = compiled_module().source("optimizer", dtype), options_for("optimizer")
+    computed = "f64" if dtype == "float64" else "f32"
+
+    def instructions(options: list[str]) -> str:
+        text = compile_for("compute_90", source, options).decode()
+        start = text.index(".entry sgd")
+        kernel = text[start : text.find(".entry", start + 1)] if computed == "f64" else text
+        return "\n".join(re.findall(rf"^\s*(\w[\w.]*{computed})\s", kernel, re.MULTILINE))
+
+    exact, fused = instructions(options), instructions([option for option in options if option != "--fmad=false"])
+    assert "fma" in fused, "without the option there is nothing to see here"
+    assert "fma" not in exact
+    arithmetic = re.findall(r"^(?:mul|add|sub|div|sqrt)\..*", exact, re.MULTILINE)
+    assert arithmetic
+    assert all(".rn" in instruction for instruction in arithmetic), arithmetic
 
 
 def test_every_file_of_kernels_is_shipped_and_used():

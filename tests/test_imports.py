@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ STOREYS = (
     ("window", "arrays", "packing"),
     ("runtime",),
     ("backend",),
-    ("settings", "atomic", "cores", "driver"),
+    ("settings", "atomic", "cores", "driver", "notices", "activations"),
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {
@@ -40,6 +42,8 @@ ENGINE_MAY_IMPORT = {
     "atomic",
     "cores",
     "driver",
+    "notices",
+    "activations",
     "errors",
 }
 HEAVY = (
@@ -91,6 +95,26 @@ def check_engine(parts, target):
         assert len(target) == 1 or target[1] in allowed, f"engine {own} imports engine {target[1]}"
     else:
         assert target[0] in ENGINE_MAY_IMPORT, f"an engine imports {target}"
+
+
+def test_the_benchmark_imports_in_no_circle():
+    """Not for types alone either: what two modules know has a module below both. A side and its steps count as one."""
+    graph: dict[str, set[str]] = {}
+    for path in (ROOT / "bench").rglob("*.py"):
+        here = _part_of_the_benchmark(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        named = {name.removeprefix("xpconv.") for name in imported(path)}
+        below = {name for name in named | {name.rpartition(".")[0] for name in named} if _is_module(name)}
+        graph.setdefault(here, set()).update({_part_of_the_benchmark(name) for name in below} - {here, "bench"})
+    TopologicalSorter(graph).prepare()
+
+
+def _part_of_the_benchmark(name):
+    return re.sub(r"(bench\.sides\.\w+)_step$", r"\1", name.removesuffix(".__init__"))
+
+
+def _is_module(name):
+    file = ROOT / name.replace(".", "/")
+    return name.startswith("bench.") and (file.with_suffix(".py").exists() or file.is_dir())
 
 
 # Libraries that are imported in these places only, beside the backend; `bench` reads clocks, memory and versions.

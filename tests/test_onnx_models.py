@@ -185,6 +185,17 @@ def test_all_that_is_not_there_is_named_at_once():
     ]
 
 
+def test_a_transposed_convolution_of_two_sizes_is_refused_as_it_is_loaded():
+    text = """g (float[1, 2, 4, 4] x) => (float[1, 2, 9, 9] y)
+    {
+        y = ConvTranspose <auto_pad = "SAME_UPPER", strides = [2, 2], output_padding = [1, 1]> (x, w)
+    }"""
+    w = np.ones((2, 2, 3, 3), np.float32)
+    with pytest.raises(UnsupportedError, match=r"ConvTranspose with auto_pad=SAME_UPPER with output_padding=\[1, 1\]"):
+        exchange.onnx.load(model_of(text, w=w))
+    exchange.onnx.load(model_of(text.replace("[1, 1]", "[0, 0]"), w=w))
+
+
 def test_attributes_versions_and_types_are_named_too():
     text = """g (float[N, 2, 4, 4] x, bfloat16[2] half, seq(float[2]) list) => (float[N, 2, 8, 8] y)
     {

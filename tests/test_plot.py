@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from xpconv import plot
+from xpconv.plot import canvas
 
 
 def pixels(path):
@@ -71,7 +72,7 @@ def test_curves_of_runs_that_were_short_or_went_wrong(tmp_path, captions, loss, 
 
 def test_close_ends_of_two_curves_do_not_share_a_place(tmp_path, monkeypatch):
     placed = []
-    original = plot._write
+    original = canvas.write
 
     def write(figure, path):
         figure.canvas.draw()
@@ -79,7 +80,7 @@ def test_close_ends_of_two_curves_do_not_share_a_place(tmp_path, monkeypatch):
             placed.append([text.get_window_extent() for text in axes.texts])
         original(figure, path)
 
-    monkeypatch.setattr(plot, "_write", write)
+    monkeypatch.setattr(canvas, "write", write)
     plot.learning_curves(tmp_path / "curves.png", loss=[2.0, 0.101], validation_loss=[1.9, 0.1])
     ((first, second),) = placed
     assert not first.overlaps(second)

@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import has_fit_parameter
 
 from xpconv import nn
 from xpconv.sklearn import ConvNetClassifier
@@ -174,3 +175,13 @@ def test_other_images_than_it_was_fitted_to():
     net = ConvNetClassifier(epochs=1).fit(np.ones((4, 6, 5)), [0, 1, 0, 1])
     with pytest.raises(ValueError, match=r"fitted to examples of shape \(6, 5, 1\), not \(6, 4, 1\)"):
         net.predict(np.ones((4, 6, 4)))
+
+
+def test_weights_of_examples_are_refused_with_what_to_do_instead():
+    net, X, y = ConvNetClassifier(epochs=1), np.ones((4, 5)), [0, 1, 0, 1]
+    with pytest.raises(TypeError, match=r"not sample_weight\.\n.*np\.repeat\(X, counts, axis=0\)"):
+        net.fit(X, y, sample_weight=[1, 2, 1, 2])
+    with pytest.raises(TypeError, match="not weights"):
+        net.fit(X, y, weights=1)
+    assert not hasattr(net, "net_")
+    assert not has_fit_parameter(net, "sample_weight"), "so that what wraps an estimator does not count on it"

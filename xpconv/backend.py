@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +24,7 @@ Array = Any  # an array of any supported library; array-API namespaces have no c
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
 
 _KNOWN = ("numpy", "cupy", "torch", "array_api_strict")
+_BFLOAT16_FROM = "2.1.2"  # NumPy; with an earlier one CuPy leaves bfloat16 out
 # These libraries' own namespaces deviate from the standard; array-api-compat mends them.
 _WRAPPED = {"cupy": "array_api_compat.cupy", "torch": "array_api_compat.torch"}
 
@@ -158,8 +159,13 @@ def dtype_named(xp: ModuleType, name: str) -> Any:
     return dtype
 
 
+@cache
 def _cupy_bfloat16() -> Any:
-    """CuPy has no bfloat16 of its own: it computes with that of ml_dtypes, where this is installed."""
+    """CuPy has no bfloat16 of its own: it computes with that of ml_dtypes, on a NumPy that takes dtypes of others."""
+    if np.lib.NumpyVersion(np.__version__) < _BFLOAT16_FROM:
+        rule = f"CuPy has bfloat16 from NumPy {_BFLOAT16_FROM} on."
+        remedy = f"pip install 'numpy>={_BFLOAT16_FROM}'"
+        raise TypeError(message("xpconv", rule, f"installed: NumPy {np.__version__}", remedy))
     try:
         return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
     except ImportError as error:

@@ -103,7 +103,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, **unknown: Any) -> Self:
         """Train a new network.
 
         Parameters
@@ -115,7 +115,14 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         the estimator itself
+
+        Raises
+        ------
+        TypeError
+            For ``sample_weight``: the loss is a plain mean. Examples that should count more can be there more often.
         """
+        if unknown:
+            raise _no_such(unknown)
         images, y = self._checked(X, y)
         self._begin(images, np.unique(y))
         self._train(images, _labels(y, self.classes_), self.epochs, train.schedule.Cosine(warm_up=0.1))
@@ -227,6 +234,14 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
 
     def _place(self) -> Any:
         return nullcontext() if self.backend is None else use_backend(self.backend)
+
+
+def _no_such(unknown: dict[str, Any]) -> TypeError:
+    """What `fit` was given that it does not take, and of weights, what to do instead."""
+    rule = f"fit takes X and y, not {', '.join(unknown)}."
+    repeat = "np.repeat(X, counts, axis=0), np.repeat(y, counts)"
+    remedy = f"the loss is a plain mean: let rare classes come more often, as in {repeat}."
+    return TypeError(message("ConvNetClassifier", rule, "", remedy if "sample_weight" in unknown else ""))
 
 
 def _labels(y: np.ndarray, classes: np.ndarray) -> np.ndarray:

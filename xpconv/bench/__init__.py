@@ -7,7 +7,8 @@ in float64 before any time counts. `run` goes through the cases, `ceiling` says 
 `table`, `report` and `chart` show what came of it.
 """
 
-from xpconv.bench.case import Case, Layer
+from xpconv.bench.case import Case
+from xpconv.bench.layer import Layer
 from xpconv.bench.run import Plan, measure
 
 __all__ = ["Case", "Layer", "Plan", "measure"]

@@ -1,23 +1,21 @@
-"""A layer by name, and a case: the layer at a batch size, in one direction, with the arrays it is run on."""
+"""A case: a layer at a batch size, in one direction, with the arrays it is run on."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xpconv.bench import updates
+from xpconv.bench import networks, updates
+from xpconv.bench.layer import Layer, Shape
 from xpconv.parity import sample
 from xpconv.window import conv_window
-
-Shape = tuple[int, ...]
 
 DIRECTIONS = ("forward", "fused", "backward", "step")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 ACTIVATIONS = ("relu", "silu")
-CLASSES = {"lenet": 10, "resnet20": 10, "resnet50": 1000}  # of the networks whose training steps are timed
 _ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 _DRAWN = 4_194_301  # numbers drawn at most, repeated in larger arrays; prime, so that no two rows or images are equal
 
@@ -31,22 +29,6 @@ _TRAFFIC = {
     "conv": ((1, 1), (2, 1)),
     "linear": ((1, 1), (2, 1)),
 }
-
-
-@dataclass(frozen=True)
-class Layer:
-    """An op on one shape of image, or a network to be trained by a step.
-
-    ``x`` has no batch axis; ``parameters`` are the op's other arrays, in signature order.
-    """
-
-    set: str
-    name: str
-    op: str
-    x: Shape
-    parameters: dict[str, Shape] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-    batch: int = 8
 
 
 @dataclass(frozen=True)
@@ -86,10 +68,9 @@ class Case:
             return updates.arrays(layer)
         x = self._drawn(rng, (self.batch, *layer.x))
         if layer.op == "step":
-            from xpconv.bench.networks import network
-
-            weights = {name: np.array(value) for name, value in network(layer.options["model"], x).state_dict().items()}
-            labels = rng.integers(0, CLASSES[layer.options["model"]], self.batch)
+            net = networks.network(layer.options["model"], x)
+            weights = {name: np.array(value) for name, value in net.state_dict().items()}
+            labels = rng.integers(0, networks.CLASSES[layer.options["model"]], self.batch)
             return {"x": x, "labels": labels, **{name: rounded(value, self.dtype) for name, value in weights.items()}}
         if layer.op == "softmax_cross_entropy":
             labels, dy = rng.integers(0, layer.x[-1], self.batch), rounded(np.ones((), "float32"), self.dtype)
@@ -122,9 +103,7 @@ class Case:
         """Floating-point operations by the definition: two per multiply-add, twice as many backward; else `None`."""
         layer = self.layer
         if layer.op == "step":
-            from xpconv.bench.networks import multiply_adds
-
-            return 6.0 * self.batch * multiply_adds(layer.options["model"], layer.x)
+            return 6.0 * self.batch * networks.multiply_adds(layer.options["model"], layer.x)
         if "w" not in layer.parameters:
             return None
         forward = 2.0 * math.prod(self.out) * math.prod(layer.parameters["w"][:-1])

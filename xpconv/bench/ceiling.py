@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.backend import get
-from xpconv.bench.sides import ours
+from xpconv.bench.candidate import waiting
 from xpconv.cores import usable_cores
 from xpconv.dispatch import ANY_LIBRARY, CHAINS
 from xpconv.settings import current
@@ -47,7 +47,7 @@ def measured() -> dict[str, Any]:
 
 def _matrix_seconds(place: Any) -> float:
     x = place.asarray(np.random.default_rng(0).standard_normal((_SIZE, _SIZE), dtype="float32"))
-    return least(lambda: x @ x, ours.waiting(x))
+    return least(lambda: x @ x, waiting(x))
 
 
 def _copy_seconds(place: Any) -> float:
@@ -56,7 +56,7 @@ def _copy_seconds(place: Any) -> float:
     def copy() -> None:
         y[...] = x
 
-    return least(copy, ours.waiting(x))
+    return least(copy, waiting(x))
 
 
 def least(call: Callable[[], object], wait: Callable[[Any], None]) -> float:

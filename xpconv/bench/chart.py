@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from xpconv.bench.run import Result, Row
-from xpconv.plot import _FAINT, _INK, _figure, _write
+from xpconv.plot import canvas
 
 # Colours of the Okabe-Ito palette, told apart with every kind of colour vision, and shapes for print.
 _PEERS = {
@@ -45,17 +45,17 @@ def draw(result: Result, path: str | os.PathLike[str]) -> None:
     columns = max(1, len(above))
     mosaic = [row for row in (above, below + ["."] * (columns - 1) if below else []) if row] or [["nothing"]]
     heights = [_lines(labels.get(row[0], [])) for row in mosaic]
-    figure = _figure(1.6 + 3.6 * columns, 0.7 + 0.8 * len(mosaic) + _LINE * sum(heights))
+    figure = canvas.figure(1.6 + 3.6 * columns, 0.7 + 0.8 * len(mosaic) + _LINE * sum(heights))
     panels = figure.subplot_mosaic(mosaic, height_ratios=heights)
     for direction, axes in panels.items():
         rows = [row for row in result.rows if row.case.direction == direction]
         _panel(axes, labels.get(direction, []), rows, result.plan.peers)
-        axes.set_title(direction, loc="left", color=_INK, fontsize=11)
+        axes.set_title(direction, loc="left", color=canvas.INK, fontsize=11)
         axes.tick_params(labelleft=direction not in above[1:])
         _scale(axes, slowest, fastest)
-    figure.suptitle(f"xpconv beside its peers: {_machine(result)}", color=_INK, fontsize=11)
+    figure.suptitle(f"xpconv beside its peers: {_machine(result)}", color=canvas.INK, fontsize=11)
     _legend(figure, result)
-    _write(figure, path)
+    canvas.write(figure, path)
 
 
 def _machine(result: Result) -> str:
@@ -84,15 +84,15 @@ def _panel(axes: Any, labels: Sequence[Label], rows: Sequence[Row], peers: Seque
     for i, label in enumerate(labels):
         if i == 0 or label[:2] != labels[i - 1][:2]:
             lines.append((f"{label[0]}, batch {label[1]}", True))
-        axes.axhline(len(lines), color=_FAINT, linewidth=0.6, zorder=0)
+        axes.axhline(len(lines), color=canvas.FAINT, linewidth=0.6, zorder=0)
         for row in rows:
             if (row.case.layer.set, row.case.batch, row.case.layer.name) == label:
                 _dots(axes, len(lines), row, peers)
         lines.append((label[2], False))
     axes.set_yticks(range(len(lines)), [text for text, _ in lines])
     for tick, (_, is_head) in zip(axes.get_yticklabels(), lines, strict=True):
-        tick.set(fontsize=8, color=_INK, fontweight="bold" if is_head else "normal", parse_math=False)
-    axes.axvline(1, color=_INK, linewidth=1.0, zorder=1)
+        tick.set(fontsize=8, color=canvas.INK, fontweight="bold" if is_head else "normal", parse_math=False)
+    axes.axvline(1, color=canvas.INK, linewidth=1.0, zorder=1)
     axes.set_ylim(_lines(labels) - 0.4, -0.8)
 
 
@@ -114,12 +114,12 @@ def _scale(axes: Any, slowest: float, fastest: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.grid(axis="x", color=_FAINT, linewidth=0.6)
+    axes.grid(axis="x", color=canvas.FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_FAINT)
-    axes.tick_params(colors=_INK, length=0, labelsize=8)
-    axes.set_xlabel("slower  ←  peer's time / xpconv's time  →  faster", color=_INK, fontsize=9)
+    axes.spines["bottom"].set_color(canvas.FAINT)
+    axes.tick_params(colors=canvas.INK, length=0, labelsize=8)
+    axes.set_xlabel("slower  ←  peer's time / xpconv's time  →  faster", color=canvas.INK, fontsize=9)
 
 
 def _ticks(slowest: float, fastest: float) -> dict[float, str]:
@@ -142,5 +142,10 @@ def _legend(figure: Any, result: Result) -> None:
         name = f"{peer} {result.facts.get('versions', {}).get(peer, '')}".strip()
         marks.append(Line2D([], [], linestyle="", marker=marker, color=colour, markeredgewidth=0, label=name))
     figure.legend(
-        handles=marks, loc="outside lower center", ncols=max(1, len(marks)), frameon=False, fontsize=9, labelcolor=_INK
+        handles=marks,
+        loc="outside lower center",
+        ncols=max(1, len(marks)),
+        frameon=False,
+        fontsize=9,
+        labelcolor=canvas.INK,
     )

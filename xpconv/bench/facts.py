@@ -8,19 +8,16 @@ import subprocess
 from dataclasses import fields
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpconv.cores import usable_cores
 from xpconv.errors import message
 from xpconv.settings import Settings, current
 
-if TYPE_CHECKING:
-    from xpconv.bench.run import Plan
-
 _OF_THE_DAY = ("commit", "date")  # pieces of one measurement may differ in these
 
 
-def gathered(plan: Plan, versions: dict[str, str]) -> dict[str, Any]:
+def gathered(dtype: str, rounds: int, versions: dict[str, str]) -> dict[str, Any]:
     """The facts of a run under the settings in force."""
     settings = current()
     return {
@@ -35,8 +32,8 @@ def gathered(plan: Plan, versions: dict[str, str]) -> dict[str, Any]:
         "backend": settings.backend,
         "engine": list(settings.engine) if settings.engine else "auto",
         "precision": settings.precision,
-        "dtype": plan.dtype,
-        "rounds": plan.rounds,
+        "dtype": dtype,
+        "rounds": rounds,
         **{name: value for name, (value, default) in _others().items() if value != default},
     }
 

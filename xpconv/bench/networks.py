@@ -7,9 +7,10 @@ from typing import Any
 
 from xpconv import nn
 from xpconv.backend import use_backend
-from xpconv.bench.case import CLASSES, Case, Shape
+from xpconv.bench.layer import Layer, Shape
 from xpconv.settings import use_engine
 
+CLASSES = {"lenet": 10, "resnet20": 10, "resnet50": 1000}  # of the networks whose training steps are timed
 LR, MOMENTUM = 0.01, 0.9
 _JUDGED = 4e11  # operations of the steps that are repeated in float64: seconds on a CPU
 
@@ -31,7 +32,7 @@ def multiply_adds(model: str, shape: Shape) -> int:
     return net.summary(shape).multiply_adds
 
 
-def judged(case: Case) -> int:
+def judged(layer: Layer, batch: int) -> int:
     """How many of the images the steps that are judged are of: all, where float64 on the host is quick enough."""
-    each = 6.0 * multiply_adds(case.layer.options["model"], case.layer.x)
-    return max(2, min(case.batch, int(_JUDGED / 2 / each)))
+    each = 6.0 * multiply_adds(layer.options["model"], layer.x)
+    return max(2, min(batch, int(_JUDGED / 2 / each)))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xpconv.bench import facts
+from xpconv.bench.candidate import GRAPH
 from xpconv.bench.case import Case
 from xpconv.bench.process import AbsentError, Process, SideError
-from xpconv.bench.sides import GRAPH
 from xpconv.bench.truth import judge
 from xpconv.errors import message
 from xpconv.settings import current
@@ -192,7 +192,7 @@ def _facts(sides: Sides, plan: Plan) -> dict[str, Any]:
     for process in sides.values():
         versions |= {k: v for k, v in _or_reason(process, "version").items() if k != "failed"}
     device = {k: v for k, v in _or_reason(sides[OURS], "facts").items() if k != "failed"}
-    return {**facts.gathered(plan, versions), **device}
+    return {**facts.gathered(plan.dtype, plan.rounds, versions), **device}
 
 
 def _ceiling(sides: Sides, plan: Plan, on_gpu: bool) -> dict[str, Any]:

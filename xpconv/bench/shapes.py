@@ -7,7 +7,8 @@ from typing import Any
 
 from xpconv.bench import architectures
 from xpconv.bench.architectures import Conv
-from xpconv.bench.case import DIRECTIONS, DTYPES, Case, Layer
+from xpconv.bench.case import DIRECTIONS, DTYPES, Case
+from xpconv.bench.layer import Layer
 from xpconv.errors import message
 
 DEFAULT_DIRECTIONS = ("forward", "backward", "step")  # fusing is of interest on a GPU

@@ -185,7 +185,7 @@ def _update_error(got: np.ndarray | None, true: Any, before: Any) -> float:
 
 
 def _step_tolerance(case: Case, tf32: bool) -> float:
-    if judged(case) < case.batch:
+    if judged(case.layer, case.batch) < case.batch:
         return _LARGE_STEP_TOLERANCE[case.dtype]
     return _STEP_TOLERANCE_TF32 if tf32 else _STEP_TOLERANCE[case.dtype]
 
@@ -199,7 +199,7 @@ def _losses(case: Case, arrays: Arrays) -> np.ndarray:
     from xpconv import train
     from xpconv.bench.networks import LR, MOMENTUM, network
 
-    images = judged(case)
+    images = judged(case.layer, case.batch)
     net = network(case.layer.options["model"], arrays["x"]).to(dtype="float64")
     net.load_state_dict({name: arrays[name].astype("float64") for name in net.state_dict()})  # rounded to the dtype
     x, labels = arrays["x"][:images].astype("float64"), arrays["labels"][:images]

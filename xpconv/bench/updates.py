@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpconv.bench import architectures
-
-if TYPE_CHECKING:
-    from xpconv.bench.case import Layer
+from xpconv.bench.layer import Layer
 
 LR = 0.01
 MOMENTUM = 0.9  # of SGD

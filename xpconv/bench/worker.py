@@ -18,9 +18,9 @@ from dataclasses import replace
 from typing import Any
 
 from xpconv import settings
+from xpconv.bench.candidate import Candidate, NotOfferedError
 from xpconv.bench.case import Case
 from xpconv.bench.devices import Device, Timed
-from xpconv.bench.sides import Candidate, NotOfferedError
 
 
 class Worker:

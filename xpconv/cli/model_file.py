@@ -17,6 +17,7 @@ class Images(NamedTuple):
 
     shape: tuple[int, int, int]  # (H, W, C)
     class_names: tuple[str, ...]
+    full: float | None = 1.0  # full brightness in the arrays it came from; `None`: their numbers are of another kind
 
 
 def save(net: Module, images: Images, path: Path) -> None:
@@ -41,7 +42,9 @@ def load(path: Path) -> tuple[Module, Images]:
     try:
         facts = exchange.read_notes(path)[_KEY]
         height, width, channels = map(int, facts["shape"])
-        return net, Images((height, width, channels), tuple(map(str, facts["class_names"])))
+        full = facts.get("full", 1.0)
+        names = tuple(map(str, facts["class_names"]))
+        return net, Images((height, width, channels), names, None if full is None else float(full))
     except (ValueError, TypeError, KeyError) as error:
         rule = f"{str(path)!r} does not say what images its network takes."
         raise FileError(message("model", rule, "", "use a model.safetensors that `xpconv train` wrote.")) from error

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpconv.cli.model_file import Images
 from xpconv.errors import FileError, message
 from xpconv.train.data import unit
 from xpconv.train.folder import opened, pixels
@@ -27,21 +28,43 @@ class Picture(NamedTuple):
     resized_from: tuple[int, int] | None  # (height, width), where it had another size
 
 
-def read(path: Path, shape: Shape) -> list[Picture]:
+# What full brightness usually is in arrays of numbers that are no fractions: scikit-learn's digits, 8 and 16 bits.
+_FULL = (1, 16, 255, 65535)
+
+
+def full_brightness(images: np.ndarray) -> float | None:
+    """The number that stands for full brightness in images, judged by their highest; `None` where some are negative."""
+    lowest, highest = float(images.min()), float(images.max())
+    if lowest < -_SLACK:
+        return None
+    return float(next((full for full in _FULL if highest <= full * (1 + _SLACK)), highest))
+
+
+def read(path: Path, wanted: Images) -> list[Picture]:
     """The picture of an image file, or every picture of an ``.npy`` array."""
-    return _from_array(path, shape) if path.suffix.lower() == ".npy" else [_from_file(path, shape)]
+    return _from_array(path, wanted) if path.suffix.lower() == ".npy" else [_from_file(path, wanted)]
 
 
-def _from_file(path: Path, shape: Shape) -> Picture:
+def _from_file(path: Path, wanted: Images) -> Picture:
     from PIL import ImageOps
 
+    shape = wanted.shape
+    if wanted.full is None:
+        raise _of_another_kind(path)
     with opened(path) as image:
         width, height = ImageOps.exif_transpose(image).size
         fitted = pixels(image, shape)
     return Picture(str(path), fitted, None if (height, width) == shape[:2] else (height, width))
 
 
-def _from_array(path: Path, shape: Shape) -> list[Picture]:
+def _of_another_kind(path: Path) -> FileError:
+    rule = f"{str(path)!r} holds brightnesses, and the network was trained on numbers of another kind, some negative."
+    remedy = "give an .npy file of floating-point numbers that went the same way as the training images."
+    return FileError(message("predict", rule, "", remedy))
+
+
+def _from_array(path: Path, wanted: Images) -> list[Picture]:
+    shape = wanted.shape
     try:
         with path.open("rb") as file:  # np.load leaves a file that it opened itself open where it fails
             array = np.load(file, allow_pickle=False)
@@ -62,15 +85,28 @@ def _from_array(path: Path, shape: Shape) -> list[Picture]:
         )
         raise FileError(message("predict", rule, f"it holds {array.shape} {array.dtype}"))
     scaled = unit(str(path), images)
-    if images.dtype.kind == "f" and not (scaled.min() >= -_SLACK and scaled.max() <= 1 + _SLACK):
-        rule = f"{str(path)!r} must hold integers from 0 to 255, or numbers from 0 to 1."
-        remedy = "divide by the value of full brightness: 255 for most images, 16 for scikit-learn's digits."
-        raise FileError(message("predict", rule, f"it goes from {scaled.min():g} to {scaled.max():g}", remedy))
+    if images.dtype.kind == "f":
+        scaled = _in_units(path, scaled, wanted.full)
+    elif wanted.full is None:
+        raise _of_another_kind(path)
     size = images.shape[1:3]
     resized = None if size == shape[:2] else (int(size[0]), int(size[1]))
     names = [str(path)] if single else [f"{path}[{i}]" for i in range(len(images))]
     fitted = (_fitted(image, shape) for image in scaled)
     return [Picture(name, image, resized) for name, image in zip(names, fitted, strict=True)]
+
+
+def _in_units(path: Path, images: np.ndarray, full: float | None) -> np.ndarray:
+    """Numbers as the network takes them: as they are if from 0 to 1, else by the full brightness it was trained on."""
+    lowest, highest = images.min(), images.max()
+    if full is None or -_SLACK <= lowest <= highest <= 1 + _SLACK:
+        return images
+    if lowest >= -_SLACK and full > 1 and highest <= full * (1 + _SLACK):
+        return images / np.float32(full)
+    trained = f", or to {full:g} as the training images" if full > 1 else ""
+    rule = f"{str(path)!r} must hold integers from 0 to 255, or numbers from 0 to 1{trained}."
+    remedy = "divide by the value of full brightness: 255 for most images, 16 for scikit-learn's digits."
+    raise FileError(message("predict", rule, f"it goes from {lowest:g} to {highest:g}", remedy))
 
 
 def _fitted(image: np.ndarray, shape: Shape) -> np.ndarray:

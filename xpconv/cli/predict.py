@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     require("train", ["PIL"])
     net, trained_on = model_file.load(model_file.find(Path(options.model)))
     with from_options():
-        pictures = [picture for path in options.images for picture in read(Path(path), trained_on.shape)]
+        pictures = [picture for path in options.images for picture in read(Path(path), trained_on)]
     answers = probabilities(net, np.stack([picture.pixels for picture in pictures]))
     results = [_result(picture, row, trained_on.class_names) for picture, row in zip(pictures, answers, strict=True)]
     print(json.dumps(results, indent=2, ensure_ascii=False) if options.json else _table(results, trained_on.shape))

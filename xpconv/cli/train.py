@@ -8,22 +8,29 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpconv import nn, plot, train
+from xpconv import nn, notices, plot, train
 from xpconv.backend import to_numpy
 from xpconv.cli import model_file
+from xpconv.cli.chain import check_training
 from xpconv.cli.console import INTERRUPTED, UsageError, columns, from_options, require, say
+from xpconv.cli.pictures import full_brightness
 from xpconv.cli.predict import BATCH, probabilities
 from xpconv.errors import message
+from xpconv.nn.summary import Summary
 from xpconv.settings import current
 
 _FILES = ("model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png")
 _QUICK = 10.0  # seconds that measuring an interrupted run may take
 _WARM_UP = 0.1  # share of the run: at its full rate from the first step, Adam throws a wide layer far off
+_LARGER = (16, 32, 64, 128, 224)  # sizes that are tried where images are too small for a network
 _DIVERGED = 1  # the exit status of a run whose loss was not finite
 
 
@@ -35,11 +42,21 @@ def run(options: argparse.Namespace) -> int:
     if make is None:
         known = f"known: {', '.join(nn.models.MODELS)}."
         raise UsageError(message("--model", f"no model is called {options.model!r}.", "", known))
+    with notices.told_to(say):
+        return _run(options, make, live)
+
+
+def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: bool) -> int:
+    """The run itself, of a model that is known."""
     with from_options():
         data = train.load(options.data, size=options.image_size)
+        full = full_brightness(data.train_images)
+        data, pixels = _in_unit_range(data, full)
         net = make(num_classes=len(data.class_names), in_channels=data.train_images.shape[-1])
-        header = _header(options, data, net.initialize(seed=options.seed))
+        summary = _summary(options.model, net.initialize(seed=options.seed), data.train_images.shape[1:])
+        check_training(net, data.train_images.shape[1:])
     files = _places(Path(options.out))
+    header = _header(options, data, pixels, summary.parameters)
     say("\n".join(columns(header, indent="")))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: the loss is not finite", RuntimeWarning)  # it is told below
@@ -54,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
             progress=train.Bar("test") if live else train.Lines("test"),
         )
-        _write(net, data, history, files, options.epochs)
+        _write(net, data, full, history, files, options.epochs)
     if history.diverged:
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
         print("error:", message("train", rule, "", f"try a smaller --lr than {options.lr:g}."), file=sys.stderr)
@@ -76,16 +93,43 @@ def _places(out: Path) -> list[Path]:
     return files
 
 
-def _header(options: argparse.Namespace, data: train.Dataset, net: nn.Sequential) -> list[tuple[str, str]]:
+def _in_unit_range(data: train.Dataset, full: float | None) -> tuple[train.Dataset, str]:
+    """The images with full brightness at 1, and in words what was done to them."""
+    spread = f"pixels {data.train_images.min():g} to {data.train_images.max():g}"
+    if full is None:
+        return data, f"{spread}: taken as they are, and `xpconv predict` will take arrays of the same kind alone"
+    if full == 1:
+        return data, spread
+    by = np.float32(full)
+    scaled = replace(data, train_images=data.train_images / by, test_images=data.test_images / by)
+    return scaled, f"{spread}, divided by {full:g}"
+
+
+def _summary(model: str, net: nn.Sequential, shape: tuple[int, ...]) -> Summary:
+    """What the network makes of such images; where it takes none so small, a size that it would take."""
+    try:
+        return net.summary(shape)
+    except ValueError as error:
+        height, width, channels = shape
+        rule = f"{model} takes no images of {height} x {width} pixels."
+        for size in _LARGER:
+            with suppress(ValueError):
+                net.summary((size, size, channels))
+                larger = f"it takes {size} x {size}: --image-size {size} enlarges image files."
+                remedy = f"{larger} For smaller ones: --model lenet"
+                raise UsageError(message("--model", rule, str(error).splitlines()[0], remedy)) from error
+        raise
+
+
+def _header(options: argparse.Namespace, data: train.Dataset, pixels: str, parameters: int) -> list[tuple[str, str]]:
     """What is about to be run."""
     settings, shape = current(), data.train_images.shape[1:]
     engines = ",".join(settings.engine) if settings.engine else "auto"
     images = f"{len(data.train_images):,} training and {len(data.test_images):,} test images"
     size = "×".join(map(str, shape))
-    pixels = f"pixels {data.train_images.min():g} to {data.train_images.max():g}"
     return [
         ("data", f"{options.data}: {images} {size}, {len(data.class_names)} classes, {pixels}"),
-        ("model", f"{options.model}: {net.summary(shape).parameters:,} parameters"),
+        ("model", f"{options.model}: {parameters:,} parameters"),
         ("compute", f"backend {settings.backend}, engine {engines}, precision {settings.precision}"),
         (
             "training",
@@ -96,11 +140,18 @@ def _header(options: argparse.Namespace, data: train.Dataset, net: nn.Sequential
     ]
 
 
-def _write(net: nn.Sequential, data: train.Dataset, history: train.History, files: list[Path], epochs: int) -> None:
+def _write(
+    net: nn.Sequential,
+    data: train.Dataset,
+    full: float | None,
+    history: train.History,
+    files: list[Path],
+    epochs: int,
+) -> None:
     """Save first, then print, measure and draw: nothing that was learned depends on what comes after it."""
     model, lines, curves, filters, mistakes = files
     height, width, channels = data.train_images.shape[1:]
-    model_file.save(net, model_file.Images((height, width, channels), data.class_names), model)
+    model_file.save(net, model_file.Images((height, width, channels), data.class_names, full), model)
     history.save(lines)
     if history.interrupted:
         say(f"stopped in epoch {len(history) + 1} of {epochs}; what was learned so far is kept")

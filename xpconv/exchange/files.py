@@ -23,6 +23,7 @@ from xpconv.settings import current
 
 # Grows when an older reader could misread a file.
 FORMAT_VERSION = 1
+_LISTED = 3  # names that a message gives of many
 _KEY = "xpconv"  # of the one entry in the file's metadata: several would be written in any order
 
 
@@ -138,10 +139,16 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
 
 def check_made(subject: str, net: Module) -> None:
     """Refuse a network whose parameters are not all there."""
-    unmade = [name for name, state in net._states().items() if state.value is None]
+    states = net._states()
+    unmade = [name for name, state in states.items() if state.value is None]
     if unmade:
-        rule = f"not made yet: {', '.join(unmade)}."
-        raise ValueError(message(subject, rule, "", "call initialize(seed), or run a first input through the network."))
+        listed = ", ".join(unmade[:_LISTED]) + (", ..." if len(unmade) > _LISTED else "")
+        rule = f"{len(unmade)} of {len(states)} parameters and buffers are not made yet: {listed}."
+        remedy = (
+            "run a first input through the network, net(x), which also tells layers what input sizes were left open; "
+            "or, where all were given (in_channels, in_features), call net.initialize(seed)."
+        )
+        raise ValueError(message(subject, rule, "", remedy))
 
 
 def serialized(subject: str, arrays: dict[str, np.ndarray], notes: dict[str, str]) -> bytes:

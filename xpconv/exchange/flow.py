@@ -22,6 +22,7 @@ class _Flow:
 
     channels: int | None  # last; of flattened images, those that they had
     flat: bool | None = False
+    mixed: bool = False  # of flattened images and others: in one order only where each had a single cell
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Flattened:
 
     channels: dict[str, int] = field(default_factory=dict)  # layers that see flattened images of so many channels
     unclear: set[str] = field(default_factory=set)  # layers of which it is not known
+    mixed: set[str] = field(default_factory=set)  # of these, those that no number of channels but 1 brings over
 
 
 def find(net: Module, given: Mapping[str, int]) -> Flattened:
@@ -38,7 +40,8 @@ def find(net: Module, given: Mapping[str, int]) -> Flattened:
     walk.through(net, "", _Flow(None))
     linear = {name for name, module in net.modules().items() if isinstance(module, nn.Linear)}
     told = dict(given)
-    return Flattened({**walk.found.channels, **told}, (walk.found.unclear | (linear - walk.seen)) - told.keys())
+    unclear = (walk.found.unclear | (linear - walk.seen)) - told.keys()
+    return Flattened({**walk.found.channels, **told}, unclear, {n for n in walk.found.mixed if told.get(n, 1) > 1})
 
 
 class _Walk:
@@ -62,9 +65,10 @@ class _Walk:
                 if module.shortcut is not None:
                     side = self.through(module.shortcut, _below(name, "shortcut"), flow)
                 main = self.through(module.body, _below(name, "body"), flow)
-                if {main.flat, side.flat} == {True, False}:  # in one order only if each had one cell
-                    linear = [key for key, part in module.modules().items() if isinstance(part, nn.Linear)]
-                    self.found.unclear.update(_below(name, key) for key in linear)
+                if {main.flat, side.flat} == {True, False}:
+                    linear = {_below(name, k) for k, part in module.modules().items() if isinstance(part, nn.Linear)}
+                    self.found.unclear |= linear
+                    self.found.mixed |= linear  # what they give would need the order of what it is added to
                 return _sum(main, side)
             case nn.Parallel():
                 return _joined([self.through(part, _below(name, key), flow) for key, part in module.children().items()])
@@ -99,6 +103,7 @@ class _Walk:
                 return flow
             case nn.GroupNorm() if flow.flat is not False:
                 self.found.unclear.add(name)  # its groups would not hold the same features
+                self.found.mixed.add(name)
                 return flow
         return flow if type(module) in LAYERS.values() else _Flow(None, None)
 
@@ -108,6 +113,7 @@ class _Walk:
             self.found.channels[name] = flow.channels
         elif flow.flat is not False:
             self.found.unclear.add(name)
+            self.found.mixed |= {name} if flow.mixed else set()
 
 
 def _below(name: str, key: str) -> str:
@@ -118,11 +124,16 @@ def _sum(main: _Flow, side: _Flow) -> _Flow:
     """Of images, whose channels agree; flattened ones must have been flattened alike."""
     if main.flat is False and side.flat is False:
         return _Flow(side.channels if main.channels is None else main.channels)
-    return main if main == side else _Flow(None, None)
+    return main if main == side else _Flow(None, None, _mixes(main, side))
+
+
+def _mixes(*parts: _Flow) -> bool:
+    """Of different parts, whether any is known to be flattened; what is not known may still be images."""
+    return any(part.flat or part.mixed for part in parts)
 
 
 def _joined(parts: list[_Flow]) -> _Flow:
     if any(part.flat is not False for part in parts):
-        return _Flow(None, None)
+        return _Flow(None, None, _mixes(*parts))
     known: list[Any] = [part.channels for part in parts]
     return _Flow(None if None in known else sum(known))

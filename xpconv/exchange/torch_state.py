@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -162,7 +163,15 @@ def _entries(
     """Every array of the network, with its names and its layout there."""
     if not isinstance(net, Module):
         raise TypeError(message(subject, f"takes a network, not a {type(net).__name__}."))
-    found, asked = flow.find(net, _checked(subject, net, told or {})), []
+    told = _checked(subject, net, told or {})
+    found, asked = flow.find(net, told), []
+    if found.mixed:
+        name = min(found.mixed)
+        rule = (
+            f"{name} works on features of flattened images mixed with others, which no order of its rows brings over."
+        )
+        remedy = "let the network join, add or group before it flattens; or where each image had one cell, say 1."
+        raise ValueError(message(subject, rule, f"given: flattened={{{name!r}: {told[name]}, ...}}", remedy))
     modules = net.modules()
     states = list(foreign.states(net))
     owns = [f"{where}.{name}" if where else name for where, _, name, _ in states]
@@ -226,7 +235,8 @@ def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     except Exception as error:  # whatever a damaged file makes torch raise
         rule = "the file is damaged, or holds more than tensors, which would take running what is in it."
         remedy = "where it is trusted, write its tensors anew: torch.save(model.state_dict(), path)."
-        raise files.bad(path, rule, str(error).strip().splitlines()[0], remedy) from error
+        said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # torch writes in bold, whatever reads it
+        raise files.bad(path, rule, said.splitlines()[0] if said else type(error).__name__, remedy) from error
     if not isinstance(found, Mapping) or not all(hasattr(x, "dtype") for x in found.values()):
         inside = f"keys: {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
         remedy = "load it with torch.load(path, weights_only=True), and pass the dict of tensors in it."

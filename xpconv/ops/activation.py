@@ -8,8 +8,6 @@ from xpconv.ops import validate
 
 # Those without parameters, which a convolution or a linear layer can apply as it stores its sums.
 ACTIVATIONS = ("relu", "relu6", "silu", "sigmoid", "tanh", "softplus", "hard_swish")
-# Those whose derivative follows from their output: in every engine their residuals are the output itself.
-FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")
 
 
 def check_named(op: str, name: str | None, x: Array) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from xpconv.activations import FROM_OUTPUT
 from xpconv.backend import HALVES, Array, cast, conjugate, namespace
 from xpconv.dispatch import Call, Needs, Pullback, select
 from xpconv.errors import dtype_name
-from xpconv.ops.activation import FROM_OUTPUT
 from xpconv.window import Window
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpconv import notices
 from xpconv.backend import Array, to_numpy
 from xpconv.errors import message
 from xpconv.nn.init import generator
@@ -120,7 +121,7 @@ def fit(
     shown, objective = display(progress), Objective("fit", loss)
     optimizer = Adam() if optimizer is None else optimizer
     runtime = runtime_of(place_of(net))
-    with runtime.working():
+    with runtime.working(), notices.told_to(shown.on_note):
         feed = Feed("fit", net, data, objective, batch_size)
         held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
         step: Any = Step(net, net.parameters(), objective, optimizer, feed.labelled)

@@ -24,7 +24,9 @@ class Progress:
         """The run begins: so many epochs, of so many steps each."""
 
     def on_note(self, text: str) -> None:
-        """Something worth knowing once: whether steps are replayed as a CUDA graph, or why not."""
+        """Something worth knowing once, perhaps before the run begins: that kernels are being compiled, whether steps
+        are replayed as a CUDA graph, or why not.
+        """
 
     def on_step(self, epoch: int, step: int) -> None:
         """A step was queued. Nothing here may wait for the device."""
@@ -56,7 +58,7 @@ class Lines(Progress):
         """Print the row of an epoch."""
         at = f"{record.epoch}/{self._epochs}"
         numbers = (record.loss, record.accuracy, record.val_loss, record.val_accuracy)
-        loss, accuracy, val_loss, val_accuracy = ("-" if number is None else f"{number:.4f}" for number in numbers)
+        loss, accuracy, val_loss, val_accuracy = map(_figure, numbers)
         self._show(f"{at:>7}  {loss:>8}  {accuracy:>8}  {val_loss:>9}  {val_accuracy:>13}  {record.seconds:>7.1f}")
 
     def _show(self, line: str) -> None:
@@ -71,17 +73,26 @@ class Lines(Progress):
         print(line, flush=True)
 
 
+def _figure(number: float | None) -> str:
+    """Of at most eight characters, as the columns are wide."""
+    if number is None:
+        return "-"
+    return f"{number:.4f}" if not abs(number) >= 999.99995 else f"{number:.2e}"
+
+
 class Bar(Lines):
     """The table, and below it a live bar within the epoch with the time left, the loss and the accuracy so far.
 
     Needs the package rich.
     """
 
+    _bar: Any = None
+
     def on_start(self, epochs: int, steps: int) -> None:
         """Start the display."""
         from rich import console, progress
 
-        self._bar: Any = progress.Progress(
+        self._bar = progress.Progress(
             progress.TextColumn("{task.description}", style="none"),
             progress.BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan"),
             progress.TextColumn("{task.completed}/{task.total}  {task.fields[status]}", style="none"),
@@ -106,7 +117,7 @@ class Bar(Lines):
         status = [f"{int(left) // 60}:{int(left) % 60:02} left"] if done > 1 else []
         if self.running is not None:
             loss, accuracy = self.running.result()
-            status += [f"loss {loss:.4f}", *([f"accuracy {accuracy:.4f}"] if accuracy is not None else [])]
+            status += [f"loss {_figure(loss)}", *([f"accuracy {accuracy:.4f}"] if accuracy is not None else [])]
         description = f"{f'{epoch}/{self._epochs}':>7}"
         self._bar.update(self._task, completed=step, description=description, status="  ".join(status))
 
@@ -120,6 +131,9 @@ class Bar(Lines):
         self._bar.stop()
 
     def _print(self, line: str) -> None:
+        if self._bar is None:  # a note before the run
+            super()._print(line)
+            return
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

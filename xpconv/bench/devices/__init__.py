@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xpconv.bench.sides import Candidate
+from xpconv.bench import ceiling
+from xpconv.bench.candidate import Candidate
 
 MOST_CALLS = 20  # timed in one turn
 WARM_UP = 0.02  # seconds before: a machine whose cores were asleep may take some ten milliseconds to give both
@@ -55,6 +56,4 @@ class Device:
 
     def ceiling(self, dtype: str) -> dict[str, Any]:
         """Billions of operations, and of bytes read and written, per second; and how each was found."""
-        from xpconv.bench.ceiling import measured
-
-        return measured()
+        return ceiling.measured()

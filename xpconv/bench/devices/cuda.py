@@ -11,8 +11,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from xpconv.bench.candidate import Candidate
 from xpconv.bench.devices import Device, Timed
-from xpconv.bench.sides import Candidate
 
 _BATCH = 0.004  # seconds of calls between two events, so that the first launch's way to the device counts for little
 _MOST_IN_BATCH = 200  # stays below what a stream's queue holds

@@ -8,37 +8,11 @@ host it says so by ``device() -> Device``.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from xpconv.errors import message
 from xpconv.settings import Settings, use_engine
-
-GRAPH = ", CUDA graph"  # ends the name of a candidate that is replayed
-
-
-class NotOfferedError(Exception):
-    """A case that a side does not have, and why."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way in which a side does a case.
-
-    ``call`` does all of it and answers a fresh result; ``wait`` returns when the device has finished that result;
-    ``answers`` gives what `truth` judges, by name (``y``, or ``dx``, ``dw``, ...), as NumPy arrays in xpconv's layout.
-    """
-
-    name: str
-    call: Callable[[], Any]
-    answers: Callable[[], dict[str, np.ndarray]]
-    wait: Callable[[Any], None] = lambda result: None
-    note: str = ""  # such as the engine that serves it
-    within: Callable[[], AbstractContextManager[None]] = nullcontext  # a block in which it is called
 
 
 @dataclass(frozen=True)
@@ -96,10 +70,3 @@ def check(names: Sequence[str]) -> None:
         elif not is_installed(name):
             remedy = f"install with: pip install {SIDES[name].install}"
             raise ImportError(message("--against", f"{name!r} is not installed.", "", remedy))
-
-
-def gradients(case: Any, grads: Sequence[Any], to_numpy: Callable[[Any], np.ndarray]) -> dict[str, np.ndarray]:
-    """Gradients by name, ``dx`` for that of x, in the order of the op's array parameters; `None` ones are left out."""
-    first = "logits" if case.layer.op == "softmax_cross_entropy" else "x"
-    names = [first, *case.parameters]
-    return {f"d{name}": to_numpy(g) for name, g in zip(names, grads, strict=False) if g is not None}

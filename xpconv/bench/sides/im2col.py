@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpconv.bench.candidate import Candidate, NotOfferedError
 from xpconv.bench.case import Case
-from xpconv.bench.sides import Candidate, NotOfferedError
 
 
 def version() -> dict[str, str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.bench.candidate import Candidate, NotOfferedError, gradients
 from xpconv.bench.case import ACTIVATIONS, Case
-from xpconv.bench.sides import Candidate, NotOfferedError, gradients
 from xpconv.settings import current
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.bench.candidate import NotOfferedError
 from xpconv.bench.case import Case
 from xpconv.bench.networks import LR, MOMENTUM
-from xpconv.bench.sides import NotOfferedError
 from xpconv.bench.sides.jax import batch_norm, conv, cross_entropy, max_pool
 
 Values = dict[str, Any]

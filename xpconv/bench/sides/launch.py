@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from xpconv.backend import get
+from xpconv.bench.candidate import Candidate, NotOfferedError, waiting
 from xpconv.bench.case import Case
-from xpconv.bench.sides import Candidate, NotOfferedError, ours
+from xpconv.bench.sides import ours
 from xpconv.settings import current
 
 version, device = ours.version, ours.device
@@ -41,4 +42,4 @@ def _candidate(kernel: Any, x: Any, y: Any) -> Candidate:
         kernel((blocks,), (_THREADS,), (x, y, n))
         return y
 
-    return Candidate("RawKernel", call, lambda: {"y": ours.host(call())}, ours.waiting(x))
+    return Candidate("RawKernel", call, lambda: {"y": ours.host(call())}, waiting(x))

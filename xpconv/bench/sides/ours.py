@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import xpconv
 from xpconv import ops
-from xpconv.backend import Backend, get, library, to_numpy
+from xpconv.backend import Backend, get, to_numpy
+from xpconv.bench.candidate import Candidate, gradients, waiting
 from xpconv.bench.case import Case
 from xpconv.bench.devices import Device
-from xpconv.bench.sides import Candidate, gradients
 from xpconv.errors import dtype_name
 from xpconv.settings import current
 
@@ -86,14 +85,3 @@ def at_cache_line(x: np.ndarray) -> np.ndarray:
     copy = np.ndarray(x.shape, x.dtype, memory, -memory.ctypes.data % _LINE)
     copy[...] = x
     return copy
-
-
-def waiting(x: Any) -> Callable[[Any], None]:
-    """A function that returns when the device of ``x`` has done all that was asked of it; on the CPU it has."""
-    if library(x) == "cupy":
-        return lambda result: x.device.synchronize()
-    if library(x) == "torch" and x.device.type == "cuda":
-        import torch
-
-        return lambda result: torch.cuda.synchronize(x.device)
-    return lambda result: None

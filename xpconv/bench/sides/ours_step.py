@@ -10,9 +10,9 @@ import numpy as np
 from xpconv import nn, train
 from xpconv.backend import Backend
 from xpconv.bench import networks, updates
+from xpconv.bench.candidate import GRAPH, Candidate, NotOfferedError, waiting
 from xpconv.bench.case import Case
-from xpconv.bench.sides import GRAPH, Candidate, NotOfferedError
-from xpconv.bench.sides.ours import host, placed, waiting
+from xpconv.bench.sides.ours import host, placed
 from xpconv.runtime import Runtime, runtime_of
 from xpconv.settings import current
 from xpconv.train.objective import Objective
@@ -41,7 +41,9 @@ def _candidate(
     case: Case, arrays: dict[str, np.ndarray], place: Backend, runtime: Runtime, kind: str
 ) -> tuple[Candidate, str]:
     """A step of its own kind, and what was told of recording it."""
-    timed, judged = (_Training(case, arrays, images, place) for images in (case.batch, networks.judged(case)))
+    timed, judged = (
+        _Training(case, arrays, images, place) for images in (case.batch, networks.judged(case.layer, case.batch))
+    )
     told = [step.record(runtime) for step in (timed, judged)] if kind else [""]
     name = current().backend + kind
     made = Candidate(name, timed, lambda: {"losses": judged.losses()}, waiting(timed.x), within=runtime.working)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.bench.candidate import Candidate, gradients
 from xpconv.bench.case import ACTIVATIONS, Case
 from xpconv.bench.devices import Device
-from xpconv.bench.sides import Candidate, gradients, ours
+from xpconv.bench.sides import ours
 from xpconv.settings import current
 
 

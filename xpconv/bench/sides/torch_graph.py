@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from xpconv.bench import networks
+from xpconv.bench.candidate import GRAPH, Candidate, NotOfferedError
 from xpconv.bench.case import Case
-from xpconv.bench.sides import GRAPH, Candidate, NotOfferedError, torch_step
 from xpconv.bench.sides import torch as eager
+from xpconv.bench.sides import torch_step
 
 version, device = eager.version, eager.device
 _WARM_UP = 3  # steps before the capture: PyTorch's notes on CUDA graphs ask for some
@@ -29,7 +30,7 @@ def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: A
     graph, _ = _captured(torch_step.step_of(case, arrays, case.batch, laid_out))
 
     def answers() -> dict[str, np.ndarray]:
-        replayed, loss = _captured(torch_step.step_of(case, arrays, networks.judged(case), laid_out))
+        replayed, loss = _captured(torch_step.step_of(case, arrays, networks.judged(case.layer, case.batch), laid_out))
         losses = []
         for _ in range(2):
             replayed.replay()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.bench.case import CLASSES
+from xpconv.bench.networks import CLASSES
 
 
 def network(model: str, x: np.ndarray) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from xpconv.bench import networks, updates
+from xpconv.bench.candidate import Candidate, NotOfferedError
 from xpconv.bench.case import Case
 from xpconv.bench.networks import LR, MOMENTUM
-from xpconv.bench.sides import Candidate, NotOfferedError, torch_networks
+from xpconv.bench.sides import torch_networks
 from xpconv.bench.sides.torch import place, wait
 
 
@@ -53,7 +54,7 @@ def make(case: Case, arrays: dict[str, np.ndarray], laid_out: Any) -> tuple[Call
     import torch
 
     def answers() -> dict[str, np.ndarray]:
-        step = step_of(case, arrays, networks.judged(case), laid_out)
+        step = step_of(case, arrays, networks.judged(case.layer, case.batch), laid_out)
         return {"losses": torch.stack([step() for _ in range(2)]).float().cpu().numpy()}
 
     return step_of(case, arrays, case.batch, laid_out), answers

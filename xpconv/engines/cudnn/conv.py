@@ -8,7 +8,9 @@ float64 alone: a half-precision result has been rounded by then.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from operator import is_, itemgetter
 from typing import Any
 
 import cupy
@@ -21,14 +23,14 @@ from xpconv.engines.cudnn.graph import ACTIVATIONS, TYPES
 from xpconv.engines.cudnn.plans import Plan
 from xpconv.engines.cudnn.problem import Problem, dgrad_problem, fprop_problem, wgrad_problem
 from xpconv.packing import place_for
+from xpconv.settings import current
 from xpconv.window import Window
 
 _ALIGNMENT = 16  # bytes that plans take for granted
 
 
-def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
+def fprop(plan: Plan, x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
     """y = activation(conv(x, w) + bias + residual): (N, *size, C) -> (N, *out, O)."""
-    plan = _plan(fprop_problem(x, w, window=window, groups=groups, epilogue=epilogue))
     bias, residual, activation, keep = epilogue
     y = cupy.empty((x.shape[0], *window.out, w.shape[-1]), x.dtype)
     fused = plan.problem
@@ -42,25 +44,23 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
     return finish(y, *rest, None if fused.activation else activation, keep)
 
 
-def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
+def dgrad(plan: Plan, dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
     """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
-    plan = _plan(dgrad_problem(dy, w, window=window, groups=groups, bias=bias))
     dx = cupy.empty((dy.shape[0], *window.size, w.shape[-2] * groups), dy.dtype)
     fused = plan.problem.bias
     plan.run(_ready(dy), _packed(w), *((_ready(bias),) if fused else ()), dx)
     return finish(dx, None if fused else bias, None, None, False)
 
 
-def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
+def wgrad(plan: Plan, x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
     """dw = the transpose of `fprop` in w: (N, *size, C), (N, *out, O) -> (*kernel, C / groups, O)."""
-    plan = _plan(wgrad_problem(x, dy, window=window, groups=groups, w_shape=w_shape))
     dw = cupy.empty((w_shape[-1], *w_shape[:-1]), x.dtype)
     plan.run(_ready(x), _ready(dy), dw)
     return cupy.ascontiguousarray(cupy.moveaxis(dw, 0, -1))
 
 
 def _plan(problem: Problem) -> Plan:
-    """The plan that fuses most; `_declines` has seen that there is one."""
+    """The plan that fuses most; `declines` has seen that there is one."""
     plan = _found(problem)
     assert isinstance(plan, Plan), plan
     return plan
@@ -105,17 +105,16 @@ def _last_axis_first(w: Array) -> Array:
     return _ready(cupy.ascontiguousarray(cupy.moveaxis(w, -1, 0)))
 
 
-def _refusal(problem: Problem) -> str | None:
-    """Why a problem is not for this engine."""
+def _answer(problem: Problem) -> Plan | str:
+    """The plan for a problem, or why it is not for this engine."""
     if problem.dtype not in TYPES:
         return f"takes {', '.join(TYPES)}, not {problem.dtype}"
     if not problem.images:
         return "leaves empty batches to others"
     try:
-        found = _found(problem)
+        return _found(problem)
     except RuntimeError as error:  # no handle (for want of memory, perhaps), or a graph is captured: not remembered
         return "cannot start here: " + " ".join(line.strip() for line in str(error).splitlines())
-    return found if isinstance(found, str) else None
 
 
 def _told(problem: Problem) -> str:
@@ -137,16 +136,46 @@ def _names(problem: Problem) -> list[str]:
     return [name for name, there in named.items() if there]
 
 
-def _primitive(run: Callable[..., Any], problem_of: Callable[..., Problem]) -> Primitive:
-    return Primitive(
-        run,
-        declines=lambda *arrays, **options: _refusal(problem_of(*arrays, **options)),
-        describe=lambda *arrays, **options: _told(problem_of(*arrays, **options)),
-    )
+class _Asked(threading.local):
+    """What a direction was asked last in this thread, and the plan that it has for it."""
+
+    call: tuple[Any, ...] = ()
+    plan: Plan | None = None
+
+    def keep(self, plan: Plan, call: tuple[Any, ...]) -> None:
+        self.plan, self.call = plan, call
+
+    def take(self, call: tuple[Any, ...]) -> Plan | None:
+        """The plan, if it is for this very call; nothing of it stays."""
+        plan, asked = self.plan, self.call
+        self.plan, self.call = None, ()
+        return plan if len(asked) == len(call) and all(map(is_, asked, call)) else None
+
+
+def _primitive(run: Callable[..., Any], problem_of: Callable[..., Problem], names: tuple[str, ...]) -> Primitive:
+    """A direction as dispatch asks for it: first whether it declines, then for the work, with the plan found before."""
+    asked, values = _Asked(), itemgetter(*names)
+
+    def declines(*arrays: Any, **options: Any) -> str | None:
+        found = _answer(problem_of(*arrays, **options))
+        if isinstance(found, str):
+            return found
+        asked.keep(found, (current(), *arrays, *values(options)))
+        return None
+
+    def planned(*arrays: Any, **options: Any) -> Any:
+        plan = asked.take((current(), *arrays, *values(options))) or _plan(problem_of(*arrays, **options))
+        return run(plan, *arrays, **options)
+
+    def describe(*arrays: Any, **options: Any) -> str:
+        asked.take(())
+        return _told(problem_of(*arrays, **options))
+
+    return Primitive(planned, declines=declines, describe=describe)
 
 
 PRIMITIVES: dict[str, Primitive] = {
-    "conv_fprop": _primitive(fprop, fprop_problem),
-    "conv_dgrad": _primitive(dgrad, dgrad_problem),
-    "conv_wgrad": _primitive(wgrad, wgrad_problem),
+    "conv_fprop": _primitive(fprop, fprop_problem, ("window", "groups", "epilogue")),
+    "conv_dgrad": _primitive(dgrad, dgrad_problem, ("window", "groups", "bias")),
+    "conv_wgrad": _primitive(wgrad, wgrad_problem, ("window", "groups", "w_shape")),
 }

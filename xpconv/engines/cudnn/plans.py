@@ -35,7 +35,9 @@ class Plan:
 
     def run(self, *operands: Array) -> None:
         """Put the work into the current stream; operands in the order of the graph's numbers, outputs last."""
-        if not self.tuned and not library.capturing():
+        if library.capturing():
+            _captured.add(self)
+        elif not self.tuned:
             self._tune(operands)
         self._launch(self.index, self.workspace, operands)
 
@@ -58,6 +60,11 @@ class Plan:
     def name(self) -> str:
         """The library's name for it: an engine and its knobs."""
         return self.graph.get_plan_name_at_index(self.index)
+
+
+# Plans that a CUDA graph has captured: it launches kernels that are a plan's own, compiled for what is fused, and that
+# would be unloaded with it; how long the graph lives nobody tells. Its workspace is the graph's as all its memory is.
+_captured: set[Plan] = set()
 
 
 @lru_cache(maxsize=MOST_PLANS)

@@ -12,14 +12,13 @@ from typing import Any
 import cupy
 import numpy as np
 
+from xpconv.activations import FROM_OUTPUT
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import dense, is_half, unsupported
 from xpconv.engines.cupy.compiled import integers, launch, width_of
 
-# The residuals of these are y, as in every engine; of all others x.
-FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")
-FROM_INPUT = ("silu", "hard_swish")
+FROM_INPUT = ("silu", "hard_swish")  # the residuals of these are x
 
 # As `enum Activation` in kernels/activation.cuh counts them.
 NUMBERS: dict[str | None, int] = {

@@ -19,8 +19,7 @@ from xpconv.errors import dtype_name
 
 _FOLDER = Path(__file__).parent / "kernels"
 _SHARED = ("common", "window", "activation")
-OPTIONS = ("-std=c++17",)
-EXACT = {"optimizer": ("--fmad=false",)}  # products and sums round one by one, as formulas on arrays do
+_EXACT = ("optimizer",)  # products and sums round one by one, as formulas on arrays do
 
 _BLOCK = 256
 _MOST_BLOCKS = 2**20  # more elements are walked in strides, so that 32-bit indices of 2³⁰ elements do not overflow
@@ -52,11 +51,14 @@ def kernel_names(module: str) -> list[str]:
     return re.findall(r'extern "C" __global__ void (\w+)', (_FOLDER / f"{module}.cu").read_text())
 
 
+def options(module: str) -> tuple[str, ...]:
+    """What the compiler is told for a file, beside what CuPy tells it for every one."""
+    return ("-std=c++17", "--fmad=false") if module in _EXACT else ("-std=c++17",)
+
+
 @functools.cache
 def _kernel(device: int, module: str, name: str, dtype: str, index: str, width: int) -> Any:
-    return cupy.RawModule(
-        code=source(module, dtype, index, width), options=(*OPTIONS, *EXACT.get(module, ()))
-    ).get_function(name)
+    return cupy.RawModule(code=source(module, dtype, index, width), options=options(module)).get_function(name)
 
 
 def kernel(module: str, name: str, dtype: str, largest: int, width: int = 1) -> Any:

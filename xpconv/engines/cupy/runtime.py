@@ -118,7 +118,11 @@ class _Graph(Generic[T]):
         self._graph.launch(self._stream)
 
     def __del__(self) -> None:
-        """Wait for the last replay: neither the graph nor its memory may go while it runs."""
+        """Wait for the last replay. The driver keeps a graph until it has run, but not the memory that it works in.
+
+        With the graph goes its pool, whose memory is freed by `cudaFree`; that may wait for work under way, and need
+        not. It happens once for a graph, when training ends or the network has changed.
+        """
         if self._stream is not None:
             with suppress(Exception):  # the device may have gone before, at exit
                 self._stream.synchronize()

@@ -13,7 +13,7 @@ from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import computed_in, dense, is_half, unsupported
 from xpconv.engines.cupy.compiled import integers, launch
 from xpconv.engines.cupy.rows import launch_rows
-from xpconv.engines.cupy.sums import column_sums
+from xpconv.engines.cupy.sums import column_sums, mean_factor
 
 
 def _lines(name: str, x: Array, axis: int, *args: Any, logarithm: bool) -> None:
@@ -56,12 +56,7 @@ def _cross_entropy(
     residuals = (logits, labels, peaks, sums, reduction, label_smoothing) if needs[0] else None
     if reduction == "none":
         return cast(losses, logits.dtype).reshape(labels.shape), residuals
-    return cast(column_sums(losses, _factor(reduction, rows)), logits.dtype).reshape(()), residuals
-
-
-def _factor(reduction: str, rows: int) -> float:
-    """What each loss is worth in the result."""
-    return 1.0 / max(rows, 1) if reduction == "mean" else 1.0
+    return cast(column_sums(losses, mean_factor(reduction, rows)), logits.dtype).reshape(()), residuals
 
 
 def _cross_entropy_backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
@@ -69,7 +64,7 @@ def _cross_entropy_backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Ar
     logits, labels, peaks, sums, reduction, label_smoothing = residuals
     dy, dx = dense(dy), cupy.empty(logits.shape, dtype=logits.dtype)
     sizes = (*integers(labels.size, logits.shape[-1]), np.float64(label_smoothing))
-    shares = (reduction == "none", np.float64(_factor(reduction, labels.size)))
+    shares = (reduction == "none", np.float64(mean_factor(reduction, labels.size)))
     args = (logits, labels, peaks, sums, dy, dx, *sizes, *shares)
     launch("softmax", "cross_entropy_back", logits, logits.size, *args)
     return dx, None

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
+from xpconv.activations import FROM_OUTPUT
 from xpconv.backend import Array
 from xpconv.dispatch import Primitive
-from xpconv.engines.cupy.activation import FROM_OUTPUT, NUMBERS, gradient
+from xpconv.engines.cupy.activation import NUMBERS, gradient
 from xpconv.engines.cupy.arrays import computed_in, dense, unsupported
 from xpconv.engines.cupy.compiled import integers, kernel, pointers
 from xpconv.errors import dtype_name
@@ -61,6 +62,11 @@ def column_sums(x: Array, factor: float = 1.0) -> Array:
         slabs.launch("sums", "slab_sums", x, x, parts, *integers(rows, columns, slabs.size))
         slabs.settle(x, parts, sums, factor)
     return sums
+
+
+def mean_factor(reduction: str, count: int) -> float:
+    """What each of so many losses is worth in their mean or sum."""
+    return 1.0 / max(count, 1) if reduction == "mean" else 1.0
 
 
 def as_rows(x: Array) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.activations import FROM_OUTPUT
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.arrays import dense, empty, place, unsupported
 from xpconv.engines.numba.compiled import address
@@ -16,9 +17,7 @@ from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
 
-# The residuals of these are y, as in every engine; of all others x.
-FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")
-FROM_INPUT = ("silu", "hard_swish")
+FROM_INPUT = ("silu", "hard_swish")  # the residuals of these are x
 
 RUN = 2**15  # numbers a task: long enough to be worth handing over, short enough to share out evenly
 

@@ -16,12 +16,13 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from xpconv import notices
 from xpconv.engines.numba import store
 from xpconv.engines.numba.forks import fork_safe_lock
 from xpconv.engines.numba.machine import machine
 
 # What kernels are made of besides the modules in `kernels/`: this one, and those that they import.
-SOURCES = ("compiled.py", "board.py", "fields.py")
+SOURCES = ("compiled.py", "board.py", "fields.py", "../../activations.py")
 
 _lock = fork_safe_lock()
 _loaded: dict[tuple[Any, ...], int] = {}
@@ -43,6 +44,7 @@ def _load(key: tuple[Any, ...]) -> int:
     version = _version()
     code = store.read(version, name)
     if code is None:
+        notices.tell("compiling kernels for this CPU, which happens once")
         code = bytes(_target_machine().emit_object(_lowered(key)))
         if _digest() == version:  # the sources were not replaced, by an upgrade, while this process lived
             store.write(version, name, code)

@@ -152,8 +152,6 @@ def _hard_swish_grad(x: Lanes, dy: Lanes) -> Lanes:
     return dy * x.compare(">=", 3.0).choose(1.0, inside, x)
 
 
-FROM_OUTPUT = ("relu", "relu6", "sigmoid", "tanh", "softplus")  # as in `ops.activation`
-
 # dz from the output, or for the others from the input.
 SLOPES: dict[str, Callable[[Lanes, Lanes], Lanes]] = {
     "relu": _relu_grad,

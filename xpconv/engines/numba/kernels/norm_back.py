@@ -7,7 +7,8 @@ from typing import Any
 
 from numba import njit
 
-from xpconv.engines.numba.kernels.mathematics import FROM_OUTPUT, activate, slope
+from xpconv.activations import FROM_OUTPUT
+from xpconv.engines.numba.kernels.mathematics import activate, slope
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.norm import DRIFT, RSTD, SCALE, SHIFT, identity
 from xpconv.engines.numba.kernels.sums import BLOCK, adder, doubles, ends, row_tools, together

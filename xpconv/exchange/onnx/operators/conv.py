@@ -9,7 +9,7 @@ from xpconv import ops
 from xpconv.backend import Array
 from xpconv.exchange.layouts import to_hwio
 from xpconv.exchange.onnx.operators.window import window_options
-from xpconv.exchange.onnx.table import Node, Order, Step, operator
+from xpconv.exchange.onnx.table import Node, Order, Refusal, Step, operator
 
 
 @operator("Conv", order=Order.LAST)
@@ -34,6 +34,8 @@ def conv_transpose(node: Node) -> Step:
     options = {**window_options(node), "groups": node.get("group", 1)}
     extra, target = node.get("output_padding"), node.get("output_shape")
     upper = node.get("auto_pad", "NOTSET") == "SAME_UPPER"
+    if target is None and any(extra or ()) and options.get("padding") in ("same", "same_lower"):
+        raise Refusal(f"auto_pad={node.get('auto_pad')} with output_padding={list(extra)}, which contradict each other")
 
     def run(x: Array, w: Array, b: Array | None = None) -> Array:
         sizes = x.shape[1:-1]

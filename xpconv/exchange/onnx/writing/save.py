@@ -13,6 +13,7 @@ import numpy as np
 from xpconv.atomic import replacing
 from xpconv.backend import Array, backend_of
 from xpconv.errors import FileError, dtype_name, message
+from xpconv.exchange.files import check_made
 from xpconv.exchange.onnx.writing import elementwise
 from xpconv.exchange.onnx.writing.forms import activated
 from xpconv.exchange.onnx.writing.graph import NoForm, Tensor, Writer
@@ -72,11 +73,8 @@ def save(net: Module, path: str | os.PathLike[str], input_shape: tuple[int, ...]
     """
     if not isinstance(net, Module):
         raise TypeError(message("onnx.save", f"takes a network, not a {type(net).__name__}."))
+    check_made("onnx.save", net)
     values = {name: state.value for name, state in net._states().items()}
-    unmade = [name for name, value in values.items() if value is None]
-    if unmade:
-        rule = f"not made yet: {', '.join(unmade)}."
-        raise ValueError(message("onnx.save", rule, "", "call initialize(seed), or run a first input through it."))
     dtype = _dtype(values)
     some = next(iter(values.values()), None)
     probe: Array = np.empty((0, *input_shape), dtype)

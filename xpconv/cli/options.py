@@ -1,0 +1,242 @@
+"""Every option of every subcommand, with its help."""
+
+from __future__ import annotations
+
+import argparse
+
+from xpconv import __version__, settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(
+        prog="xpconv",
+        description="Convolutional networks on NumPy and CuPy arrays: train one, ask it, see what this machine can do.",
+        epilog="examples:\n"
+        "  xpconv train                            a small network on handwritten digits, in seconds\n"
+        "  xpconv predict xpconv-run/model.safetensors seven.png\n"
+        "  xpconv info                             what is installed, and what would make it faster\n"
+        "  xpconv parity                           whether every op answers rightly on this machine\n"
+        "  xpconv bench                            how fast it is, beside PyTorch",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"xpconv {__version__}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    _add_train(commands)
+    _add_predict(commands)
+    _add_info(commands)
+    _add_parity(commands)
+    _add_bench(commands)
+    return whole
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a network on images and write it with its curves",
+        description="Train a network on labelled images, report the accuracy on images it has not seen, and write the\n"
+        "network, the history and three pictures. Ctrl-C stops early and keeps what was learned; a second one\n"
+        "leaves at once.",
+        epilog="files written into --out:\n"
+        "  model.safetensors   the network; `xpconv predict` and `xpconv.load` read it\n"
+        "  history.jsonl       one line of JSON per epoch\n"
+        "  curves.png          loss and accuracy against the epoch\n"
+        "  filters.png         the kernels of the first convolution\n"
+        "  mistakes.png        the test images it gets wrong, worst first",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        default="digits",
+        metavar="digits|PATH",
+        help="'digits' (1797 handwritten digits of 8x8 pixels, shipped with scikit-learn); or an .npz file, a folder "
+        "of IDX files (MNIST and its family, .gz too), or a folder with one sub-folder of images per class "
+        "(default: digits)",
+    )
+    parser.add_argument(
+        "--image-size", type=_positive_int, metavar="N", help="bring the image files of a folder to N x N pixels"
+    )
+    parser.add_argument(
+        "--model",
+        default="lenet",
+        metavar="NAME",
+        help="lenet, resnet20, and for larger images resnet18, resnet34, resnet50, resnet101, vgg11, vgg16, "
+        "mobilenet_v2 (default: lenet)",
+    )
+    parser.add_argument(
+        "--epochs", type=_positive_int, default=20, metavar="N", help="passes over the training images (default: 20)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive_int, default=32, metavar="N", help="images per step (default: 32)"
+    )
+    parser.add_argument(
+        "--lr",
+        type=_positive_float,
+        default=3e-3,
+        metavar="F",
+        help="highest learning rate of Adam, reached after a tenth of the run (default: 0.003)",
+    )
+    parser.add_argument(
+        "--seed", type=_integer, default=0, metavar="N", help="of weights, shuffles and dropout (default: 0)"
+    )
+    parser.add_argument(
+        "--out", default="xpconv-run", metavar="DIR", help="folder for the files written (default: xpconv-run)"
+    )
+    _add_settings(parser)
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="ask a trained network what is on images",
+        description="Print the three most probable classes of each image. An image is brought to the size and\n"
+        "channels the network was trained on, its values to those of the training images.",
+        epilog="A network trained on 'digits' expects a light digit on a dark ground that fills its 8x8 pixels.\n"
+        "An .npy file holds one image (H, W) or (H, W, C), or several (N, H, W) or (N, H, W, C): integers from\n"
+        "0 to 255, numbers from 0 to 1, or numbers as the training images had. Those of\n"
+        "sklearn.datasets.load_digits() run from 0 to 16: divide by 16.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model.safetensors written by `xpconv train`, or its folder")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture file, or an .npy array")
+    parser.add_argument("--json", action="store_true", help="one JSON document on the standard output, for machines")
+    _add_settings(parser)
+
+
+def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="what is installed here, which engines serve it, and what would make it faster",
+        description="Versions, cores, backends, engines, settings in force with their environment variables, advice.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on the standard output, for machines")
+    parser.set_defaults(backend=None, engine=None, precision=None)
+
+
+def _add_parity(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "parity",
+        help="whether every op answers rightly on every engine of this machine",
+        description="Run every op, forward and gradients, on every backend and engine that is here, in every dtype,\n"
+        "and compare with float64. It is the first thing to run on a new machine, with a GPU above all: it goes on\n"
+        "after a miss or an error, and its exit status is 1 if there was any. Ctrl-C stops early and keeps what was\n"
+        "checked.",
+        epilog="columns: calls that the engine took part in (and how many it declined); for each dtype the largest\n"
+        "error of the forward pass and of the gradients, in units of what rounding may do, so that 1 is the most that\n"
+        "is right; 'exact' is what leaves no room: dtypes, shapes, devices, indices, nan, inputs left alone, and the\n"
+        "same bits from run to run under deterministic. 50 training steps are compared with those in float64,\n"
+        "in units of how far rounding errors grow on the way.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--op", type=_names, metavar="OP,OP", help="these ops alone, without training (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures here")
+    group = parser.add_argument_group("where")
+    group.add_argument("--backend", metavar="B", help="numpy, cupy, cupy:1, torch, ... (default: each that is here)")
+    engines = ", ".join(settings.ENGINES)
+    group.add_argument("--engine", metavar="E,E", help=f"these engines alone ({engines}; default: each that may serve)")
+    parser.set_defaults(precision=None)
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="how fast this machine runs xpconv, beside other libraries",
+        description="Time named layers and training steps, forward and backward, in xpconv and in other libraries.\n"
+        "Each runs in a process of its own, in turns; medians count. An answer that is wrong is refused a time.\n"
+        "Ctrl-C stops early and keeps what was measured.",
+        epilog="sets:\n"
+        "  quick         some of each, in about a minute\n"
+        "  resnet50      every distinct convolution of ResNet-50 at 224x224 pixels\n"
+        "  mobilenetv2   and of MobileNetV2\n"
+        "  lenet         and of LeNet\n"
+        "  samples       convolutions of signals and volumes\n"
+        "  pools         max and average pooling\n"
+        "  layers        batch norm, linear, softmax cross-entropy\n"
+        "  steps         whole training steps of LeNet and ResNet-20\n"
+        "  all           all of these\n"
+        "  large_steps   a training step of ResNet-50\n"
+        "  bandwidth     what a GPU's memory bounds: pools, norms, activations, optimizers\n"
+        "  overhead      calls so small that only the way to the device counts\n\n"
+        "columns: the median time; GFLOP/s and the share of what the machine could do at most (m: its memory is the\n"
+        "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; on a GPU the µs\n"
+        "of the host for a call, of each side; for each peer its time and the ratio to xpconv's.\n\n"
+        "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's\n"
+        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too: it is measured once, at\n"
+        "the start, and where something else ran meanwhile, every share comes out too high.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")
+    parser.add_argument(
+        "--against",
+        type=_names,
+        metavar="P,P",
+        help="torch, torch-graph (its steps under CUDA graphs), jax, im2col (NumPy), launch (a bare CUDA kernel), "
+        "engine:E+E (xpconv itself on these engines), or none (default: torch, where it is installed)",
+    )
+    parser.add_argument("--batch", type=_counts, default=[], metavar="N,N", help="images (default: each row's own)")
+    parser.add_argument(
+        "--direction",
+        type=_names,
+        metavar="D,D",
+        help="forward, fused (a convolution with bias and ReLU), backward, step (default: all; fused on a GPU only)",
+    )
+    parser.add_argument(
+        "--dtype", default="float32", metavar="T", help="float16, bfloat16, float32 or float64 (default: float32)"
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds these words")
+    parser.add_argument("--rounds", type=_positive_int, default=5, metavar="N", help="turns of each side (default: 5)")
+    parser.add_argument("--threads", type=_positive_int, metavar="N", help="of every side (default: all cores)")
+    parser.add_argument("--memory", action="store_true", help="also the peak memory of forward and backward")
+    parser.add_argument("--json", metavar="FILE", help="write all figures here, after each row")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the rows that the --json file has not; sets come one by one"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios into this PNG")
+    parser.add_argument("--emulated", action="store_true", help=argparse.SUPPRESS)  # for the tests' stand-in for CuPy
+    parser.add_argument("--show", metavar="FILE", help="measure nothing: print and draw what an earlier run wrote")
+    _add_settings(parser)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _counts(text: str) -> list[int]:
+    return [_positive_int(part) for part in text.split(",")]
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where and how it is computed")
+    group.add_argument(
+        "--backend", metavar="B", help="numpy, cupy, cupy:1, torch, ..., or auto: CuPy where a GPU is, else NumPy"
+    )
+    group.add_argument(
+        "--engine",
+        metavar="E",
+        help=f"auto, or a strict chain such as portable or reference,portable ({', '.join(settings.ENGINES)})",
+    )
+    group.add_argument("--precision", metavar="P", help="ieee (default) or fast")
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}") from None
+
+
+def _positive_int(text: str) -> int:
+    value = _integer(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
+    return value
