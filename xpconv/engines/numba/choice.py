@@ -174,7 +174,8 @@ def _winograd(work: Work, form: Form, room: Room, kept: bool, packed: int) -> Ch
     c, o, weights = work.in_channels, work.out_channels, winograd.transformed(work, form)
     cut = winograd.cut(work, form, room.without(packed + weights * work.item))
     tiles, (of_c, of_o) = winograd.tiles_of(work, form), _transforms(form)
-    cost = tiles * (form.terms * c * o + of_c * c + of_o * o) + (0 if kept else _WEIGHING * weights)
+    cost = winograd.products_of(work, form) * c * o + tiles * (of_c * c + of_o * o)
+    cost += 0 if kept else _WEIGHING * weights
     name, tile = f"Winograd {form.name(work.p.rank)}", tile_text(cut.split, "pixels")
     return _chosen(name, winograd.winograd, cut, tile, work, cost, cut.threads, packed + weights * work.item)
 

@@ -197,6 +197,12 @@ class Form:
         return (*(self.plane_of.index(plane) for plane in range(self.planes)), self.terms)
 
     @functools.cached_property
+    def first_outputs(self) -> tuple[tuple[int, int, int], ...]:
+        """The first output on each axis that each plane is added to."""
+        a, b, c = ([_first(column) for column in _columns(axis)] for axis in self.axes)
+        return tuple(itertools.product(a, b, c))
+
+    @functools.cached_property
     def most(self) -> int:
         """The most terms that a plane has."""
         return max(b - a for a, b in itertools.pairwise(self.starts))
@@ -205,6 +211,17 @@ class Form:
 def saves(taps: int, step: int) -> bool:
     """Whether two outputs of so many taps take fewer products by a form than by the plain sum."""
     return len(Axis(2, taps, step).terms()) < 2 * taps
+
+
+def products(axis: Axis, count: int) -> int:
+    """How many products so many outputs of an axis take; the last ones alone need not all terms of a tile."""
+    whole, left = divmod(count, axis.outputs)
+    return whole * len(axis.terms()) + sum(_first(term.outputs) < left for term in axis.terms())
+
+
+def _first(outputs: Row) -> int:
+    """The first output that a term is added to."""
+    return next(i for i, factor in enumerate(outputs) if factor)
 
 
 def transposed(matrix: Matrix) -> Matrix:

@@ -12,7 +12,7 @@ from xpconv.engines.numba.arrays import empty, kept, place, place_of
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import Finish, Weights, walk
 from xpconv.engines.numba.fields import PLANE_PAD, TABLE, Weighing, Winograd
-from xpconv.engines.numba.forms import Axis, Form, saves
+from xpconv.engines.numba.forms import Axis, Form, products, saves
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
@@ -65,6 +65,11 @@ def tiles_of(work: Work, form: Form) -> int:
     return work.images * math.prod(-(-n // axis.outputs) for n, axis in zip(work.p.count, form.axes, strict=True))
 
 
+def products_of(work: Work, form: Form) -> int:
+    """How many products of channels there are."""
+    return work.images * math.prod(products(axis, n) for n, axis in zip(work.p.count, form.axes, strict=True))
+
+
 @lru_cache(maxsize=1024)
 def cut(work: Work, form: Form, room: Room) -> Cut:
     """The tasks of `winograd`."""
@@ -76,7 +81,7 @@ def cut(work: Work, form: Form, room: Room) -> Cut:
 
     def slot(rows: int) -> int:
         chunk = rows * split.rows
-        tables = TABLE + 8 * (form.most + 1) * chunk + 64
+        tables = TABLE + 8 * (form.most + 1 + form.planes) * chunk + 64
         nbytes = tables + form.terms * plane(chunk) + form.planes * (chunk * split.block * item + PLANE_PAD)
         return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
 

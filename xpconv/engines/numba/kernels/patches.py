@@ -32,8 +32,8 @@ from xpconv.engines.numba.kernels.walk import (
 )
 
 
-def walk_over(form: Form) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """How many tiles there are, and functions that look up the cells and the pixels of one."""
+def walk_over(form: Form) -> tuple[Callable[..., Any], ...]:
+    """How many tiles there are, the cells and the pixels of one, and which planes it needs."""
     m0, m1, m2 = (axis.outputs for axis in form.axes)
     n0, n1, n2 = (axis.cells for axis in form.axes)
     step0, step1, step2 = (axis.step * axis.outputs for axis in form.axes)
@@ -81,4 +81,20 @@ def walk_over(form: Form) -> tuple[Callable[..., Any], Callable[..., Any], Calla
                     table[at] = row + c * args[Y2] if inside and c < args[COUNT2] else 0
                     at += 1
 
-    return tile_count, cells_of, pixels_of
+    @njit
+    def inside(args, tile):
+        """How many of a tile's pixels are inside, on each axis."""
+        _, i, j, k = split(args, tile)
+        return min(args[COUNT0] - i * m0, m0), min(args[COUNT1] - j * m1, m1), min(args[COUNT2] - k * m2, m2)
+
+    first_outputs = form.first_outputs
+
+    @njit
+    def needs_of(args, tile, flags):
+        """Whether each plane of a tile is added to pixels that are inside."""
+        a, b, c = inside(args, tile)
+        for q in range(len(first_outputs)):
+            i, j, k = first_outputs[q]
+            flags[q] = 1 if i < a and j < b and k < c else 0
+
+    return tile_count, cells_of, pixels_of, needs_of

@@ -65,7 +65,7 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
     size = 8 if dtype == "float64" else 4
     terms, planes, pixels, most, starts = form.terms, form.planes, form.outputs, form.most, form.starts
     block = max(vectors, tail) * lanes
-    tile_count, cells_of, pixels_of = walk_over(form)
+    tile_count, cells_of, pixels_of, needs_of = walk_over(form)
     to_terms = transform(form.of_cells, form.numbers, dtype, lanes)
     to_pixels = transform_back(form.of_planes, range(planes), dtype, lanes)
     rest = product_tile(dtype, rows, max(tail, 1), lanes, False)
@@ -73,15 +73,23 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
     activate_pixels = late_activation(activation, dtype, lanes)
 
     @njit
-    def look_up(table, outs, patches, plane, products, c, tiles, chunk, term_count):
-        """Fill ``table`` [register tile][term][tile] and ``outs`` [tile]; the last register tile is filled up with its
-        last tile."""
-        for t in range(chunk):
-            patch = patches + min(t, tiles - 1) * c * size
-            at = t // rows * rows * term_count + t % rows
+    def look_up(table, outs, needs, patches, plane, products, c, tiles, term_count):
+        """Fill ``table`` [register tile][term][tile] and ``outs`` [tile] with the tiles that need a plane, and answer
+        how many do; the last register tile is filled up with its last tile."""
+        found = 0
+        for t in range(tiles):
+            if needs[t * planes] != 0:
+                at = table + (found // rows * rows * term_count + found % rows) * 8
+                for term in range(term_count):
+                    words(at)[term * rows] = patches + t * c * size + term * plane
+                words(outs)[found] = products + t * block * size
+                found += 1
+        for t in range(found, -(-found // rows) * rows):
+            at = table + (t // rows * rows * term_count + t % rows) * 8
             for term in range(term_count):
-                words(table)[at + term * rows] = patch + term * plane
-            words(outs)[t] = products + t * block * size
+                words(at)[term * rows] = words(at)[term * rows - 1]
+            words(outs)[t] = words(outs)[t - 1]
+        return found
 
     @njit
     def multiply(args, table, outs, tiles, first, term_count, u, u_row, wide):
@@ -92,11 +100,11 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
             term_end, c_end = next_part(term, c, channels, term_count)
             more = 1 if term > 0 or c > 0 else 0
             for done in range(0, tiles, rows):
-                at, out = table + done * term_count * 8, outs + done * 8
+                at, out, kept = table + done * term_count * 8, outs + done * 8, min(rows, tiles - done)
                 if wide:
-                    whole(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
+                    whole(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, kept, 0)
                 else:
-                    rest(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
+                    rest(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, kept, 0)
             if c_end == channels:
                 term, c = term_end, 0
             else:
@@ -110,10 +118,12 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
         cells = args[SCRATCH] + slot * args[SCRATCH_SLOT]
         table = cells + TABLE
         outs = table + most * chunk * 8
-        patches = -(-(outs + chunk * 8) // 64) * 64
+        needs = outs + chunk * 8
+        patches = -(-(needs + chunk * planes * 8) // 64) * 64
         products = patches + terms * plane
         product_plane = chunk * block * size + PLANE_PAD
         for t in range(tiles):
+            needs_of(args, first + t, words(needs + t * planes * 8))
             cells_of(args, first + t, words(cells))
             for v in range(0, c, lanes):
                 to_terms(cells, v * size, patches + (t * c + v) * size, plane)
@@ -126,8 +136,10 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
             for q in range(planes):
                 term, more = starts[q], starts[q + 1] - starts[q]
                 out = products + q * product_plane
-                look_up(table, outs, patches + term * plane, plane, out, c, tiles, chunk, more)
-                multiply(args, table, outs, tiles, term, more, u, count * size, wide)
+                found = look_up(
+                    table, outs, words(needs + q * 8), patches + term * plane, plane, out, c, tiles, more
+                )
+                multiply(args, table, outs, found, term, more, u, count * size, wide)
             for t in range(tiles):
                 pixels_of(args, first + t, words(cells))
                 for v in range(0, count, lanes):

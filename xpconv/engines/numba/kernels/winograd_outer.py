@@ -24,7 +24,7 @@ def outer(dtype, rows, vectors, tail, lanes, form):
     size = 8 if dtype == "float64" else 4
     terms, planes, pixels, plane_of = form.terms, form.planes, form.outputs, form.plane_of
     block = max(vectors, tail) * lanes
-    tile_count, cells_of, pixels_of = walk_over(form)
+    tile_count, cells_of, pixels_of, _ = walk_over(form)
     from_x = transform(form.of_cells, form.numbers, dtype, lanes)
     from_dy = transform([transposed(matrix) for matrix in form.of_planes], range(planes), dtype, lanes)
     rest = outer_tile(dtype, rows, max(tail, 1), lanes, False)
