@@ -19,7 +19,7 @@ from xpconv.engines.numba.tiling import Channels, Room, Work, channels
 from xpconv.window import Window
 
 # What a load, a store or an addition of a transform costs, and one of patches that do not fit the registers.
-_TRANSFORM, _LARGE_TRANSFORM, _FEW = 4, 5, 32
+_TRANSFORM, _LARGE_TRANSFORM, _FEW = 3, 5, 32
 _WEIGHING = 4  # of each transformed weight
 
 

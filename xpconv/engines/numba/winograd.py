@@ -21,7 +21,7 @@ from xpconv.engines.numba.tiling import Channels, Room, Work, channels, panel_of
 from xpconv.errors import dtype_name
 
 _TILE_ROWS = 8  # register tiles in a task, fewer where that leaves only a few tasks
-_LEAST_TASKS = 8
+_LEAST_TASKS = 16  # counting blocks of output channels
 _MOST = TABLE // 8  # cells of a patch
 
 
@@ -85,7 +85,8 @@ def cut(work: Work, form: Form, room: Room) -> Cut:
         nbytes = tables + form.terms * plane(chunk) + form.planes * (chunk * split.block * item + PLANE_PAD)
         return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
 
-    most = min(_TILE_ROWS, max(-(-tiles // (_LEAST_TASKS * split.rows)), 2))
+    blocks = -(-o // split.block)
+    most = min(_TILE_ROWS, max(-(-tiles * blocks // (_LEAST_TASKS * split.rows)), 2))
     rows, threads = room.fitted(most, room.threads_for(tiles * form.terms * c * o), slot)
     chunk = rows * split.rows
     chunks = -(-tiles // chunk)

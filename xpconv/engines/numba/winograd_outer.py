@@ -20,6 +20,8 @@ from xpconv.engines.numba.tiling import Channels, Room, Slabs, Work, channels, c
 from xpconv.engines.numba.winograd import tiles_of
 from xpconv.errors import dtype_name
 
+_TILES, _FEW_TILES = 128, 64  # taken at a time, of many channels and of few
+
 
 class Cut(NamedTuple):
     """A weight gradient in tasks: a slab of tiles by some output channels."""
@@ -40,7 +42,7 @@ class Cut(NamedTuple):
 def cut(work: Work, form: Form, room: Room) -> Cut:
     """The tasks of `winograd_outer`."""
     c, o, item, tiles = work.in_channels, work.out_channels, work.item, tiles_of(work, form)
-    split, chunk = channels(work.dtype, o), 64 if c < 128 else 128
+    split, chunk = channels(work.dtype, o), _FEW_TILES if c < 128 else _TILES
     split = split._replace(rows=min(split.rows, c))
     sum_bytes = form.terms * c * o * item
     most = 16 if sum_bytes <= 2**19 else 4 if sum_bytes <= 2**21 else 1
