@@ -1,7 +1,8 @@
 """Which algorithm does a convolution, by what each would cost; `conv` and `linear` run the choice, `explain` tells it.
 
-Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What the
-transforms of Winograd's tiles cost was fitted to times of 16 to 64 channels on one core. Packed weights are scratch.
+Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What else
+Winograd's tiles cost was fitted to times of ResNet-50's layers at batch 8 on two cores of Zen 4. Packed weights are
+scratch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from xpconv.window import Window
 
 # What a load, a store or an addition of a transform costs, and one of patches that do not fit the registers.
 _TRANSFORM, _LARGE_TRANSFORM, _FEW = 3, 5, 32
-_WEIGHING = 4  # of each transformed weight
+# Of each transformed weight, or sum that is one: where all of them stay in a core's cache, and where they do not.
+_NEAR, _FAR, _CACHE = 4, 70, 2**21
 
 
 class Choice(NamedTuple):
@@ -170,12 +172,17 @@ def _transforms(form: Form) -> tuple[int, int]:
     return price * of_input, price * (form.planes + additions(form.of_planes) + form.outputs)
 
 
+def _weighing(numbers: int, work: Work) -> int:
+    """What it costs to make so many transformed weights, or to turn their gradients back."""
+    return numbers * (_NEAR if numbers * work.item <= _CACHE else _FAR)
+
+
 def _winograd(work: Work, form: Form, room: Room, kept: bool, packed: int) -> Choice:
     c, o, weights = work.in_channels, work.out_channels, winograd.transformed(work, form)
     cut = winograd.cut(work, form, room.without(packed + weights * work.item))
-    tiles, (of_c, of_o) = winograd.tiles_of(work, form), _transforms(form)
-    cost = winograd.products_of(work, form) * c * o + tiles * (of_c * c + of_o * o)
-    cost += 0 if kept else _WEIGHING * weights
+    tiles, (of_c, of_o), panels = winograd.tiles_of(work, form), _transforms(form), -(-o // cut.panel)
+    cost = winograd.products_of(work, form) * c * o + tiles * (of_c * c * panels + of_o * o)
+    cost += 0 if kept else _weighing(weights, work)
     name, tile = f"Winograd {form.name(work.p.rank)}", tile_text(cut.split, "pixels")
     return _chosen(name, winograd.winograd, cut, tile, work, cost, cut.threads, packed + weights * work.item)
 
@@ -191,7 +198,7 @@ def _winograd_outer(work: Work, form: Form, room: Room) -> Choice:
     c, o = work.in_channels, work.out_channels
     cut = winograd_outer.cut(work, form, room)
     tiles, (of_c, of_o), panels = winograd.tiles_of(work, form), _transforms(form), -(-o // cut.panel)
-    cost = tiles * (form.terms * c * o + of_c * c * panels + of_o * o) + _WEIGHING * form.terms * c * o
+    cost = tiles * (form.terms * c * o + of_c * c * panels + of_o * o) + _weighing(form.terms * c * o, work)
     name, tile = f"Winograd {form.name(work.p.rank)}", tile_text(cut.split, "input channels")
     return _chosen(name, winograd_outer.winograd_outer, cut, tile, work, cost, cut.slabs.threads)
 

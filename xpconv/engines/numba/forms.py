@@ -1,12 +1,12 @@
 """Winograd's minimal filtering as tables: sums of products that give a few outputs of a filter by fewer products.
 
-A form of one axis takes `taps` numbers g and a patch of cells x to some outputs y, `step` cells apart, as a sum of terms
+A form of one axis takes some taps g and a patch of cells x to a few outputs y, `step` cells apart, as a sum of terms
 
     y = Σ over terms  outputs · (cells · x) · (taps · g)
 
-where terms with the same outputs can be added before they are sent there: they share a *plane* of products, whose terms
-lie side by side in one long sum. Forms of images are outer products of three axes. An output is in no plane of a term
-that reads a cell outside its window, so that infinities stay where they are.
+where terms with the same outputs are added before they are sent there: they share a *plane* of products, as one long
+sum. Forms of images are outer products of three axes. No term that an output is made of reads a cell outside the
+output's window (of two outputs at a time), so that infinities stay where they are.
 
 A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016 (arXiv:1509.09308) has F(2, 3) and
 F(4, 3); longer filters are sums of short ones, and those of a step the sum of one for each phase of the cells.

@@ -115,9 +115,8 @@ def winograd(
     c, o, dtype, form = weights.in_channels, weights.out_channels, dtype_name(x.dtype), cut.form
     sums = y if finish.sums is None else finish.sums
     late, rows = finish.late, _term_rows(form.terms, c)
-    u = kept(
-        weights.source, ("winograd", weights.layout, form, p.rows), lambda: weigh(weights, dtype, form, p, cut.split)
-    )
+    what = ("winograd", weights.layout, form.code, p.rows)
+    u = kept(weights.source, what, lambda: weigh(weights, dtype, form, p, cut.split))
     with borrowed(cut.scratch) as scratch:
         run(
             address("winograd", "winograd", dtype, *cut.split[:4], form.code, late),

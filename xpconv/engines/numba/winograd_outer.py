@@ -60,9 +60,7 @@ def cut(work: Work, form: Form, room: Room) -> Cut:
     return Cut(form, split, chunk, panel, parts.number * -(-o // panel), parts)
 
 
-def winograd_outer(
-    x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, cut: Cut
-) -> None:
+def winograd_outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, cut: Cut) -> None:
     """dw = Gᵀ [Σ over tiles of (Bᵀ x) ⊗ (A dy)], as `outer.outer`, for what has a form."""
     c, o, dtype, slabs, form = dw.shape[-2], dw.shape[-1], dtype_name(x.dtype), cut.slabs, cut.form
     numbers = form.terms * c * o

@@ -136,9 +136,7 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
             for q in range(planes):
                 term, more = starts[q], starts[q + 1] - starts[q]
                 out = products + q * product_plane
-                found = look_up(
-                    table, outs, words(needs + q * 8), patches + term * plane, plane, out, c, tiles, more
-                )
+                found = look_up(table, outs, words(needs + q * 8), patches + term * plane, plane, out, c, tiles, more)
                 multiply(args, table, outs, found, term, more, u, count * size, wide)
             for t in range(tiles):
                 pixels_of(args, first + t, words(cells))
