@@ -50,7 +50,9 @@ class Pass:
         if self.run > 1 or not len(offsets):
             return None
         count = offsets[-1] - offsets[0] + 1
-        if (count < 1).any() or not np.array_equal(offsets - offsets[0], list(np.ndindex(*count))):
+        if (count < 1).any() or count.prod() != len(offsets):
+            return None
+        if not np.array_equal(offsets - offsets[0], list(np.ndindex(*count))):
             return None
         return int(count[0]), int(count[1]), int(count[2])
 
