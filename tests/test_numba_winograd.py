@@ -15,6 +15,7 @@ from xpconv.parity.bounds import NAMED, error_in_bounds
 
 pytestmark = pytest.mark.skipif(bool(absent(TestTarget("numpy", "numba"))), reason="numba is not installed here")
 
+FAST = 12.0  # the bound's constant for large tiles
 NAMES = ("conv_fprop", "conv_dgrad", "conv_wgrad")
 CALLS = {  # x, w, options, what is said of y, dx and dw
     "stride 2, odd": ((2, 11, 13, 32), (3, 3, 32, 32), {"stride": 2, "padding": 1}, "2×2, 3×3 /2", "2×2, 2×2"),
@@ -159,6 +160,20 @@ def test_every_form_is_within_the_bound(tiled, call, fill):
     ):
         scale = np.sqrt(terms) * size.max(axis=axes, keepdims=True)
         assert error_in_bounds(a, true, scale, "float32", NAMED) <= 1
+
+
+@pytest.mark.parametrize(("call", "name"), [("1-D", "4, 3"), ("3×1", "4×1, 3×1"), ("3-D, one slice", "1×4×4, 1×3×3")])
+def test_large_tiles_of_every_rank_are_within_the_bound_of_fast(tiled, call, name):
+    x, w, options, *_ = CALLS[call]
+    x, w = draw(*x), draw(*w)
+    with xpconv.precision("fast"):
+        assert f"Winograd F({name})" in told(x, w, **options)[0]
+        y = ops.conv(x, w, **options)
+    exact = [a.astype("float64") for a in (x, w)]
+    with xpconv.use_engine("portable"):
+        right, size = ops.conv(*exact, **options), ops.conv(*map(np.abs, exact), **options)
+    scale = np.sqrt(math.prod(w.shape[:-1])) * size.max(axis=tuple(range(1, x.ndim - 1)), keepdims=True)
+    assert error_in_bounds(y, right, scale, "float32", FAST) <= 1
 
 
 @pytest.mark.parametrize("call", ["stride 2, odd", "1-D, 9 taps", "3-D"])
