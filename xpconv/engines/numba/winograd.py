@@ -22,7 +22,7 @@ from xpconv.errors import dtype_name
 
 _TILE_ROWS = 8  # register tiles in a task, fewer where that leaves only a few tasks
 _LEAST_TASKS = 16  # counting blocks of output channels
-_MOST = TABLE // 8  # cells of a patch
+_MOST = TABLE // 8  # cells of a patch, and terms
 
 
 def form_of(work: Work, large: bool = False) -> Form | None:
@@ -38,9 +38,9 @@ def form_of(work: Work, large: bool = False) -> Form | None:
         wide = sum(axis.outputs > 1 for axis in axes) < 2 and saves(taps, step)
         axes.insert(0, Axis((4 if large else 2) if wide else 1, taps, step))
     form = Form((axes[0], axes[1], axes[2]))
-    if large and any(axis.outputs > 1 and (axis.taps, axis.step) != (3, 1) for axis in axes):
+    if form.cells > _MOST or large and any(axis.outputs > 1 and (axis.taps, axis.step) != (3, 1) for axis in axes):
         return None
-    return form if form.terms < form.outputs * form.taps and max(form.cells, form.terms) <= _MOST else None
+    return form if form.terms < form.outputs * form.taps and form.terms <= _MOST else None
 
 
 class Cut(NamedTuple):
