@@ -212,6 +212,23 @@ def test_a_bad_cell_spoils_its_own_windows_alone(tiled, call, bad):
         assert not spoilt[1:].any()
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_a_bad_gradient_spoils_its_own_window_alone(tiled, call):
+    x, w, options, *_ = CALLS[call]
+    x, w = draw(*x), draw(*w)
+    y, pullback = xpconv.vjp(ops.conv, x, w, needs=(True, False), **options)
+    cell = tuple(n // 2 for n in y.shape[1:-1])
+    dy, mark = draw(*y.shape, seed=9), np.zeros((1, *y.shape[1:-1], 1))
+    dy[(0, *cell, 5)], mark[(0, *cell, 0)] = np.inf, 1
+    with xpconv.use_engine("portable"):
+        one = np.zeros((1, *x.shape[1:-1], 1)), np.ones((*w.shape[:-2], 1, 1))
+        seen = xpconv.vjp(ops.conv, *one, needs=(True, False), **options)[1](mark)[0][0, ..., 0] > 0
+    spoilt = ~np.isfinite(pullback(dy)[0])
+    assert np.array_equal(spoilt[0].all(axis=-1), seen)
+    assert np.array_equal(spoilt[0].any(axis=-1), seen)
+    assert not spoilt[1:].any()
+
+
 @pytest.mark.parametrize("call", ["stride 2, odd", "1-D, 9 taps", "3-D"])
 def test_any_number_of_threads_gives_the_same_bits(tiled, call):
     x, w, options, *_ = CALLS[call]

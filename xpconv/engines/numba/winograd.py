@@ -38,7 +38,7 @@ def form_of(work: Work, large: bool = False) -> Form | None:
         wide = sum(axis.outputs > 1 for axis in axes) < 2 and saves(taps, step)
         axes.insert(0, Axis((4 if large else 2) if wide else 1, taps, step))
     form = Form((axes[0], axes[1], axes[2]))
-    if form.cells > _MOST or large and any(axis.outputs > 1 and (axis.taps, axis.step) != (3, 1) for axis in axes):
+    if form.cells > _MOST or (large and any(axis.outputs > 1 and (axis.taps, axis.step) != (3, 1) for axis in axes)):
         return None
     return form if form.terms < form.outputs * form.taps and form.terms <= _MOST else None
 
