@@ -1,7 +1,8 @@
 """Which algorithm does a convolution, by what each would cost; `conv` and `linear` run the choice, `explain` tells it.
 
-Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What the
-transforms of Winograd's tiles cost was fitted to times of 16 to 64 channels on one core. Packed weights are scratch.
+Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What else
+Winograd's tiles cost was fitted to times of ResNet-50's layers at batch 8 on two cores of Zen 4. Packed weights are
+scratch.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from xpconv.engines.numba import columns, depthwise, direct, outer, winograd
+from xpconv.engines.numba import columns, depthwise, direct, outer, winograd, winograd_outer
+from xpconv.engines.numba.forms import Form, additions
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass, input_passes, output_pass
 from xpconv.engines.numba.tiling import Channels, Room, Work, channels
 from xpconv.window import Window
 
-# Loads, stores and sums of a tile's transforms, for each input and each output channel, and what one costs: the 36
-# numbers of a 6 × 6 patch do not fit the registers.
-_TRANSFORMS = {2: (64, 44, 4), 4: (336, 192, 5)}
-_WEIGHING = 4  # of each transformed weight
+# What a load, a store or an addition of a transform costs, and one of patches that do not fit the registers.
+_TRANSFORM, _LARGE_TRANSFORM, _FEW = 3, 5, 32
+# Of each transformed weight, or sum that is one: where all of them stay in a core's cache, and where they do not.
+_NEAR, _FAR, _CACHE = 4, 70, 2**21
 
 
 class Choice(NamedTuple):
@@ -99,8 +101,8 @@ def of_pass(work: Work, room: Room, kept: bool, packed: int = 0) -> Choice:
         tile = tile_text(cut.split, "pixels")
         return _chosen("depthwise sum", depthwise.depthwise, cut, tile, work, work.multiply_adds, cut.threads, packed)
     options = [_direct(work, room, packed)]
-    if winograd.suits(work):
-        options += [_winograd(work, m, room, kept, packed) for m in ((2, 4) if room.fast else (2,))]
+    forms = (winograd.form_of(work, large) for large in ((False, True) if room.fast else (False,)))
+    options += [_winograd(work, form, room, kept, packed) for form in forms if form is not None]
     return _cheapest(options, room)
 
 
@@ -113,8 +115,9 @@ def of_sum(work: Work, room: Room) -> Choice:
         run = depthwise.depthwise_outer
         return _chosen("depthwise sum", run, cut, tile, work, work.multiply_adds, cut.slabs.threads)
     options = [_outer(work, room)]
-    if winograd.suits(work):
-        options.append(_winograd_outer(work, room))
+    form = winograd.form_of(work)
+    if form is not None:
+        options.append(_winograd_outer(work, form, room))
     return _cheapest(options, room)
 
 
@@ -162,13 +165,25 @@ def _columns(work: Work, window: Window, room: Room, packed: int) -> Choice:
     return _chosen("columns of kernel cells", columns.columns, cut, tile, work, cost, cut.threads, packed)
 
 
-def _winograd(work: Work, m: int, room: Room, kept: bool, packed: int) -> Choice:
-    c, o, planes = work.in_channels, work.out_channels, (m + 2) ** 2
-    weights = planes * c * o
-    cut = winograd.cut(work, m, room.without(packed + weights * work.item))
-    tiles, (of_c, of_o, price) = winograd.tiles_of(work, m), _TRANSFORMS[m]
-    cost = tiles * (planes * c * o + price * (of_c * c + of_o * o)) + (0 if kept else _WEIGHING * weights)
-    name, tile = f"Winograd F({m}×{m}, 3×3)", tile_text(cut.split, "pixels")
+def _transforms(form: Form) -> tuple[int, int]:
+    """What the transforms of a tile cost, for each input and each output channel."""
+    price = _TRANSFORM if form.cells <= _FEW else _LARGE_TRANSFORM
+    of_input = form.cells + additions(form.of_cells) + form.terms
+    return price * of_input, price * (form.planes + additions(form.of_planes) + form.outputs)
+
+
+def _weighing(numbers: int, work: Work) -> int:
+    """What it costs to make so many transformed weights, or to turn their gradients back."""
+    return numbers * (_NEAR if numbers * work.item <= _CACHE else _FAR)
+
+
+def _winograd(work: Work, form: Form, room: Room, kept: bool, packed: int) -> Choice:
+    c, o, weights = work.in_channels, work.out_channels, winograd.transformed(work, form)
+    cut = winograd.cut(work, form, room.without(packed + weights * work.item))
+    tiles, (of_c, of_o), panels = winograd.tiles_of(work, form), _transforms(form), -(-o // cut.panel)
+    cost = winograd.products_of(work, form) * c * o + tiles * (of_c * c * panels + of_o * o)
+    cost += 0 if kept else _weighing(weights, work)
+    name, tile = f"Winograd {form.name(work.p.rank)}", tile_text(cut.split, "pixels")
     return _chosen(name, winograd.winograd, cut, tile, work, cost, cut.threads, packed + weights * work.item)
 
 
@@ -179,13 +194,13 @@ def _outer(work: Work, room: Room) -> Choice:
     return _chosen("sum of outer products", outer.outer, cut, tile, work, cost, cut.slabs.threads)
 
 
-def _winograd_outer(work: Work, room: Room) -> Choice:
+def _winograd_outer(work: Work, form: Form, room: Room) -> Choice:
     c, o = work.in_channels, work.out_channels
-    cut = winograd.outer_cut(work, room)
-    tiles, (of_c, of_o, price), panels = winograd.tiles_of(work, 2), _TRANSFORMS[2], -(-o // cut.panel)
-    cost = tiles * (16 * c * o + price * (of_c * c * panels + of_o * o)) + _WEIGHING * 16 * c * o
-    tile = tile_text(cut.split, "input channels")
-    return _chosen("Winograd F(2×2, 3×3)", winograd.winograd_outer, cut, tile, work, cost, cut.slabs.threads)
+    cut = winograd_outer.cut(work, form, room)
+    tiles, (of_c, of_o), panels = winograd.tiles_of(work, form), _transforms(form), -(-o // cut.panel)
+    cost = tiles * (form.terms * c * o + of_c * c * panels + of_o * o) + _weighing(form.terms * c * o, work)
+    name, tile = f"Winograd {form.name(work.p.rank)}", tile_text(cut.split, "input channels")
+    return _chosen(name, winograd_outer.winograd_outer, cut, tile, work, cost, cut.slabs.threads)
 
 
 def tile_text(split: Channels, rows: str) -> str:

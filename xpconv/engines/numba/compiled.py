@@ -22,7 +22,7 @@ from xpconv.engines.numba.forks import fork_safe_lock
 from xpconv.engines.numba.machine import machine
 
 # What kernels are made of besides the modules in `kernels/`: this one, and those that they import.
-SOURCES = ("compiled.py", "board.py", "fields.py", "../../activations.py")
+SOURCES = ("compiled.py", "board.py", "fields.py", "forms.py", "../../activations.py")
 
 _lock = fork_safe_lock()
 _loaded: dict[tuple[Any, ...], int] = {}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels
 PLANE_PAD = 192  # bytes between planes of patches, lest all of them start in the same set of the cache
+TABLE = 512  # bytes for the addresses of a patch's cells, of a tile's pixels, or of the taps
 
 
 class Walk(NamedTuple):
@@ -151,7 +152,7 @@ class Reduce(NamedTuple):
 class Winograd(NamedTuple):
     """What `kernels.winograd` reads after a `Walk`."""
 
-    u: int  # transformed weights (planes, C, O)
+    u: int  # transformed weights, as `weigh` lays them out
     in_channels: int
     out_channels: int
     bias: int
@@ -162,12 +163,12 @@ class Winograd(NamedTuple):
     scratch: int
     scratch_slot: int
     sums: int
-    plane: int  # bytes from plane to plane of transformed patches
-    one_tap: int  # address of a tap whose first weight row is 0
+    plane: int  # bytes from term to term of transformed patches
+    term_rows: int  # address of "taps" that say which row of u each term starts at
 
 
 class WinogradOuter(NamedTuple):
-    """What `kernels.winograd.outer` reads after a `Walk`, whose y is dy."""
+    """What `kernels.winograd_outer` reads after a `Walk`, whose y is dy."""
 
     sum: int
     in_channels: int
@@ -181,11 +182,12 @@ class WinogradOuter(NamedTuple):
 
 
 class Weighing(NamedTuple):
-    """What `kernels.winograd.weigh` reads, and `unweigh`, which goes the other way."""
+    """What `kernels.winograd.weigh` reads, and `winograd_outer.unweigh`, which goes the other way."""
 
     w: int
     out: int
     in_channels: int
     out_channels: int
     w_row: int
-    scratch: int  # 128 bytes for each slot
+    taps: int  # as in a `Walk`
+    scratch: int  # a `TABLE` for each slot

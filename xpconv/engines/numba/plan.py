@@ -44,12 +44,22 @@ class Pass:
         return len(self.taps) * self.run
 
     @functools.cached_property
-    def three_by_three(self) -> bool:
-        """Whether neighbouring pixels read neighbouring 3 × 3 cells, in images of two axes."""
-        steps = np.diff(self.taps[:, :3], axis=0)
-        side_by_side = len(self.taps) == 9 and self.run == 1 and self.step == self.spacing == (1, 1, 1)
-        side_by_side = side_by_side and self.rank == 2
-        return side_by_side and bool((steps == _NEXT_OF_NINE).all())
+    def box(self) -> Triple | None:
+        """How many taps there are on each axis, if all of them are neighbours, in row-major order."""
+        offsets = self.taps[:, :3]
+        if self.run > 1 or not len(offsets):
+            return None
+        count = offsets[-1] - offsets[0] + 1
+        if (count < 1).any() or count.prod() != len(offsets):
+            return None
+        if not np.array_equal(offsets - offsets[0], list(np.ndindex(*count))):
+            return None
+        return int(count[0]), int(count[1]), int(count[2])
+
+    @functools.cached_property
+    def rows(self) -> tuple[int, ...]:
+        """The first row of weights of each tap."""
+        return tuple(self.taps[:, 3].tolist())
 
     @property
     def pixels(self) -> int:
@@ -66,7 +76,6 @@ class Pass:
         return run if even and run <= _MOST_SIDE_BY_SIDE and (inner == inner[:1]).all() else 1
 
 
-_NEXT_OF_NINE = np.array([(0, 0, 1), (0, 0, 1), (0, 1, -2)] * 3)[:8]
 # A tap that is the pixel's own cell, with the first row of weights.
 ONE_TAP = np.zeros((1, 4), dtype=np.int64)
 

@@ -1,36 +1,21 @@
-"""3 × 3 convolutions by Winograd's minimal filtering, in three stages that stay in a core's cache.
+"""Convolutions by Winograd's minimal filtering, in three stages that stay in a core's cache.
 
-Some tiles' patches are transformed, (m + 2)² matrix products over channels take their place of the 9 · m² of the direct
-sum, and the products are transformed back. `transform` has the matrices.
+Some tiles' patches are transformed, products of matrices over terms and channels take the place of the direct sum, and
+their planes are transformed back. `forms` says how.
 """
 
 from __future__ import annotations
 
 from numba import njit
 
-from xpconv.engines.numba.fields import PLANE_PAD, Weighing, Winograd, WinogradOuter
+from xpconv.engines.numba.fields import PLANE_PAD, TABLE, Weighing, Winograd
+from xpconv.engines.numba.forms import Form
 from xpconv.engines.numba.kernels.direct import late_activation, next_part
-from xpconv.engines.numba.kernels.memory import number_type, pointers, words
-from xpconv.engines.numba.kernels.tile import outer_tile, product_tile
-from xpconv.engines.numba.kernels.transform import FORMS, transform, transform_back, transposed
-from xpconv.engines.numba.kernels.walk import (
-    AFTER_WALK,
-    COUNT1,
-    COUNT2,
-    IMAGES,
-    SIZE1,
-    SIZE2,
-    TAPS,
-    X1,
-    X2,
-    X_IMAGE,
-    Y1,
-    Y2,
-    Y_IMAGE,
-    ZEROS,
-    X,
-    Y,
-)
+from xpconv.engines.numba.kernels.memory import words
+from xpconv.engines.numba.kernels.patches import walk_over
+from xpconv.engines.numba.kernels.tile import product_tile
+from xpconv.engines.numba.kernels.transform import transform, transform_back
+from xpconv.engines.numba.kernels.walk import AFTER_WALK
 
 (
     U,
@@ -40,217 +25,129 @@ from xpconv.engines.numba.kernels.walk import (
     RESIDUAL,
     ACTIVATION,
     CHUNK,
-    W_PANEL,
+    PANEL,
     SCRATCH,
     SCRATCH_SLOT,
     SUMS,
     PLANE,
-    ONE_TAP,
+    TERM_ROWS,
 ) = range(AFTER_WALK, AFTER_WALK + len(Winograd._fields))
-(SUM, C, OUT_C, SLABS, SLAB_TILES, TILES, PANEL, OUTER_SCRATCH, OUTER_SCRATCH_SLOT) = range(
-    AFTER_WALK, AFTER_WALK + len(WinogradOuter._fields)
-)
-(W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_SCRATCH) = range(len(Weighing._fields))
+(W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_TAPS, W_SCRATCH) = range(len(Weighing._fields))
 
 
-@njit
-def cells_of(args, tile, m, table):
-    """The addresses of the (m + 2)² cells of x under a tile."""
-    taps = words(args[TAPS])
-    down, across = -(-args[COUNT1] // m), -(-args[COUNT2] // m)
-    n = tile // (down * across)
-    top = tile // across % down * m + taps[1]
-    left = tile % across * m + taps[2]
-    image = args[X] + n * args[X_IMAGE]
-    for a in range(m + 2):
-        for b in range(m + 2):
-            i, j = top + a, left + b
-            inside = 0 <= i < args[SIZE1] and 0 <= j < args[SIZE2]
-            table[a * (m + 2) + b] = image + i * args[X1] + j * args[X2] if inside else args[ZEROS]
-
-
-@njit
-def places_of(args, tile, m, table):
-    """The addresses of the m² pixels of y in a tile, 0 for those beyond the edge."""
-    down, across = -(-args[COUNT1] // m), -(-args[COUNT2] // m)
-    n = tile // (down * across)
-    top, left = tile // across % down * m, tile % across * m
-    image = args[Y] + n * args[Y_IMAGE]
-    for a in range(m):
-        for b in range(m):
-            i, j = top + a, left + b
-            inside = i < args[COUNT1] and j < args[COUNT2]
-            table[a * m + b] = image + i * args[Y1] + j * args[Y2] if inside else 0
-
-
-@njit
-def tile_count(args, m):
-    return args[IMAGES] * (-(-args[COUNT1] // m)) * (-(-args[COUNT2] // m))
-
-
-def weigh(dtype, lanes, m):
-    """U = G w Gᵀ: (9, C, O) -> ((m + 2)², C, O); a task is an input channel."""
+def weigh(dtype, vectors, tail, lanes, form):
+    """U = G w: (taps, C, O) -> (blocks of O, terms, C and a row of padding, channels of the block); a task is an input
+    channel."""
+    form = Form.parse(form)
     size = 8 if dtype == "float64" else 4
-    to_planes = transform(FORMS[m].weight, dtype, lanes)
+    terms, tap_count, block = form.terms, form.taps, vectors * lanes
+    to_terms = transform(form.of_taps, form.numbers, dtype, lanes)
 
     def kernel(args, task, slot):
         c, o = args[W_CHANNELS], args[W_OUT_CHANNELS]
-        table = args[W_SCRATCH] + slot * 128
-        for tap in range(9):
-            words(table)[tap] = args[W] + (tap * c + task) * args[W_ROW]
-        for v in range(0, o, lanes):
-            to_planes(table, v * size, args[OUT] + (task * o + v) * size, c * o * size)
-
-    return kernel
-
-
-def winograd(dtype, rows, vectors, tail, lanes, m, activation):
-    """As `direct.direct`, for one group, channels that fill whole vectors, and taps that are 3 × 3 neighbours."""
-    size = 8 if dtype == "float64" else 4
-    planes = (m + 2) * (m + 2)
-    block = max(vectors, tail) * lanes
-    to_planes = transform(FORMS[m].input, dtype, lanes)
-    to_pixels = transform_back(FORMS[m].output, dtype, lanes)
-    rest = product_tile(dtype, rows, max(tail, 1), lanes, False)
-    whole = product_tile(dtype, rows, vectors, lanes, False) if vectors else rest
-    activate_pixels = late_activation(activation, dtype, lanes)
-
-    @njit
-    def multiply(args, table, outs, tiles, u, u_row, wide):
-        """A plane of products: rows of transformed patches by some output channels of transformed weights."""
-        c, stop = 0, args[IN_CHANNELS]
-        while c < stop:
-            _, end = next_part(0, c, stop, 1)
-            more = 1 if c > 0 else 0
-            for done in range(0, tiles, rows):
-                at, out = table + done * 8, outs + done * 8
-                if wide:
-                    whole(at, 0, args[ONE_TAP], 0, 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
-                else:
-                    rest(at, 0, args[ONE_TAP], 0, 0, 1, c, end, u, u_row, out, 0, more, 0, 0, 0, rows, 0)
-            c = end
-
-    def kernel(args, task, slot):
-        c, o, chunk, plane = args[IN_CHANNELS], args[OUT_CHANNELS], args[CHUNK], args[PLANE]
-        chunks = -(-tile_count(args, m) // chunk)
-        first = task % chunks * chunk
-        tiles = min(chunk, tile_count(args, m) - first)
-        cells = args[SCRATCH] + slot * args[SCRATCH_SLOT]
-        table = cells + planes * 8
-        outs = table + chunk * 8
-        patches = -(-(outs + chunk * 8) // 64) * 64
-        products = patches + planes * plane
-        product_plane = chunk * block * size + PLANE_PAD
-        for t in range(tiles):
-            cells_of(args, first + t, m, words(cells))
-            for v in range(0, c, lanes):
-                to_planes(cells, v * size, patches + (t * c + v) * size, plane)
-        start = task // chunks * args[W_PANEL]
-        stop = min(start + args[W_PANEL], o)
-        while start < stop:
-            wide = vectors > 0 and stop - start >= vectors * lanes
-            count = vectors * lanes if wide else stop - start
-            for q in range(planes):
-                for t in range(chunk):
-                    words(table)[t] = patches + q * plane + min(t, tiles - 1) * c * size
-                    words(outs)[t] = products + q * product_plane + t * block * size
-                multiply(args, table, outs, tiles, args[U] + (q * c * o + start) * size, o * size, wide)
-            for t in range(tiles):
-                places_of(args, first + t, m, words(cells))
-                for v in range(0, count, lanes):
-                    source = products + (t * block + v) * size
-                    offset = (start + v) * size
-                    to_pixels(source, product_plane, cells, offset, 0, args[BIAS], args[RESIDUAL], args[ACTIVATION])
-                if activation is not None:
-                    for q in range(m * m):
-                        if words(cells)[q] != 0:
-                            activate_pixels(cells + q * 8, 1, start * size, args[SUMS], count)
+        table = args[W_SCRATCH] + slot * TABLE
+        for tap in range(tap_count):
+            words(table)[tap] = args[W] + (words(args[W_TAPS])[4 * tap + 3] + task) * args[W_ROW]
+        start = 0
+        while start < o:
+            count = block if 0 < block <= o - start else o - start
+            row = args[OUT] + (start * terms * (c + 1) + task * count) * size
+            for v in range(0, count, lanes):
+                to_terms(table, (start + v) * size, row + v * size, (c + 1) * count * size)
             start += count
 
     return kernel
 
 
-def outer(dtype, rows, vectors, tail, lanes, m):
-    """(Bᵀ x B) ⊗ (A dy Aᵀ), summed over the tiles of a slab, for some output channels; as `outer.outer`, plane by
-    plane."""
+def winograd(dtype, rows, vectors, tail, lanes, form, activation):
+    """As `direct.direct`, for one group, channels that fill whole vectors, and taps that are the form's neighbours."""
+    form = Form.parse(form)
     size = 8 if dtype == "float64" else 4
-    planes = (m + 2) * (m + 2)
+    terms, planes, pixels, most, starts = form.terms, form.planes, form.outputs, form.most, form.starts
     block = max(vectors, tail) * lanes
-    from_x = transform(FORMS[m].input, dtype, lanes)
-    from_dy = transform(transposed(FORMS[m].output), dtype, lanes)
-    rest = outer_tile(dtype, rows, max(tail, 1), lanes, False)
-    whole = outer_tile(dtype, rows, vectors, lanes, False) if vectors else rest
-    numbers = pointers(number_type(dtype))
+    tile_count, cells_of, pixels_of, needs_of = walk_over(form)
+    to_terms = transform(form.of_cells, form.numbers, dtype, lanes)
+    to_pixels = transform_back(form.of_planes, range(planes), dtype, lanes)
+    rest = product_tile(dtype, rows, max(tail, 1), lanes, False)
+    whole = product_tile(dtype, rows, vectors, lanes, False) if vectors else rest
+    activate_pixels = late_activation(activation, dtype, lanes)
 
     @njit
-    def add_products(args, table, patches, others, tiles, start, stop, sums):
-        """Add the outer products of one plane of some tiles."""
-        c, o = args[C], args[OUT_C]
+    def look_up(table, outs, needs, patches, plane, products, c, tiles, term_count):
+        """Fill ``table`` [register tile][term][tile] and ``outs`` [tile] with the tiles that need a plane, and answer
+        how many do; the last register tile is filled up with its last tile."""
+        found = 0
         for t in range(tiles):
-            words(table)[t] = patches + t * c * size
-        at = start
-        while at < stop:
-            wide = vectors > 0 and stop - at >= block
-            dy = others + (at - start) * size
-            for c0 in range(0, c, rows):
-                first = min(c0, c - rows)
-                x, skip = first * size, c0 - first
-                out = sums + (first * o + at) * size
-                row, out_row = (stop - start) * size, o * size
+            if needs[t * planes] != 0:
+                at = table + (found // rows * rows * term_count + found % rows) * 8
+                for term in range(term_count):
+                    words(at)[term * rows] = patches + t * c * size + term * plane
+                words(outs)[found] = products + t * block * size
+                found += 1
+        for t in range(found, -(-found // rows) * rows):
+            at = table + (t // rows * rows * term_count + t % rows) * 8
+            for term in range(term_count):
+                words(at)[term * rows] = words(at)[term * rows - 1]
+            words(outs)[t] = words(outs)[t - 1]
+        return found
+
+    @njit
+    def multiply(args, table, outs, tiles, first, term_count, u, u_row, wide):
+        """A plane of products: rows of transformed patches by some output channels of transformed weights."""
+        taps = args[TERM_ROWS] + first * 32
+        channels, term, c = args[IN_CHANNELS], 0, 0
+        while term < term_count:
+            term_end, c_end = next_part(term, c, channels, term_count)
+            more = 1 if term > 0 or c > 0 else 0
+            for done in range(0, tiles, rows):
+                at, out, kept = table + done * term_count * 8, outs + done * 8, min(rows, tiles - done)
                 if wide:
-                    whole(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, 0)
+                    whole(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, kept, 0)
                 else:
-                    rest(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, 0)
-            at += block if wide else stop - at
+                    rest(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, kept, 0)
+            if c_end == channels:
+                term, c = term_end, 0
+            else:
+                c = c_end
 
     def kernel(args, task, slot):
-        c, o, chunk = args[C], args[OUT_C], args[TILES]
-        slab = task % args[SLABS]
-        start = task // args[SLABS] * args[PANEL]
+        c, o, chunk, plane = args[IN_CHANNELS], args[OUT_CHANNELS], args[CHUNK], args[PLANE]
+        chunks = -(-tile_count(args) // chunk)
+        first = task % chunks * chunk
+        tiles = min(chunk, tile_count(args) - first)
+        cells = args[SCRATCH] + slot * args[SCRATCH_SLOT]
+        table = cells + TABLE
+        outs = table + most * chunk * 8
+        needs = outs + chunk * 8
+        patches = -(-(needs + chunk * planes * 8) // 64) * 64
+        products = patches + terms * plane
+        product_plane = chunk * block * size + PLANE_PAD
+        for t in range(tiles):
+            needs_of(args, first + t, words(needs + t * planes * 8))
+            cells_of(args, first + t, words(cells))
+            for v in range(0, c, lanes):
+                to_terms(cells, v * size, patches + (t * c + v) * size, plane)
+        start = task // chunks * args[PANEL]
         stop = min(start + args[PANEL], o)
-        sums = args[SUM] + slab * planes * c * o * size
-        for q in range(planes * c):
-            row = numbers(sums + q * o * size)
-            for i in range(start, stop):
-                row[i] = 0
-        cells = args[OUTER_SCRATCH] + slot * args[OUTER_SCRATCH_SLOT]
-        table = cells + planes * 8
-        patches = -(-(table + chunk * 8) // 64) * 64
-        plane, other_plane = chunk * c * size + PLANE_PAD, chunk * args[PANEL] * size + PLANE_PAD
-        others = patches + planes * plane
-        first = slab * args[SLAB_TILES]
-        end = min(first + args[SLAB_TILES], tile_count(args, m))
-        while first < end:
-            tiles = min(chunk, end - first)
-            for t in range(tiles):
-                cells_of(args, first + t, m, words(cells))
-                for v in range(0, c, lanes):
-                    from_x(cells, v * size, patches + (t * c + v) * size, plane)
-                places_of(args, first + t, m, words(cells))
-                for q in range(m * m):
-                    if words(cells)[q] == 0:
-                        words(cells)[q] = args[ZEROS] - start * size
-                for v in range(0, stop - start, lanes):
-                    from_dy(cells, (start + v) * size, others + (t * (stop - start) + v) * size, other_plane)
+        while start < stop:
+            wide = vectors > 0 and stop - start >= vectors * lanes
+            count = vectors * lanes if wide else stop - start
+            u = args[U] + start * terms * (c + 1) * size
             for q in range(planes):
-                plane_sums = sums + q * c * o * size
-                add_products(args, table, patches + q * plane, others + q * other_plane, tiles, start, stop, plane_sums)
-            first += chunk
-
-    return kernel
-
-
-def unweigh(dtype, lanes, m):
-    """dw = Gᵀ M G: ((m + 2)², C, O) -> (9, C, O); a task is an input channel."""
-    size = 8 if dtype == "float64" else 4
-    to_taps = transform_back(transposed(FORMS[m].weight), dtype, lanes)
-
-    def kernel(args, task, slot):
-        c, o = args[W_CHANNELS], args[W_OUT_CHANNELS]
-        table = args[W_SCRATCH] + slot * 128
-        for tap in range(9):
-            words(table)[tap] = args[OUT] + (tap * c + task) * args[W_ROW]
-        for v in range(0, o, lanes):
-            to_taps(args[W] + (task * o + v) * size, c * o * size, table, v * size, 0, 0, 0, 0)
+                term, more = starts[q], starts[q + 1] - starts[q]
+                out = products + q * product_plane
+                found = look_up(table, outs, words(needs + q * 8), patches + term * plane, plane, out, c, tiles, more)
+                multiply(args, table, outs, found, term, more, u, count * size, wide)
+            for t in range(tiles):
+                pixels_of(args, first + t, words(cells))
+                for v in range(0, count, lanes):
+                    source = products + (t * block + v) * size
+                    offset = (start + v) * size
+                    to_pixels(source, product_plane, cells, offset, 0, args[BIAS], args[RESIDUAL], args[ACTIVATION])
+                if activation is not None:
+                    for q in range(pixels):
+                        if words(cells)[q] != 0:
+                            activate_pixels(cells + q * 8, 1, start * size, args[SUMS], count)
+            start += count
 
     return kernel
