@@ -109,7 +109,7 @@ def of_sum(work: Work, room: Room) -> Choice:
     """The cheapest way to sum over the pixels of a pass that there is scratch for."""
     if _is_depthwise(work):
         cut = depthwise.outer_cut(work, room)
-        tile = tile_text(cut.split._replace(rows=cut.rows), "pixels")
+        tile = tile_text(cut.split, "pixels")
         run = depthwise.depthwise_outer
         return _chosen("depthwise sum", run, cut, tile, work, work.multiply_adds, cut.slabs.threads)
     options = [_outer(work, room)]

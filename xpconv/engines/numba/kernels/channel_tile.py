@@ -1,4 +1,4 @@
-"""The register tiles of depthwise convolution: neighbours in a row, which share cells, channels in the lanes."""
+"""The register tiles of depthwise convolution: neighbours in lines and rows, which share cells, channels in the lanes."""
 
 from __future__ import annotations
 
@@ -10,123 +10,150 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xpconv.engines.numba.kernels.registers import Registers, finish, word
-from xpconv.engines.numba.kernels.vectors import I64
+from xpconv.engines.numba.kernels.cells import Block, Fields, Taps, constant
+from xpconv.engines.numba.kernels.memory import WORDS
+from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch
+from xpconv.engines.numba.kernels.vectors import I32
+from xpconv.engines.numba.kernels.walk import TAPS, Y1, Y2
 
 
-def positions(rows: int, run: int, step: int) -> int:
-    """Cells in a row of x under P neighbouring pixels, with so many taps side by side."""
-    return (rows - 1) * step + run
+def channel_tile(dtype: str, lines: int, rows: int, lanes: int, partial: bool, taps: Taps) -> Callable[..., Any]:
+    """L lines of P neighbouring pixels × a vector of channels, each by itself: sums of x[pixel, t, :] w[t, :] over taps.
 
-
-def channel_tile(
-    dtype: str, rows: int, vectors: int, lanes: int, partial: bool, run: int, step: int
-) -> Callable[..., Any]:
-    """P neighbouring pixels × V vectors of channels, each channel by itself: sums over some tap rows of x[p, t, :] w[t,
-    :].
-
-    A tap row is ``run`` taps side by side; pixels are ``step`` cells apart. Each cell under the pixels is loaded once
-    for all the products it is in. Arguments, all integers: ``table`` of cell addresses [tap row][position], ``taps``
-    (`fields.Walk`), for tap rows t0 to t1; ``w_row`` bytes from weight row to weight row, ``w_tap`` from tap to tap of
-    a tap row; ``out``, the address of the first pixel's output, and the bytes from pixel to pixel; ``offset`` in bytes,
-    added to input and output addresses; the rest as for `product_tile`.
+    Each cell under the pixels of a block of taps is loaded once for all the products it is in, but in the columns at an
+    edge of the image by the same instructions as elsewhere.
+    Arguments: ``args`` (`fields.Walk`), then integers: ``block`` to ``stop`` of taps; ``image``, the address of an image
+    in x, and the first pixel's (i, j, k) in cells, but for the taps' offsets; ``w``, the bytes from row to row of
+    weights, from tap to tap, and from tap row to tap row; ``out``, the address of the first pixel's output; how many
+    of the L lines and of the P pixels in each are kept; whether sums go on from what is there; the ``bias`` address
+    (or 0), ``residual`` (bytes from an output to its residual, or 0) and the activation; ``left``, the lanes that are
+    there if the vector is partial; ``stream``: x and y are larger than the caches.
     """
-    count = positions(rows, run, step)
+    count, depth = taps.positions(rows), (lines - 1) * taps.line_step + taps.tap_rows
 
     @intrinsic
     def tile(
         typing_context,
-        table,
-        taps,
-        t0,
-        t1,
+        args,
+        block,
+        stop,
+        image,
+        i,
+        j,
+        k,
         w,
         w_row,
         w_tap,
+        w_line,
         out,
-        out_row,
-        offset,
+        lines_kept,
+        kept,
         more,
         bias,
         residual,
         act,
-        kept,
         left,
+        stream,
     ):
-        def codegen(context, builder, signature, args):
-            table, taps, t0, t1, w, w_row, w_tap, out, out_row, offset, more, bias, residual, act, kept, left = args
+        def codegen(context, builder, signature, arguments):
+            args, block, stop, image, i, j, k, w, w_row, w_tap, w_line, out, lines_kept, kept = arguments[:14]
+            more, bias, residual, act, left, stream = arguments[14:]
             b = builder
-            r = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
+            r = Registers(b, dtype, lines * rows, 1, lanes, left if partial else None)
             r.clear()
-            with cgutils.for_range_slice(b, t0, t1, ir.Constant(I64, 1)) as (t, _):
-                cells = b.add(table, b.mul(t, ir.Constant(I64, 8 * count)))
-                first = word(b, taps, b.add(b.mul(t, ir.Constant(I64, 4 * run)), ir.Constant(I64, 3)))
-                row = b.add(w, b.mul(first, w_row))
-                weights = []
-                for k in range(run):
-                    at = b.add(row, b.mul(w_tap, ir.Constant(I64, k)))
-                    weights.append([r.load(at, v) for v in range(vectors)])
+
+            def add_row(cells, line, place):
+                """Add a line of cells to all the sums it belongs to."""
+                meets = [(y, line - y * taps.line_step) for y in range(lines)]
+                meets = [(y, t) for y, t in meets if 0 <= t < taps.tap_rows]
+                weights = {}
+                for _, t in meets:
+                    row = b.add(place, b.mul(w_line, constant(t)))
+                    weights[t] = [r.load(b.add(row, b.mul(w_tap, constant(q))), 0) for q in range(taps.run)]
                 for q in range(count):
-                    uses = [(p, q - p * step) for p in range(rows) if 0 <= q - p * step < run]
+                    uses = taps.met(rows, q)
                     if uses:
-                        cell = b.add(word(b, cells, ir.Constant(I64, q)), offset)
-                        for v in range(vectors):
-                            x = r.load(cell, v)
-                            for p, k in uses:
-                                place = r.sums[p][v]
-                                b.store(b.call(r.fma, [x, weights[k][v], b.load(place)]), place)
-            first = b.add(out, offset)
-            for p in range(rows):
-                with b.if_then(b.icmp_signed("<", ir.Constant(I64, p), kept)):
-                    place = b.add(first, b.mul(out_row, ir.Constant(I64, p)))
-                    finish(r, p, place, more, bias, b.add(place, residual), residual, act, offset)
+                        x = r.load(cells(q), 0)
+                        for y, t in meets:
+                            for p, tap in uses:
+                                at = r.sums[y * rows + p][0]
+                                b.store(b.call(r.fma, [x, weights[t][tap], b.load(at)]), at)
+
+            with cgutils.for_range_slice(b, block, stop, constant(1)) as (index, _):
+                tap = b.add(Fields(b, args)[TAPS], b.mul(index, constant(32 * taps.tap_rows * taps.run)))
+                seen = Block(b, args, tap)
+                seen.see(image, i, j, k)
+                place = b.add(w, b.mul(seen.weight_row, w_row))
+                used = [line for line in range(depth) if any(0 <= line - y * taps.line_step < taps.tap_rows for y in range(lines))]
+                with b.if_else(seen.whole(count)) as branches:
+                    for branch, whole in zip(branches, (True, False), strict=True):
+                        with branch:
+                            for line in used:
+                                with b.if_then(seen.in_row(line)):
+                                    add_row(seen.cells(line, whole), line, place)
+                with b.if_then(b.icmp_signed("!=", stream, constant(0))):
+                    for line in range(depth, depth + lines * taps.line_step):
+                        with b.if_then(seen.in_row(line)):
+                            cells = seen.cells(line, True)
+                            for q in range(rows * taps.step):
+                                prefetch(b, cells(q))
+            finish_pixels(r, Fields(b, args), rows, out, lines_kept, kept, more, bias, residual, act, stream)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 16), codegen
+        return types.void(WORDS, *[types.int64] * 19), codegen
 
     return tile
 
 
-def channel_outer_tile(
-    dtype: str, rows: int, taps: int, lanes: int, partial: bool, run: int, step: int
-) -> Callable[..., Any]:
-    """One vector of channels, each by itself: for ``taps`` rows of ``run`` taps, sums over pixels of x[pixel, tap, :]
-    dy[pixel, :].
+def finish_pixels(
+    r: Registers, args: Any, rows: int, out: Any, lines_kept: Any, kept: Any, more: Any, bias: Any, residual: Any, act: Any, stream: Any
+) -> None:
+    """`registers.finish` for lines of neighbours: what is due is asked once for all of them.
 
-    Pixels come in groups of P neighbours; x is loaded once for all the products it is in, as in `channel_tile`.
-    Arguments, all integers: ``table`` of addresses, for each group of positions [tap row][position] and then of the P
-    pixels of dy, ``stride`` words from group to group; how many ``groups``; ``offset`` in bytes, added to all
-    addresses; ``out``, where sums are added, the bytes from row to row; ``left``.
+    Pixels that are not kept go where the last that is kept goes, and are stored before it.
     """
-    count = positions(rows, run, step)
+    b, sums = r.b, [row[0] for row in r.sums]
 
-    @intrinsic
-    def tile(typing_context, table, stride, groups, offset, out, out_row, left):
-        def codegen(context, builder, signature, args):
-            table, stride, groups, offset, out, out_row, left = args
-            b = builder
-            r = Registers(b, dtype, taps * run, 1, lanes, left if partial else None)
-            r.clear()
-            with cgutils.for_range(b, groups) as loop:
-                at = b.add(table, b.shl(b.mul(loop.index, stride), ir.Constant(I64, 3)))
+    def clamped(index: int, limit: Any) -> Any:
+        last = b.sub(limit, constant(1))
+        return b.select(b.icmp_signed("<", constant(index), limit), constant(index), last) if index else constant(0)
 
-                def vector(index, at=at):
-                    return r.load(b.add(word(b, at, ir.Constant(I64, index)), offset), 0)
+    places = []
+    for y in range(len(sums) // rows):
+        line = b.add(out, b.mul(clamped(y, lines_kept), args[Y1]))
+        places += [b.add(line, b.mul(clamped(p, kept), args[Y2])) for p in range(rows)]
 
-                dy = [vector(taps * count + p) for p in range(rows)]
-                for t in range(taps):
-                    for q in range(count):
-                        uses = [(p, q - p * step) for p in range(rows) if 0 <= q - p * step < run]
-                        if uses:
-                            x = vector(t * count + q)
-                            for p, k in uses:
-                                place = r.sums[t * run + k][0]
-                                b.store(b.call(r.fma, [x, dy[p], b.load(place)]), place)
-            for i in range(taps * run):
-                place = b.add(out, b.mul(out_row, ir.Constant(I64, i)))
-                r.store(b.fadd(r.load(place, 0), b.load(r.sums[i][0])), place, 0)
-            return context.get_dummy_value()
+    def when(flag: Any) -> Any:
+        return b.if_then(b.icmp_signed("!=", flag, constant(0)))
 
-        return types.void(*[types.int64] * 7), codegen
+    def update(change: Callable[[Any, Any], Any]) -> None:
+        for at, place in zip(sums, places, strict=True):
+            b.store(change(b.load(at), place), at)
 
-    return tile
+    with when(more):
+        update(lambda z, place: b.fadd(z, r.load(place, 0)))
+    with when(bias):
+        added = r.load(bias, 0)
+        update(lambda z, place: b.fadd(z, added))
+    with when(residual):
+        update(lambda z, place: b.fadd(z, r.load(b.add(place, residual), 0)))
+    low, high = r.constant(0.0), r.constant(6.0)
+    with when(act):
+        update(lambda z, place: b.select(b.fcmp_ordered("<", z, low), low, z))
+    with b.if_then(b.icmp_signed("==", act, constant(RELU6))):
+        update(lambda z, place: b.select(b.fcmp_ordered(">", z, high), high, z))
+    with b.if_else(b.icmp_signed("!=", stream, constant(0))) as (past, through):
+        with past:
+            for at, place in zip(reversed(sums), reversed(places), strict=True):
+                store_past_caches(r, b.load(at), place)
+        with through:
+            for at, place in zip(reversed(sums), reversed(places), strict=True):
+                r.store(b.load(at), place, 0)
+
+
+def store_past_caches(r: Registers, value: Any, place: Any) -> None:
+    """Store a whole line of the cache that nobody will read soon, without reading it first."""
+    b = r.b
+    store = b.store(value, b.inttoptr(place, r.kind.as_pointer()))
+    store.align = r.lanes * r.size
+    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
