@@ -84,7 +84,7 @@ def cut(work: Work, room: Room) -> Cut:
     p, many = work.p, machine().registers >= 32
     lines = 2 if p.count[1] > 1 else 1
     most = _NEIGHBOURS if many or lines == 1 else _NEIGHBOURS // 2
-    rows = max(-(-p.count[2] // -(-p.count[2] // most)), 4) if p.count[2] else 4  # lines come out even, or nearly
+    rows = -(-p.count[2] // -(-p.count[2] // most)) if p.count[2] else 1  # lines come out even, or nearly
     split = channels(work.dtype, work.groups, 1)._replace(rows=rows)
     groups = work.images * p.count[0] * -(-p.count[1] // lines)
     chunk = max(-(-groups // _TASKS), 1)
@@ -115,6 +115,7 @@ def depthwise(
                 run_,
                 p.step[1],
                 p.step[2],
+                len(p.taps) == tap_rows * run_,
                 late,
             ),
             cut.tasks,
@@ -141,8 +142,9 @@ def depthwise(
 
 def streams(x: np.ndarray, y: np.ndarray, lanes: int) -> bool:
     """Whether stores should go past the caches: where there is too much for them, and vectors are lines of theirs."""
-    lines = lanes * y.itemsize == _LINE and not any(stride % _LINE for stride in (place(y), *y.strides[:-1]))
-    return lines and x.nbytes + y.nbytes > _CACHED
+    if x.nbytes + y.nbytes <= _CACHED or lanes * y.itemsize != _LINE:
+        return False
+    return not any(stride % _LINE for stride in (place(y), *y.strides[:-1]))
 
 
 class OuterCut(NamedTuple):

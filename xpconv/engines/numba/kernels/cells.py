@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +23,11 @@ class Taps(NamedTuple):
     line_step: int  # cells from a line of pixels to the next
     step: int  # and from pixel to pixel
 
+    @property
+    def number(self) -> int:
+        """Taps of a block."""
+        return self.tap_rows * self.run
+
     def positions(self, rows: int) -> int:
         """Cells in a row of x under P neighbouring pixels."""
         return (rows - 1) * self.step + self.run
@@ -31,6 +35,10 @@ class Taps(NamedTuple):
     def met(self, rows: int, q: int) -> list[tuple[int, int]]:
         """Which of P neighbouring pixels see the cell at a position, and by which tap of a row."""
         return [(p, q - p * self.step) for p in range(rows) if 0 <= q - p * self.step < self.run]
+
+    def lines_met(self, lines: int, row: int) -> list[tuple[int, int]]:
+        """Which of L lines of pixels see a row of cells, and by which tap row."""
+        return [(y, row - y * self.line_step) for y in range(lines) if 0 <= row - y * self.line_step < self.tap_rows]
 
 
 def constant(number: int) -> Any:
@@ -47,46 +55,59 @@ class Fields:
         return word(self.b, self.args, constant(index))
 
 
+class Cells:
+    """x as seen from a line of pixels, in LLVM's language: what does not change along the line is computed once."""
+
+    def __init__(self, builder: Any, fields: Fields, image: Any, i: Any, j: Any) -> None:
+        """``image`` is the address of an image in x; the line's first cells, but for taps' offsets, are at (i, j)."""
+        self.b, self.image, self.i, self.j = builder, image, i, j
+        self.sizes = [fields[name] for name in (SIZE0, SIZE1, SIZE2)]
+        self.strides = [fields[name] for name in (X0, X1, X2)]
+        self.zeros = fields[ZEROS]
+
+    def under(self, tap: Any) -> Block:
+        """The cells under a block of taps, by the address of the first in `fields.Walk`'s table."""
+        return Block(self, [word(self.b, tap, constant(axis)) for axis in range(3)])
+
+
 class Block:
-    """The cells of x under one block of taps, seen from a pixel: in LLVM's language, for one builder."""
+    """The cells under a block of taps."""
 
-    def __init__(self, builder: Any, args: Any, tap: Any) -> None:
-        """``tap`` is the address of the block's first tap in `fields.Walk`'s table."""
-        self.b, self.args = builder, Fields(builder, args)
-        self.offsets = [word(builder, tap, constant(axis)) for axis in range(3)]
-        self.weight_row = word(builder, tap, constant(3))
+    def __init__(self, cells: Cells, offsets: list[Any]) -> None:
+        b = self.b = cells.b
+        self.of, self.column_offset = cells, offsets[2]
+        plane, self.line = b.add(cells.i, offsets[0]), b.add(cells.j, offsets[1])
+        self.in_plane = b.icmp_unsigned("<", plane, cells.sizes[0])
+        self.first = b.add(cells.image, b.add(b.mul(plane, cells.strides[0]), b.mul(self.line, cells.strides[1])))
 
-    def see(self, image: Any, i: Any, j: Any, k: Any) -> None:
-        """Stand at the pixel whose first cell, but for the tap's offset, is (i, j, k)."""
-        b, args = self.b, self.args
-        first = [b.add(at, offset) for at, offset in zip((i, j, k), self.offsets, strict=True)]
-        _, self.line, self.column = first
-        self.in_plane = b.icmp_unsigned("<", first[0], args[SIZE0])
-        strides = [args[X0], args[X1], args[X2]]
-        self.place = functools.reduce(b.add, [b.mul(at, s) for at, s in zip(first, strides, strict=True)], image)
-        self.row_stride, self.cell = strides[1:]
+    def in_row(self, row: int) -> Any:
+        """Whether the row of cells so many below the first is there."""
+        inside = self.b.icmp_unsigned("<", self.b.add(self.line, constant(row)), self.of.sizes[1])
+        return self.b.and_(self.in_plane, inside)
 
-    def whole(self, count: int) -> Any:
-        """Whether so many cells in a row are all inside, as far as columns go."""
+    def column(self, k: Any) -> Any:
+        """The column of the first cell under a pixel, by the pixel's own in cells."""
+        return self.b.add(k, self.column_offset)
+
+    def whole(self, column: Any, count: int) -> Any:
+        """Whether so many cells in a row, from a column on, are inside."""
         b = self.b
-        end = b.add(self.column, constant(count))
-        return b.and_(b.icmp_signed(">=", self.column, constant(0)), b.icmp_signed("<=", end, self.args[SIZE2]))
+        end = b.add(column, constant(count))
+        return b.and_(b.icmp_signed(">=", column, constant(0)), b.icmp_signed("<=", end, self.of.sizes[2]))
 
-    def in_row(self, line: int) -> Any:
-        """Whether the line of cells so many below the first is there."""
-        b = self.b
-        return b.and_(self.in_plane, b.icmp_unsigned("<", b.add(self.line, constant(line)), self.args[SIZE1]))
+    def places(self, row: int, column: Any, whole: bool) -> Callable[[int], Any]:
+        """A function to the address of the q-th cell from a column on, in a row that is there.
 
-    def cells(self, line: int, whole: bool) -> Callable[[int], Any]:
-        """A function from a position to a cell's address in a line; unless all are ``whole``, some see zeros."""
-        b = self.b
-        row = b.add(self.place, b.mul(self.row_stride, constant(line)))
+        Unless they are ``whole``, cells beside the image are zeros.
+        """
+        b, cell = self.b, self.of.strides[2]
+        start = b.add(b.add(self.first, b.mul(self.of.strides[1], constant(row))), b.mul(column, cell))
 
-        def cell(q: int) -> Any:
-            place = b.add(row, b.mul(self.cell, constant(q)))
+        def place(q: int) -> Any:
+            at = b.add(start, b.mul(cell, constant(q)))
             if whole:
-                return place
-            inside = b.icmp_unsigned("<", b.add(self.column, constant(q)), self.args[SIZE2])
-            return b.select(inside, place, self.args[ZEROS])
+                return at
+            inside = b.icmp_unsigned("<", b.add(column, constant(q)), self.of.sizes[2])
+            return b.select(inside, at, self.of.zeros)
 
-        return cell
+        return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xpconv.engines.numba.kernels.cells import Block, Fields, Taps, constant
+from xpconv.engines.numba.kernels.cells import Cells, Fields, Taps, constant
 from xpconv.engines.numba.kernels.memory import WORDS
 from xpconv.engines.numba.kernels.registers import Registers
 from xpconv.engines.numba.kernels.walk import STEP1, STEP2, TAPS, Y1, Y2
@@ -30,43 +31,49 @@ def channel_outer_tile(dtype: str, rows: int, lanes: int, partial: bool, taps: T
         def codegen(context, builder, signature, arguments):
             args, block, image, i, j, k, lines, pixels, dy, out, out_row, left = arguments
             b, fields = builder, Fields(builder, args)
-            r = Registers(b, dtype, taps.tap_rows * taps.run, 1, lanes, left if partial else None)
+            r = Registers(b, dtype, taps.number, 1, lanes, left if partial else None)
             r.clear()
             step1, step2, y1, y2 = (fields[name] for name in (STEP1, STEP2, Y1, Y2))
-            tap = b.add(fields[TAPS], b.mul(block, constant(32 * taps.tap_rows * taps.run)))
-            seen = Block(b, args, tap)
+            tap = b.add(fields[TAPS], b.mul(block, constant(32 * taps.number)))
             tiles = b.udiv(pixels, constant(rows))
 
-            def add_pixels(count, whole, first):
+            def add_pixels(seen, there, count, column, first):
                 """Add what so many neighbours give, of which the first one's gradient is at an address."""
                 gradients = [r.load(b.add(first, b.mul(y2, constant(p))), 0) for p in range(count)]
-                for t in range(taps.tap_rows):
-                    with b.if_then(seen.in_row(t)):
-                        cells = seen.cells(t, whole)
-                        for q in range(taps.positions(count)):
-                            uses = taps.met(count, q)
-                            if uses:
-                                x = r.load(cells(q), 0)
-                                for p, tap in uses:
-                                    at = r.sums[t * taps.run + tap][0]
-                                    b.store(b.call(r.fma, [x, gradients[p], b.load(at)]), at)
+
+                def add_rows(tap_rows, whole):
+                    places = {t: seen.places(t, column, whole) for t in tap_rows}
+                    for q in range(taps.positions(count)):
+                        uses = taps.met(count, q)
+                        for t, place in places.items() if uses else ():
+                            x = r.load(place(q), 0)
+                            for p, tap in uses:
+                                at = r.sums[t * taps.run + tap][0]
+                                b.store(b.call(r.fma, [x, gradients[p], b.load(at)]), at)
+
+                with b.if_else(b.and_(seen.whole(column, taps.positions(count)), functools.reduce(b.and_, there))) as (
+                    inside,
+                    edge,
+                ):
+                    with inside:
+                        add_rows(range(taps.tap_rows), True)
+                    with edge:
+                        for t in range(taps.tap_rows):
+                            with b.if_then(there[t]):
+                                add_rows([t], False)
 
             with cgutils.for_range(b, lines) as line:
-                row = b.mul(b.add(j, line.index), step1)
+                seen = Cells(b, fields, image, i, b.mul(b.add(j, line.index), step1)).under(tap)
+                there = [seen.in_row(t) for t in range(taps.tap_rows)]
                 start = b.add(dy, b.mul(line.index, y1))
                 with cgutils.for_range(b, tiles) as group:
                     at = b.mul(group.index, constant(rows))
-                    seen.see(image, i, row, b.mul(b.add(k, at), step2))
-                    first = b.add(start, b.mul(at, y2))
-                    with b.if_else(seen.whole(taps.positions(rows))) as (inside, edge):
-                        with inside:
-                            add_pixels(rows, True, first)
-                        with edge:
-                            add_pixels(rows, False, first)
+                    column, first = seen.column(b.mul(b.add(k, at), step2)), b.add(start, b.mul(at, y2))
+                    add_pixels(seen, there, rows, column, first)
                 with cgutils.for_range_slice(b, b.mul(tiles, constant(rows)), pixels, constant(1)) as (at, _):
-                    seen.see(image, i, row, b.mul(b.add(k, at), step2))
-                    add_pixels(1, False, b.add(start, b.mul(at, y2)))
-            for t in range(taps.tap_rows * taps.run):
+                    column = seen.column(b.mul(b.add(k, at), step2))
+                    add_pixels(seen, there, 1, column, b.add(start, b.mul(at, y2)))
+            for t in range(taps.number):
                 place = b.add(out, b.mul(out_row, constant(t)))
                 r.store(b.fadd(r.load(place, 0), b.load(r.sums[t][0])), place, 0)
             return context.get_dummy_value()

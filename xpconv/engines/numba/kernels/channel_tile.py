@@ -10,148 +10,196 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xpconv.engines.numba.kernels.cells import Block, Fields, Taps, constant
+from xpconv.engines.numba.fields import Depthwise
+from xpconv.engines.numba.kernels.cells import Block, Cells, Fields, Taps, constant
 from xpconv.engines.numba.kernels.memory import WORDS
-from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch
+from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch, word
 from xpconv.engines.numba.kernels.vectors import I32
-from xpconv.engines.numba.kernels.walk import TAPS, Y1, Y2
+from xpconv.engines.numba.kernels.walk import AFTER_WALK, COUNT2, STEP2, TAP_COUNT, TAPS, Y1, Y2
+
+(W, W_ROW, W_TAP, W_LINE, CHANNELS, BIAS, RESIDUAL, ACTIVATION, CHUNK, PANEL, SCRATCH, SCRATCH_SLOT, SUMS, STREAM) = (
+    range(AFTER_WALK, AFTER_WALK + len(Depthwise._fields))
+)
+BLOCK = 32  # taps of a sum in registers; long rows of equal terms drift in proportion
+_HELD = 9  # weights that are kept in registers along a line
 
 
-def channel_tile(dtype: str, lines: int, rows: int, lanes: int, partial: bool, taps: Taps) -> Callable[..., Any]:
-    """L lines of P neighbouring pixels × a vector of channels, each by itself: sums of x[pixel, t, :] w[t, :] over taps.
+def channel_tile(
+    dtype: str, lines: int, rows: int, lanes: int, partial: bool, taps: Taps, single: bool
+) -> Callable[..., Any]:
+    """L lines of pixels × a vector of channels, each by itself, P pixels of each line at a time: y = finish(Σ x · w).
 
-    Each cell under the pixels of a block of taps is loaded once for all the products it is in, but in the columns at an
-    edge of the image by the same instructions as elsewhere.
-    Arguments: ``args`` (`fields.Walk`), then integers: ``block`` to ``stop`` of taps; ``image``, the address of an image
-    in x, and the first pixel's (i, j, k) in cells, but for the taps' offsets; ``w``, the bytes from row to row of
-    weights, from tap to tap, and from tap row to tap row; ``out``, the address of the first pixel's output; how many
-    of the L lines and of the P pixels in each are kept; whether sums go on from what is there; the ``bias`` address
-    (or 0), ``residual`` (bytes from an output to its residual, or 0) and the activation; ``left``, the lanes that are
-    there if the vector is partial; ``stream``: x and y are larger than the caches.
+    Each cell under the L · P pixels of a tile and a block of taps is loaded once for all the products it is in. All
+    tiles are whole: the last in a line overlaps the one before, and computes the same again.
+    Arguments: ``args`` (`fields.Depthwise` after a `Walk`), then integers: ``image``, the address of an image in x, and
+    the first line's (i, j) in cells, but for taps' offsets; ``out``, the address of its first output; how many of the
+    L lines are kept; ``offset``, the bytes to the vector's first channel, which ``image`` and ``out`` include; ``left``,
+    the lanes that are there if the vector is partial. ``single``: there is one block of taps.
     """
-    count, depth = taps.positions(rows), (lines - 1) * taps.line_step + taps.tap_rows
 
     @intrinsic
-    def tile(
-        typing_context,
-        args,
-        block,
-        stop,
-        image,
-        i,
-        j,
-        k,
-        w,
-        w_row,
-        w_tap,
-        w_line,
-        out,
-        lines_kept,
-        kept,
-        more,
-        bias,
-        residual,
-        act,
-        left,
-        stream,
-    ):
+    def tile(typing_context, args, image, i, j, out, kept, offset, left):
         def codegen(context, builder, signature, arguments):
-            args, block, stop, image, i, j, k, w, w_row, w_tap, w_line, out, lines_kept, kept = arguments[:14]
-            more, bias, residual, act, left, stream = arguments[14:]
-            b = builder
+            args, image, i, j, out, kept, offset, left = arguments
+            b, fields = builder, Fields(builder, args)
             r = Registers(b, dtype, lines * rows, 1, lanes, left if partial else None)
-            r.clear()
-
-            def add_row(cells, line, place):
-                """Add a line of cells to all the sums it belongs to."""
-                meets = [(y, line - y * taps.line_step) for y in range(lines)]
-                meets = [(y, t) for y, t in meets if 0 <= t < taps.tap_rows]
-                weights = {}
-                for _, t in meets:
-                    row = b.add(place, b.mul(w_line, constant(t)))
-                    weights[t] = [r.load(b.add(row, b.mul(w_tap, constant(q))), 0) for q in range(taps.run)]
-                for q in range(count):
-                    uses = taps.met(rows, q)
-                    if uses:
-                        x = r.load(cells(q), 0)
-                        for y, t in meets:
-                            for p, tap in uses:
-                                at = r.sums[y * rows + p][0]
-                                b.store(b.call(r.fma, [x, weights[t][tap], b.load(at)]), at)
-
-            with cgutils.for_range_slice(b, block, stop, constant(1)) as (index, _):
-                tap = b.add(Fields(b, args)[TAPS], b.mul(index, constant(32 * taps.tap_rows * taps.run)))
-                seen = Block(b, args, tap)
-                seen.see(image, i, j, k)
-                place = b.add(w, b.mul(seen.weight_row, w_row))
-                used = [line for line in range(depth) if any(0 <= line - y * taps.line_step < taps.tap_rows for y in range(lines))]
-                with b.if_else(seen.whole(count)) as branches:
-                    for branch, whole in zip(branches, (True, False), strict=True):
-                        with branch:
-                            for line in used:
-                                with b.if_then(seen.in_row(line)):
-                                    add_row(seen.cells(line, whole), line, place)
-                with b.if_then(b.icmp_signed("!=", stream, constant(0))):
-                    for line in range(depth, depth + lines * taps.line_step):
-                        with b.if_then(seen.in_row(line)):
-                            cells = seen.cells(line, True)
-                            for q in range(rows * taps.step):
-                                prefetch(b, cells(q))
-            finish_pixels(r, Fields(b, args), rows, out, lines_kept, kept, more, bias, residual, act, stream)
+            cells, weights = Cells(b, fields, image, i, j), _Weights(r, fields, offset, taps)
+            end = _End(r, fields, rows, kept, offset)
+            first_tap, count2, step2, y2 = (fields[name] for name in (TAPS, COUNT2, STEP2, Y2))
+            only = cells.under(first_tap) if single else None
+            held = weights.held(first_tap) if single and taps.number <= _HELD else None
+            with cgutils.for_range_slice(b, constant(0), count2, constant(rows)) as (k, _):
+                last = b.sub(count2, constant(rows))
+                k = b.select(b.icmp_signed("<", k, last), k, last)
+                at, column = b.add(out, b.mul(k, y2)), b.mul(k, step2)
+                if single:
+                    r.clear()
+                    _add_block(r, lines, rows, taps, only, column, held or weights.of(first_tap), end.stream)
+                    end.store(at)
+                else:
+                    blocks, in_block = b.udiv(fields[TAP_COUNT], constant(taps.number)), max(1, BLOCK // taps.number)
+                    parts = b.udiv(b.add(blocks, constant(in_block - 1)), constant(in_block))
+                    parts = b.select(b.icmp_signed("<", parts, constant(1)), constant(1), parts)
+                    with cgutils.for_range(b, parts) as part:
+                        r.clear()
+                        start = b.mul(part.index, constant(in_block))
+                        stop = b.add(start, constant(in_block))
+                        stop = b.select(b.icmp_signed("<", stop, blocks), stop, blocks)
+                        with cgutils.for_range_slice(b, start, stop, constant(1)) as (index, _):
+                            tap = b.add(first_tap, b.mul(index, constant(32 * taps.number)))
+                            _add_block(r, lines, rows, taps, cells.under(tap), column, weights.of(tap), end.stream)
+                        is_last = b.icmp_signed("==", b.add(part.index, constant(1)), parts)
+                        end.store(at, b.icmp_signed(">", part.index, constant(0)), is_last)
             return context.get_dummy_value()
 
-        return types.void(WORDS, *[types.int64] * 19), codegen
+        return types.void(WORDS, *[types.int64] * 7), codegen
 
     return tile
 
 
-def finish_pixels(
-    r: Registers, args: Any, rows: int, out: Any, lines_kept: Any, kept: Any, more: Any, bias: Any, residual: Any, act: Any, stream: Any
+class _Weights:
+    """The weights of a vector of channels, by tap row and tap of a block."""
+
+    def __init__(self, r: Registers, fields: Fields, offset: Any, taps: Taps) -> None:
+        self.r, self.taps, self.first = r, taps, r.b.add(fields[W], offset)
+        self.row, self.tap, self.line = (fields[name] for name in (W_ROW, W_TAP, W_LINE))
+
+    def of(self, tap: Any) -> Callable[[int, int], Any]:
+        """A function that loads one, for the block whose first tap is at an address."""
+        b = self.r.b
+        start = b.add(self.first, b.mul(word(b, tap, constant(3)), self.row))
+
+        def load(t: int, q: int) -> Any:
+            place = b.add(b.mul(self.line, constant(t)), b.mul(self.tap, constant(q)))
+            return self.r.load(b.add(start, place), 0)
+
+        return load
+
+    def held(self, tap: Any) -> Callable[[int, int], Any]:
+        """The same, loaded now."""
+        load = self.of(tap)
+        vectors = [[load(t, q) for q in range(self.taps.run)] for t in range(self.taps.tap_rows)]
+        return lambda t, q: vectors[t][q]
+
+
+def _add_block(
+    r: Registers,
+    lines: int,
+    rows: int,
+    taps: Taps,
+    block: Block,
+    column: Any,
+    weight: Callable[[int, int], Any],
+    stream: Any,
 ) -> None:
-    """`registers.finish` for lines of neighbours: what is due is asked once for all of them.
+    """Add what one block of taps gives to a tile whose first pixel is at a column, in cells."""
+    b, column = r.b, block.column(column)
+    count, depth = taps.positions(rows), (lines - 1) * taps.line_step + taps.tap_rows
 
-    Pixels that are not kept go where the last that is kept goes, and are stored before it.
-    """
-    b, sums = r.b, [row[0] for row in r.sums]
+    def add_row(row: int, whole: bool) -> None:
+        met = taps.lines_met(lines, row)
+        weights = {t: [weight(t, q) for q in range(taps.run)] for _, t in met}
+        place = block.places(row, column, whole)
+        for q in range(count):
+            uses = taps.met(rows, q)
+            if uses:
+                x = r.load(place(q), 0)
+                for y, t in met:
+                    for p, tap in uses:
+                        at = r.sums[y * rows + p][0]
+                        b.store(b.call(r.fma, [x, weights[t][tap], b.load(at)]), at)
 
-    def clamped(index: int, limit: Any) -> Any:
-        last = b.sub(limit, constant(1))
-        return b.select(b.icmp_signed("<", constant(index), limit), constant(index), last) if index else constant(0)
-
-    places = []
-    for y in range(len(sums) // rows):
-        line = b.add(out, b.mul(clamped(y, lines_kept), args[Y1]))
-        places += [b.add(line, b.mul(clamped(p, kept), args[Y2])) for p in range(rows)]
-
-    def when(flag: Any) -> Any:
-        return b.if_then(b.icmp_signed("!=", flag, constant(0)))
-
-    def update(change: Callable[[Any, Any], Any]) -> None:
-        for at, place in zip(sums, places, strict=True):
-            b.store(change(b.load(at), place), at)
-
-    with when(more):
-        update(lambda z, place: b.fadd(z, r.load(place, 0)))
-    with when(bias):
-        added = r.load(bias, 0)
-        update(lambda z, place: b.fadd(z, added))
-    with when(residual):
-        update(lambda z, place: b.fadd(z, r.load(b.add(place, residual), 0)))
-    low, high = r.constant(0.0), r.constant(6.0)
-    with when(act):
-        update(lambda z, place: b.select(b.fcmp_ordered("<", z, low), low, z))
-    with b.if_then(b.icmp_signed("==", act, constant(RELU6))):
-        update(lambda z, place: b.select(b.fcmp_ordered(">", z, high), high, z))
-    with b.if_else(b.icmp_signed("!=", stream, constant(0))) as (past, through):
-        with past:
-            for at, place in zip(reversed(sums), reversed(places), strict=True):
-                store_past_caches(r, b.load(at), place)
-        with through:
-            for at, place in zip(reversed(sums), reversed(places), strict=True):
-                r.store(b.load(at), place, 0)
+    with b.if_else(block.whole(column, count)) as branches:
+        for branch, whole in zip(branches, (True, False), strict=True):
+            with branch:
+                for row in range(depth):
+                    if taps.lines_met(lines, row):
+                        with b.if_then(block.in_row(row)):
+                            add_row(row, whole)
+    with b.if_then(stream):  # the rows that the next lines will see are on their way meanwhile
+        for row in range(depth, depth + lines * taps.line_step):
+            with b.if_then(block.in_row(row)):
+                place = block.places(row, column, True)
+                for q in range(rows * taps.step):
+                    prefetch(b, place(q))
 
 
-def store_past_caches(r: Registers, value: Any, place: Any) -> None:
+class _End:
+    """How tiles end: what is due is added to their sums, and they are stored."""
+
+    def __init__(self, r: Registers, fields: Fields, rows: int, kept: Any, offset: Any) -> None:
+        b = r.b
+        self.r, self.rows, self.y2 = r, rows, fields[Y2]
+        self.bias, self.residual, self.act = fields[BIAS], fields[RESIDUAL], fields[ACTIVATION]
+        self.offset, self.stream = offset, b.icmp_signed("!=", fields[STREAM], constant(0))
+        y1, last = fields[Y1], b.sub(kept, constant(1))
+        # Lines that are not kept go where the last that is kept goes, and are stored before it.
+        self.lines = [
+            b.mul(y1, b.select(b.icmp_signed("<", constant(y), kept), constant(y), last))
+            for y in range(len(r.sums) // rows)
+        ]
+
+    def store(self, out: Any, more: Any = None, last: Any = None) -> None:
+        """Store the sums of the tile whose first pixel's output is at an address.
+
+        ``more``: they go on from what is there; ``last``: they are complete, and get what is due.
+        """
+        b, r = self.r.b, self.r
+        sums = [row[0] for row in r.sums]
+        places = [b.add(b.add(out, line), b.mul(self.y2, constant(p))) for line in self.lines for p in range(self.rows)]
+
+        def when(condition: Any) -> Any:
+            return b.if_then(condition if last is None else b.and_(condition, last))
+
+        def update(change: Callable[[Any, Any], Any]) -> None:
+            for at, place in zip(sums, places, strict=True):
+                b.store(change(b.load(at), place), at)
+
+        if more is not None:
+            with b.if_then(more):
+                update(lambda z, place: b.fadd(z, r.load(place, 0)))
+        with when(b.icmp_signed("!=", self.bias, constant(0))):
+            bias = r.load(b.add(self.bias, self.offset), 0)
+            update(lambda z, place: b.fadd(z, bias))
+        with when(b.icmp_signed("!=", self.residual, constant(0))):
+            update(lambda z, place: b.fadd(z, r.load(b.add(place, self.residual), 0)))
+        low, high = r.constant(0.0), r.constant(6.0)
+        with when(b.icmp_signed("!=", self.act, constant(0))):
+            update(lambda z, place: b.select(b.fcmp_ordered("<", z, low), low, z))
+        with when(b.icmp_signed("==", self.act, constant(RELU6))):
+            update(lambda z, place: b.select(b.fcmp_ordered(">", z, high), high, z))
+        with b.if_else(self.stream) as branches:
+            for branch, store in zip(branches, (_store_past_caches, _store), strict=True):
+                with branch:
+                    for at, place in zip(reversed(sums), reversed(places), strict=True):
+                        store(r, b.load(at), place)
+
+
+def _store(r: Registers, value: Any, place: Any) -> None:
+    r.store(value, place, 0)
+
+
+def _store_past_caches(r: Registers, value: Any, place: Any) -> None:
     """Store a whole line of the cache that nobody will read soon, without reading it first."""
     b = r.b
     store = b.store(value, b.inttoptr(place, r.kind.as_pointer()))

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from numba import njit
 
-from xpconv.engines.numba.fields import PIXEL_BLOCK, Depthwise, DepthwiseOuter
+from xpconv.engines.numba.fields import PIXEL_BLOCK, DepthwiseOuter
 from xpconv.engines.numba.kernels.cells import Taps
 from xpconv.engines.numba.kernels.channel_outer import channel_outer_tile
-from xpconv.engines.numba.kernels.channel_tile import channel_tile
+from xpconv.engines.numba.kernels.channel_tile import (
+    CHANNELS,
+    CHUNK,
+    PANEL,
+    SCRATCH,
+    SCRATCH_SLOT,
+    SUMS,
+    channel_tile,
+)
 from xpconv.engines.numba.kernels.direct import late_activation
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.walk import (
@@ -33,96 +41,34 @@ from xpconv.engines.numba.kernels.walk import (
     Y,
 )
 
-(W, W_ROW, W_TAP, W_LINE, CHANNELS, BIAS, RESIDUAL, ACTIVATION, CHUNK, PANEL, SCRATCH, SCRATCH_SLOT, SUMS, STREAM) = (
-    range(AFTER_WALK, AFTER_WALK + len(Depthwise._fields))
-)
 (DW, DW_ROW, DW_CHANNELS, SLABS, SLAB_ROWS, SLAB_BYTES, DW_PANEL) = range(
     AFTER_WALK, AFTER_WALK + len(DepthwiseOuter._fields)
 )
-BLOCK = 32  # taps of a sum in registers; long rows of equal terms drift in proportion
 
 
-def depthwise(dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step, activation):
+def depthwise(dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step, single, activation):
     """As `direct.direct`, for as many groups as channels; blocks of ``tap_rows`` × ``run`` taps (`cells.Taps`).
 
     A task is some pairs (or more: ``lines``) of lines of pixels, and some channels.
     """
     size = 8 if dtype == "float64" else 4
     taps = Taps(tap_rows, run, line_step, step)
-    whole = channel_tile(dtype, lines, rows, lanes, False, taps)
-    rest = channel_tile(dtype, lines, rows, lanes, True, taps) if partial else whole
+    whole = channel_tile(dtype, lines, rows, lanes, False, taps, single)
+    rest = channel_tile(dtype, lines, rows, lanes, True, taps, single) if partial else whole
     activate_pixels = late_activation(activation, dtype, lanes)
-    block_taps = tap_rows * run
-    in_block = max(1, BLOCK // block_taps)
 
     @njit
-    def sum_lines(args, n, i, j, kept_lines, start, stop):
+    def sum_lines(args, n, i, j, kept, start, stop):
         """Some lines of pixels, for some channels."""
-        image, blocks = args[X] + n * args[X_IMAGE], args[TAP_COUNT] // block_taps
-        line = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
+        image = args[X] + n * args[X_IMAGE]
+        out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
         a, b = i * args[STEP0], j * args[STEP1]
         for v in range(start, stop, lanes):
             at, left = v * size, stop - v
-            t = 0
-            while True:
-                end = min(t + in_block, blocks)
-                last = end == blocks
-                more = 1 if t > 0 else 0
-                bias = args[BIAS] + at if last and args[BIAS] != 0 else 0
-                residual = args[RESIDUAL] if last else 0
-                act = args[ACTIVATION] if last else 0
-                for k in range(0, args[COUNT2], rows):
-                    out, kept = line + at + k * args[Y2], min(rows, args[COUNT2] - k)
-                    c = k * args[STEP2]
-                    if not partial or left >= lanes:
-                        whole(
-                            args,
-                            t,
-                            end,
-                            image + at,
-                            a,
-                            b,
-                            c,
-                            args[W] + at,
-                            args[W_ROW],
-                            args[W_TAP],
-                            args[W_LINE],
-                            out,
-                            kept_lines,
-                            kept,
-                            more,
-                            bias,
-                            residual,
-                            act,
-                            left,
-                            args[STREAM],
-                        )
-                    else:
-                        rest(
-                            args,
-                            t,
-                            end,
-                            image + at,
-                            a,
-                            b,
-                            c,
-                            args[W] + at,
-                            args[W_ROW],
-                            args[W_TAP],
-                            args[W_LINE],
-                            out,
-                            kept_lines,
-                            kept,
-                            more,
-                            bias,
-                            residual,
-                            act,
-                            left,
-                            args[STREAM],
-                        )
-                if last:
-                    break
-                t = end
+            if not partial or left >= lanes:
+                whole(args, image + at, a, b, out + at, kept, at, left)
+            else:
+                rest(args, image + at, a, b, out + at, kept, at, left)
 
     def kernel(args, task, slot):
         groups = -(-args[COUNT1] // lines)
@@ -133,16 +79,14 @@ def depthwise(dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step
         stop = min(start + args[PANEL], args[CHANNELS])
         table = args[SCRATCH] + slot * args[SCRATCH_SLOT]
         for group in range(first, min(first + args[CHUNK], total)):
-            j, rest_of = group % groups * lines, group // groups
-            i, n = rest_of % args[COUNT0], rest_of // args[COUNT0]
-            kept_lines = min(lines, args[COUNT1] - j)
-            sum_lines(args, n, i, j, kept_lines, start, stop)
+            j, plane = group % groups * lines, group // groups
+            i, n = plane % args[COUNT0], plane // args[COUNT0]
+            kept = min(lines, args[COUNT1] - j)
+            sum_lines(args, n, i, j, kept, start, stop)
             if activation is not None:
-                for y in range(j, j + kept_lines):
+                for y in range(j, j + kept):
                     for k in range(args[COUNT2]):
-                        words(table)[0] = (
-                            args[Y] + n * args[Y_IMAGE] + i * args[Y0] + y * args[Y1] + k * args[Y2]
-                        )
+                        words(table)[0] = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + y * args[Y1] + k * args[Y2]
                         activate_pixels(table, 1, start * size, args[SUMS], stop - start)
 
     return kernel
