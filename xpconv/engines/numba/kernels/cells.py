@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,6 +80,12 @@ class Block:
         plane, self.line = b.add(cells.i, offsets[0]), b.add(cells.j, offsets[1])
         self.in_plane = b.icmp_unsigned("<", plane, cells.sizes[0])
         self.first = b.add(cells.image, b.add(b.mul(plane, cells.strides[0]), b.mul(self.line, cells.strides[1])))
+
+    def beyond(self, offset: Any) -> Block:
+        """The same, so many bytes from the first channel on."""
+        other = copy.copy(self)
+        other.first = self.b.add(self.first, offset)
+        return other
 
     def in_row(self, row: int) -> Any:
         """Whether the row of cells so many below the first is there."""

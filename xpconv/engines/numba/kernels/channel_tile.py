@@ -1,4 +1,4 @@
-"""The register tiles of depthwise convolution: neighbours in lines and rows, which share cells, channels in the lanes."""
+"""The register tiles of depthwise convolution: neighbours in lines, which share cells; channels in the lanes."""
 
 from __future__ import annotations
 
@@ -27,54 +27,77 @@ _HELD = 9  # weights that are kept in registers along a line
 def channel_tile(
     dtype: str, lines: int, rows: int, lanes: int, partial: bool, taps: Taps, single: bool
 ) -> Callable[..., Any]:
-    """L lines of pixels × a vector of channels, each by itself, P pixels of each line at a time: y = finish(Σ x · w).
+    """L lines of pixels × some channels, each by itself, a vector and P pixels of each line at a time: finish(Σ x · w).
 
     Each cell under the L · P pixels of a tile and a block of taps is loaded once for all the products it is in. All
     tiles are whole: the last in a line overlaps the one before, and computes the same again.
     Arguments: ``args`` (`fields.Depthwise` after a `Walk`), then integers: ``image``, the address of an image in x, and
     the first line's (i, j) in cells, but for taps' offsets; ``out``, the address of its first output; how many of the
-    L lines are kept; ``offset``, the bytes to the vector's first channel, which ``image`` and ``out`` include; ``left``,
-    the lanes that are there if the vector is partial. ``single``: there is one block of taps.
+    L lines are kept; the bytes to the first channel, and to the channel to stop at; ``left``, the lanes that are there
+    if the vector is partial. ``single``: there is one block of taps.
     """
 
     @intrinsic
-    def tile(typing_context, args, image, i, j, out, kept, offset, left):
+    def tile(typing_context, args, image, i, j, out, kept, start, stop, left):
         def codegen(context, builder, signature, arguments):
-            args, image, i, j, out, kept, offset, left = arguments
+            args, image, i, j, out, kept, start, stop, left = arguments
             b, fields = builder, Fields(builder, args)
             r = Registers(b, dtype, lines * rows, 1, lanes, left if partial else None)
-            cells, weights = Cells(b, fields, image, i, j), _Weights(r, fields, offset, taps)
-            end = _End(r, fields, rows, kept, offset)
+            cells, end = Cells(b, fields, image, i, j), _End(r, fields, rows, kept)
             first_tap, count2, step2, y2 = (fields[name] for name in (TAPS, COUNT2, STEP2, Y2))
+            last = b.sub(count2, constant(rows))
             only = cells.under(first_tap) if single else None
-            held = weights.held(first_tap) if single and taps.number <= _HELD else None
-            with cgutils.for_range_slice(b, constant(0), count2, constant(rows)) as (k, _):
-                last = b.sub(count2, constant(rows))
-                k = b.select(b.icmp_signed("<", k, last), k, last)
-                at, column = b.add(out, b.mul(k, y2)), b.mul(k, step2)
-                if single:
-                    r.clear()
-                    _add_block(r, lines, rows, taps, only, column, held or weights.of(first_tap), end.stream)
-                    end.store(at)
-                else:
-                    blocks, in_block = b.udiv(fields[TAP_COUNT], constant(taps.number)), max(1, BLOCK // taps.number)
-                    parts = b.udiv(b.add(blocks, constant(in_block - 1)), constant(in_block))
-                    parts = b.select(b.icmp_signed("<", parts, constant(1)), constant(1), parts)
-                    with cgutils.for_range(b, parts) as part:
+            vectors = cgutils.for_range_slice(b, start, stop, constant(lanes * r.size))
+            pixels = cgutils.for_range_slice(b, constant(0), count2, constant(rows))
+            with vectors as (offset, _):
+                weights, line = _Weights(r, fields, offset, taps), b.add(out, offset)
+                block = only.beyond(offset) if single else None
+                held = weights.held(first_tap) if single and taps.number <= _HELD else None
+                with pixels as (k, _):
+                    k = b.select(b.icmp_signed("<", k, last), k, last)
+                    at, column = b.add(line, b.mul(k, y2)), b.mul(k, step2)
+                    if single:
                         r.clear()
-                        start = b.mul(part.index, constant(in_block))
-                        stop = b.add(start, constant(in_block))
-                        stop = b.select(b.icmp_signed("<", stop, blocks), stop, blocks)
-                        with cgutils.for_range_slice(b, start, stop, constant(1)) as (index, _):
-                            tap = b.add(first_tap, b.mul(index, constant(32 * taps.number)))
-                            _add_block(r, lines, rows, taps, cells.under(tap), column, weights.of(tap), end.stream)
-                        is_last = b.icmp_signed("==", b.add(part.index, constant(1)), parts)
-                        end.store(at, b.icmp_signed(">", part.index, constant(0)), is_last)
+                        _add_block(r, lines, rows, taps, block, column, held or weights.of(first_tap), end.stream)
+                        end.store(at, offset)
+                    else:
+                        _add_parts(r, lines, rows, taps, fields, cells, column, weights, end, at, offset)
             return context.get_dummy_value()
 
-        return types.void(WORDS, *[types.int64] * 7), codegen
+        return types.void(WORDS, *[types.int64] * 8), codegen
 
     return tile
+
+
+def _add_parts(
+    r: Registers,
+    lines: int,
+    rows: int,
+    taps: Taps,
+    fields: Fields,
+    cells: Cells,
+    column: Any,
+    weights: _Weights,
+    end: _End,
+    at: Any,
+    offset: Any,
+) -> None:
+    """Compute a tile from several blocks of taps: some in registers at a time, their sums one after another in y."""
+    b, in_part, first_tap = r.b, max(1, BLOCK // taps.number), fields[TAPS]
+    blocks = b.udiv(fields[TAP_COUNT], constant(taps.number))
+    parts = b.udiv(b.add(blocks, constant(in_part - 1)), constant(in_part))
+    parts = b.select(b.icmp_signed("<", parts, constant(1)), constant(1), parts)
+    with cgutils.for_range(b, parts) as part:
+        r.clear()
+        start = b.mul(part.index, constant(in_part))
+        stop = b.add(start, constant(in_part))
+        stop = b.select(b.icmp_signed("<", stop, blocks), stop, blocks)
+        with cgutils.for_range_slice(b, start, stop, constant(1)) as (index, _):
+            tap = b.add(first_tap, b.mul(index, constant(32 * taps.number)))
+            block = cells.under(tap).beyond(offset)
+            _add_block(r, lines, rows, taps, block, column, weights.of(tap), end.stream)
+        is_last = b.icmp_signed("==", b.add(part.index, constant(1)), parts)
+        end.store(at, offset, b.icmp_signed(">", part.index, constant(0)), is_last)
 
 
 class _Weights:
@@ -147,11 +170,11 @@ def _add_block(
 class _End:
     """How tiles end: what is due is added to their sums, and they are stored."""
 
-    def __init__(self, r: Registers, fields: Fields, rows: int, kept: Any, offset: Any) -> None:
+    def __init__(self, r: Registers, fields: Fields, rows: int, kept: Any) -> None:
         b = r.b
         self.r, self.rows, self.y2 = r, rows, fields[Y2]
         self.bias, self.residual, self.act = fields[BIAS], fields[RESIDUAL], fields[ACTIVATION]
-        self.offset, self.stream = offset, b.icmp_signed("!=", fields[STREAM], constant(0))
+        self.stream = b.icmp_signed("!=", fields[STREAM], constant(0))
         y1, last = fields[Y1], b.sub(kept, constant(1))
         # Lines that are not kept go where the last that is kept goes, and are stored before it.
         self.lines = [
@@ -159,8 +182,8 @@ class _End:
             for y in range(len(r.sums) // rows)
         ]
 
-    def store(self, out: Any, more: Any = None, last: Any = None) -> None:
-        """Store the sums of the tile whose first pixel's output is at an address.
+    def store(self, out: Any, offset: Any, more: Any = None, last: Any = None) -> None:
+        """Store the sums of the tile whose first pixel's output is at an address; ``offset``, the bytes to its channel.
 
         ``more``: they go on from what is there; ``last``: they are complete, and get what is due.
         """
@@ -179,7 +202,7 @@ class _End:
             with b.if_then(more):
                 update(lambda z, place: b.fadd(z, r.load(place, 0)))
         with when(b.icmp_signed("!=", self.bias, constant(0))):
-            bias = r.load(b.add(self.bias, self.offset), 0)
+            bias = r.load(b.add(self.bias, offset), 0)
             update(lambda z, place: b.fadd(z, bias))
         with when(b.icmp_signed("!=", self.residual, constant(0))):
             update(lambda z, place: b.fadd(z, r.load(b.add(place, self.residual), 0)))

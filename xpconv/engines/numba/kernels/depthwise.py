@@ -30,7 +30,6 @@ from xpconv.engines.numba.kernels.walk import (
     IMAGES,
     STEP0,
     STEP1,
-    STEP2,
     TAP_COUNT,
     X_IMAGE,
     Y0,
@@ -63,12 +62,10 @@ def depthwise(dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step
         image = args[X] + n * args[X_IMAGE]
         out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
         a, b = i * args[STEP0], j * args[STEP1]
-        for v in range(start, stop, lanes):
-            at, left = v * size, stop - v
-            if not partial or left >= lanes:
-                whole(args, image + at, a, b, out + at, kept, at, left)
-            else:
-                rest(args, image + at, a, b, out + at, kept, at, left)
+        even = start + (stop - start) // lanes * lanes
+        whole(args, image, a, b, out, kept, start * size, even * size, 0)
+        if partial and even < stop:
+            rest(args, image, a, b, out, kept, even * size, stop * size, stop - even)
 
     def kernel(args, task, slot):
         groups = -(-args[COUNT1] // lines)
