@@ -165,7 +165,7 @@ class OuterCut(NamedTuple):
 def outer_cut(work: Work, room: Room) -> OuterCut:
     """The tasks of `depthwise_outer`."""
     p, c = work.p, work.groups
-    rows = min(range(_NEIGHBOURS, 3, -1), key=lambda n: p.count[2] % n)  # those left over go one by one
+    rows = _neighbours_inside(p)
     sum_bytes, lines = work.weights * work.item, work.images * p.count[0] * p.count[1]
     wanted = max(min(slabs_of(sum_bytes, work.pixels), lines), 1)
     threads = room.threads_for(_WEIGHT * work.multiply_adds)
@@ -174,6 +174,13 @@ def outer_cut(work: Work, room: Room) -> OuterCut:
     panel = panel_of(split, c, parts.number)
     of_taps = blocks(p, 24 if machine().registers >= 32 else 9)
     return OuterCut(split, of_taps, panel, parts.number * -(-c // panel), parts)
+
+
+def _neighbours_inside(p: Pass) -> int:
+    """Pixels of a tile, such that few in a line are left over between its edges: where padding is even, that is."""
+    first = max(-int(p.taps[:, 2].min(initial=0)), 0)
+    inside = max(p.count[2] - (2 if p.step[2] == 1 else 1) * -(-first // p.step[2]), 1)
+    return min(range(_NEIGHBOURS, min(3, inside - 1), -1), key=lambda n: inside % n)
 
 
 def depthwise_outer(
