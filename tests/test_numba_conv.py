@@ -314,9 +314,13 @@ def test_depthwise_of_any_window_agrees_with_portable(call, activation):
     x, w = draw(2, *size, 18), draw(*kernel, 1, 18)
     options = {**options, "groups": 18, "activation": activation}
     y = ops.conv(x, w, **options)
-    options |= {"b": draw(18), "residual": draw(*y.shape, seed=3)}
-    for mine, right in zip(on("numba", x, w, **options), exact(x, w, **options), strict=True):
-        np.testing.assert_allclose(mine, right, rtol=1e-4, atol=2e-4)
+    more = {"b": draw(18), "residual": draw(*y.shape, seed=3)}
+    wide = {name: value.astype("float64") for name, value in more.items()}
+    dy = draw(*y.shape, seed=9)
+    mine = on("numba", x, w, dy, **options, **more)
+    right = on("portable", *(a.astype("float64") for a in (x, w, dy)), **options, **wide)
+    for a, b in zip(mine, right, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
