@@ -96,7 +96,7 @@ def of_pass(work: Work, room: Room, kept: bool, packed: int = 0) -> Choice:
     """The cheapest way to do a pass that there is scratch for, beside so many bytes of packed weights."""
     if _is_depthwise(work):
         cut = depthwise.cut(work, room.without(packed))
-        tile = tile_text(cut.split, "pixels")
+        tile = tile_text(cut.split._replace(rows=cut.lines * cut.split.rows), "pixels")
         return _chosen("depthwise sum", depthwise.depthwise, cut, tile, work, work.multiply_adds, cut.threads, packed)
     options = [_direct(work, room, packed)]
     if winograd.suits(work):

@@ -29,6 +29,7 @@ from xpconv.engines.numba.tiling import (
 )
 from xpconv.errors import dtype_name
 
+_BLOCK = 32  # taps of a block at most, as of a sum in registers (kernels.channel_tile)
 _TASKS = 64  # at most, of whole groups of lines
 _NEIGHBOURS = 8  # pixels of a tile
 _WEIGHT = 4  # of a multiply-add: it waits for memory
@@ -91,7 +92,7 @@ def cut(work: Work, room: Room) -> Cut:
     chunks = -(-groups // chunk)
     panel = panel_of(split, work.groups, chunks)
     threads = room.seats(room.threads_for(_WEIGHT * work.multiply_adds), _SLOT)
-    return Cut(split, lines, blocks(p, 32), chunk, panel, chunks * -(-work.groups // panel), _SLOT, threads)
+    return Cut(split, lines, blocks(p, _BLOCK), chunk, panel, chunks * -(-work.groups // panel), _SLOT, threads)
 
 
 def depthwise(
