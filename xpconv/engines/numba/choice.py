@@ -98,7 +98,7 @@ def of_pass(work: Work, room: Room, kept: bool, packed: int = 0) -> Choice:
     """The cheapest way to do a pass that there is scratch for, beside so many bytes of packed weights."""
     if _is_depthwise(work):
         cut = depthwise.cut(work, room.without(packed))
-        tile = tile_text(cut.split, "pixels")
+        tile = tile_text(cut.split._replace(rows=cut.lines * cut.split.rows), "pixels")
         return _chosen("depthwise sum", depthwise.depthwise, cut, tile, work, work.multiply_adds, cut.threads, packed)
     options = [_direct(work, room, packed)]
     forms = (winograd.form_of(work, large) for large in ((False, True) if room.fast else (False,)))
@@ -111,7 +111,7 @@ def of_sum(work: Work, room: Room) -> Choice:
     """The cheapest way to sum over the pixels of a pass that there is scratch for."""
     if _is_depthwise(work):
         cut = depthwise.outer_cut(work, room)
-        tile = tile_text(cut.split._replace(rows=cut.rows), "pixels")
+        tile = tile_text(cut.split, "pixels")
         run = depthwise.depthwise_outer
         return _chosen("depthwise sum", run, cut, tile, work, work.multiply_adds, cut.slabs.threads)
     options = [_outer(work, room)]

@@ -113,15 +113,17 @@ class Depthwise(NamedTuple):
     w: int
     w_row: int
     w_tap: int  # bytes from tap to tap of a tap row
+    w_line: int  # and from tap row to tap row of a block
     channels: int
     bias: int
     residual: int
     activation: int
-    chunk: int  # tiles of a task
+    chunk: int  # groups of lines of a task
     panel: int
     scratch: int
     scratch_slot: int
     sums: int
+    stream: int  # whether x and y are larger than the caches, and vectors whole lines of theirs
 
 
 class DepthwiseOuter(NamedTuple):
@@ -134,8 +136,6 @@ class DepthwiseOuter(NamedTuple):
     slab_rows: int  # rows of pixels
     slab_bytes: int
     panel: int
-    scratch: int
-    scratch_slot: int
 
 
 class Reduce(NamedTuple):

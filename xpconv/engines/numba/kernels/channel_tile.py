@@ -1,4 +1,4 @@
-"""The register tiles of depthwise convolution: neighbours in a row, which share cells, channels in the lanes."""
+"""The register tiles of depthwise convolution: neighbours in lines, which share cells; channels in the lanes."""
 
 from __future__ import annotations
 
@@ -10,123 +10,221 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xpconv.engines.numba.kernels.registers import Registers, finish, word
-from xpconv.engines.numba.kernels.vectors import I64
+from xpconv.engines.numba.fields import Depthwise
+from xpconv.engines.numba.kernels.cells import Block, Cells, Fields, Taps, constant
+from xpconv.engines.numba.kernels.memory import WORDS
+from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch, word
+from xpconv.engines.numba.kernels.vectors import I32
+from xpconv.engines.numba.kernels.walk import AFTER_WALK, COUNT2, STEP2, TAP_COUNT, TAPS, Y1, Y2
 
-
-def positions(rows: int, run: int, step: int) -> int:
-    """Cells in a row of x under P neighbouring pixels, with so many taps side by side."""
-    return (rows - 1) * step + run
+(W, W_ROW, W_TAP, W_LINE, CHANNELS, BIAS, RESIDUAL, ACTIVATION, CHUNK, PANEL, SCRATCH, SCRATCH_SLOT, SUMS, STREAM) = (
+    range(AFTER_WALK, AFTER_WALK + len(Depthwise._fields))
+)
+BLOCK = 32  # taps of a sum in registers; long rows of equal terms drift in proportion
+_HELD = 9  # weights that are kept in registers along a line
 
 
 def channel_tile(
-    dtype: str, rows: int, vectors: int, lanes: int, partial: bool, run: int, step: int
+    dtype: str, lines: int, rows: int, lanes: int, partial: bool, taps: Taps, single: bool
 ) -> Callable[..., Any]:
-    """P neighbouring pixels × V vectors of channels, each channel by itself: sums over some tap rows of x[p, t, :] w[t,
-    :].
+    """L lines of pixels × some channels, each by itself, a vector and P pixels of each line at a time: finish(Σ x · w).
 
-    A tap row is ``run`` taps side by side; pixels are ``step`` cells apart. Each cell under the pixels is loaded once
-    for all the products it is in. Arguments, all integers: ``table`` of cell addresses [tap row][position], ``taps``
-    (`fields.Walk`), for tap rows t0 to t1; ``w_row`` bytes from weight row to weight row, ``w_tap`` from tap to tap of
-    a tap row; ``out``, the address of the first pixel's output, and the bytes from pixel to pixel; ``offset`` in bytes,
-    added to input and output addresses; the rest as for `product_tile`.
+    Each cell under the L · P pixels of a tile and a block of taps is loaded once for all the products it is in. All
+    tiles are whole: the last in a line overlaps the one before, and computes the same again.
+    Arguments: ``args`` (`fields.Depthwise` after a `Walk`), then integers: ``image``, the address of an image in x, and
+    the first line's (i, j) in cells, but for taps' offsets; ``out``, the address of its first output; how many of the
+    L lines are kept; the bytes to the first channel, and to the channel to stop at; ``left``, the lanes that are there
+    if the vector is partial. ``single``: there is one block of taps.
     """
-    count = positions(rows, run, step)
 
     @intrinsic
-    def tile(
-        typing_context,
-        table,
-        taps,
-        t0,
-        t1,
-        w,
-        w_row,
-        w_tap,
-        out,
-        out_row,
-        offset,
-        more,
-        bias,
-        residual,
-        act,
-        kept,
-        left,
-    ):
-        def codegen(context, builder, signature, args):
-            table, taps, t0, t1, w, w_row, w_tap, out, out_row, offset, more, bias, residual, act, kept, left = args
-            b = builder
-            r = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
-            r.clear()
-            with cgutils.for_range_slice(b, t0, t1, ir.Constant(I64, 1)) as (t, _):
-                cells = b.add(table, b.mul(t, ir.Constant(I64, 8 * count)))
-                first = word(b, taps, b.add(b.mul(t, ir.Constant(I64, 4 * run)), ir.Constant(I64, 3)))
-                row = b.add(w, b.mul(first, w_row))
-                weights = []
-                for k in range(run):
-                    at = b.add(row, b.mul(w_tap, ir.Constant(I64, k)))
-                    weights.append([r.load(at, v) for v in range(vectors)])
-                for q in range(count):
-                    uses = [(p, q - p * step) for p in range(rows) if 0 <= q - p * step < run]
-                    if uses:
-                        cell = b.add(word(b, cells, ir.Constant(I64, q)), offset)
-                        for v in range(vectors):
-                            x = r.load(cell, v)
-                            for p, k in uses:
-                                place = r.sums[p][v]
-                                b.store(b.call(r.fma, [x, weights[k][v], b.load(place)]), place)
-            first = b.add(out, offset)
-            for p in range(rows):
-                with b.if_then(b.icmp_signed("<", ir.Constant(I64, p), kept)):
-                    place = b.add(first, b.mul(out_row, ir.Constant(I64, p)))
-                    finish(r, p, place, more, bias, b.add(place, residual), residual, act, offset)
+    def tile(typing_context, args, image, i, j, out, kept, start, stop, left):
+        def codegen(context, builder, signature, arguments):
+            args, image, i, j, out, kept, start, stop, left = arguments
+            b, fields = builder, Fields(builder, args)
+            r = Registers(b, dtype, lines * rows, 1, lanes, left if partial else None)
+            cells, end = Cells(b, fields, image, i, j), _End(r, fields, rows, kept)
+            first_tap, count2, step2, y2 = (fields[name] for name in (TAPS, COUNT2, STEP2, Y2))
+            last = b.sub(count2, constant(rows))
+            only = cells.under(first_tap) if single else None
+            vectors = cgutils.for_range_slice(b, start, stop, constant(lanes * r.size))
+            pixels = cgutils.for_range_slice(b, constant(0), count2, constant(rows))
+            with vectors as (offset, _):
+                weights, line = _Weights(r, fields, offset, taps), b.add(out, offset)
+                block = only.beyond(offset) if single else None
+                held = weights.held(first_tap) if single and taps.number <= _HELD else None
+                with pixels as (k, _):
+                    k = b.select(b.icmp_signed("<", k, last), k, last)
+                    at, column = b.add(line, b.mul(k, y2)), b.mul(k, step2)
+                    if single:
+                        r.clear()
+                        _add_block(r, lines, rows, taps, block, column, held or weights.of(first_tap), end.stream)
+                        end.store(at, offset)
+                    else:
+                        _add_parts(r, lines, rows, taps, fields, cells, column, weights, end, at, offset)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 16), codegen
+        return types.void(WORDS, *[types.int64] * 8), codegen
 
     return tile
 
 
-def channel_outer_tile(
-    dtype: str, rows: int, taps: int, lanes: int, partial: bool, run: int, step: int
-) -> Callable[..., Any]:
-    """One vector of channels, each by itself: for ``taps`` rows of ``run`` taps, sums over pixels of x[pixel, tap, :]
-    dy[pixel, :].
+def _add_parts(
+    r: Registers,
+    lines: int,
+    rows: int,
+    taps: Taps,
+    fields: Fields,
+    cells: Cells,
+    column: Any,
+    weights: _Weights,
+    end: _End,
+    at: Any,
+    offset: Any,
+) -> None:
+    """Compute a tile from several blocks of taps: some in registers at a time, their sums one after another in y."""
+    b, in_part, first_tap = r.b, max(1, BLOCK // taps.number), fields[TAPS]
+    blocks = b.udiv(fields[TAP_COUNT], constant(taps.number))
+    parts = b.udiv(b.add(blocks, constant(in_part - 1)), constant(in_part))
+    parts = b.select(b.icmp_signed("<", parts, constant(1)), constant(1), parts)
+    with cgutils.for_range(b, parts) as part:
+        r.clear()
+        start = b.mul(part.index, constant(in_part))
+        stop = b.add(start, constant(in_part))
+        stop = b.select(b.icmp_signed("<", stop, blocks), stop, blocks)
+        with cgutils.for_range_slice(b, start, stop, constant(1)) as (index, _):
+            tap = b.add(first_tap, b.mul(index, constant(32 * taps.number)))
+            block = cells.under(tap).beyond(offset)
+            _add_block(r, lines, rows, taps, block, column, weights.of(tap), end.stream)
+        is_last = b.icmp_signed("==", b.add(part.index, constant(1)), parts)
+        end.store(at, offset, b.icmp_signed(">", part.index, constant(0)), is_last)
 
-    Pixels come in groups of P neighbours; x is loaded once for all the products it is in, as in `channel_tile`.
-    Arguments, all integers: ``table`` of addresses, for each group of positions [tap row][position] and then of the P
-    pixels of dy, ``stride`` words from group to group; how many ``groups``; ``offset`` in bytes, added to all
-    addresses; ``out``, where sums are added, the bytes from row to row; ``left``.
-    """
-    count = positions(rows, run, step)
 
-    @intrinsic
-    def tile(typing_context, table, stride, groups, offset, out, out_row, left):
-        def codegen(context, builder, signature, args):
-            table, stride, groups, offset, out, out_row, left = args
-            b = builder
-            r = Registers(b, dtype, taps * run, 1, lanes, left if partial else None)
-            r.clear()
-            with cgutils.for_range(b, groups) as loop:
-                at = b.add(table, b.shl(b.mul(loop.index, stride), ir.Constant(I64, 3)))
+class _Weights:
+    """The weights of a vector of channels, by tap row and tap of a block."""
 
-                def vector(index, at=at):
-                    return r.load(b.add(word(b, at, ir.Constant(I64, index)), offset), 0)
+    def __init__(self, r: Registers, fields: Fields, offset: Any, taps: Taps) -> None:
+        self.r, self.taps, self.first = r, taps, r.b.add(fields[W], offset)
+        self.row, self.tap, self.line = (fields[name] for name in (W_ROW, W_TAP, W_LINE))
 
-                dy = [vector(taps * count + p) for p in range(rows)]
-                for t in range(taps):
-                    for q in range(count):
-                        uses = [(p, q - p * step) for p in range(rows) if 0 <= q - p * step < run]
-                        if uses:
-                            x = vector(t * count + q)
-                            for p, k in uses:
-                                place = r.sums[t * run + k][0]
-                                b.store(b.call(r.fma, [x, dy[p], b.load(place)]), place)
-            for i in range(taps * run):
-                place = b.add(out, b.mul(out_row, ir.Constant(I64, i)))
-                r.store(b.fadd(r.load(place, 0), b.load(r.sums[i][0])), place, 0)
-            return context.get_dummy_value()
+    def of(self, tap: Any) -> Callable[[int, int], Any]:
+        """A function that loads one, for the block whose first tap is at an address."""
+        b = self.r.b
+        start = b.add(self.first, b.mul(word(b, tap, constant(3)), self.row))
 
-        return types.void(*[types.int64] * 7), codegen
+        def load(t: int, q: int) -> Any:
+            place = b.add(b.mul(self.line, constant(t)), b.mul(self.tap, constant(q)))
+            return self.r.load(b.add(start, place), 0)
 
-    return tile
+        return load
+
+    def held(self, tap: Any) -> Callable[[int, int], Any]:
+        """The same, loaded now."""
+        load = self.of(tap)
+        vectors = [[load(t, q) for q in range(self.taps.run)] for t in range(self.taps.tap_rows)]
+        return lambda t, q: vectors[t][q]
+
+
+def _add_block(
+    r: Registers,
+    lines: int,
+    rows: int,
+    taps: Taps,
+    block: Block,
+    column: Any,
+    weight: Callable[[int, int], Any],
+    stream: Any,
+) -> None:
+    """Add what one block of taps gives to a tile whose first pixel is at a column, in cells."""
+    b, column = r.b, block.column(column)
+    count, depth = taps.positions(rows), (lines - 1) * taps.line_step + taps.tap_rows
+
+    def add_row(row: int, whole: bool) -> None:
+        met = taps.lines_met(lines, row)
+        weights = {t: [weight(t, q) for q in range(taps.run)] for _, t in met}
+        place = block.places(row, column, whole)
+        for q in range(count):
+            uses = taps.met(rows, q)
+            if uses:
+                x = r.load(place(q), 0)
+                for y, t in met:
+                    for p, tap in uses:
+                        at = r.sums[y * rows + p][0]
+                        b.store(b.call(r.fma, [x, weights[t][tap], b.load(at)]), at)
+
+    with b.if_else(block.whole(column, count)) as branches:
+        for branch, whole in zip(branches, (True, False), strict=True):
+            with branch:
+                for row in range(depth):
+                    if taps.lines_met(lines, row):
+                        with b.if_then(block.in_row(row)):
+                            add_row(row, whole)
+    with b.if_then(stream):  # the rows that the next lines will see are on their way meanwhile
+        for row in range(depth, depth + lines * taps.line_step):
+            with b.if_then(block.in_row(row)):
+                place = block.places(row, column, True)
+                for q in range(rows * taps.step):
+                    prefetch(b, place(q))
+
+
+class _End:
+    """How tiles end: what is due is added to their sums, and they are stored."""
+
+    def __init__(self, r: Registers, fields: Fields, rows: int, kept: Any) -> None:
+        b = r.b
+        self.r, self.rows, self.y2 = r, rows, fields[Y2]
+        self.bias, self.residual, self.act = fields[BIAS], fields[RESIDUAL], fields[ACTIVATION]
+        self.stream = b.icmp_signed("!=", fields[STREAM], constant(0))
+        y1, last = fields[Y1], b.sub(kept, constant(1))
+        # Lines that are not kept go where the last that is kept goes, and are stored before it.
+        self.lines = [
+            b.mul(y1, b.select(b.icmp_signed("<", constant(y), kept), constant(y), last))
+            for y in range(len(r.sums) // rows)
+        ]
+
+    def store(self, out: Any, offset: Any, more: Any = None, last: Any = None) -> None:
+        """Store the sums of the tile whose first pixel's output is at an address; ``offset``, the bytes to its channel.
+
+        ``more``: they go on from what is there; ``last``: they are complete, and get what is due.
+        """
+        b, r = self.r.b, self.r
+        sums = [row[0] for row in r.sums]
+        places = [b.add(b.add(out, line), b.mul(self.y2, constant(p))) for line in self.lines for p in range(self.rows)]
+
+        def when(condition: Any) -> Any:
+            return b.if_then(condition if last is None else b.and_(condition, last))
+
+        def update(change: Callable[[Any, Any], Any]) -> None:
+            for at, place in zip(sums, places, strict=True):
+                b.store(change(b.load(at), place), at)
+
+        if more is not None:
+            with b.if_then(more):
+                update(lambda z, place: b.fadd(z, r.load(place, 0)))
+        with when(b.icmp_signed("!=", self.bias, constant(0))):
+            bias = r.load(b.add(self.bias, offset), 0)
+            update(lambda z, place: b.fadd(z, bias))
+        with when(b.icmp_signed("!=", self.residual, constant(0))):
+            update(lambda z, place: b.fadd(z, r.load(b.add(place, self.residual), 0)))
+        low, high = r.constant(0.0), r.constant(6.0)
+        with when(b.icmp_signed("!=", self.act, constant(0))):
+            update(lambda z, place: b.select(b.fcmp_ordered("<", z, low), low, z))
+        with when(b.icmp_signed("==", self.act, constant(RELU6))):
+            update(lambda z, place: b.select(b.fcmp_ordered(">", z, high), high, z))
+        with b.if_else(self.stream) as branches:
+            for branch, store in zip(branches, (_store_past_caches, _store), strict=True):
+                with branch:
+                    for at, place in zip(reversed(sums), reversed(places), strict=True):
+                        store(r, b.load(at), place)
+
+
+def _store(r: Registers, value: Any, place: Any) -> None:
+    r.store(value, place, 0)
+
+
+def _store_past_caches(r: Registers, value: Any, place: Any) -> None:
+    """Store a whole line of the cache that nobody will read soon, without reading it first."""
+    b = r.b
+    store = b.store(value, b.inttoptr(place, r.kind.as_pointer()))
+    store.align = r.lanes * r.size
+    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))

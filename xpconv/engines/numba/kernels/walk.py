@@ -7,7 +7,7 @@ from numba import njit, types
 from xpconv.engines.numba.fields import Walk
 from xpconv.engines.numba.kernels.memory import pointers, words
 
-_bytes = pointers(types.uint8)
+_parts = pointers(types.uint32)  # of numbers, whose bits are copied
 (X, Y, IMAGES, COUNT0, COUNT1, COUNT2, SIZE0, SIZE1, SIZE2, STEP0, STEP1, STEP2, X_IMAGE, X0, X1, X2) = range(16)
 (Y_IMAGE, Y0, Y1, Y2, TAPS, TAP_COUNT, RUN, CELL, ZEROS) = range(16, 25)
 AFTER_WALK = len(Walk._fields)
@@ -120,10 +120,10 @@ def _look_up_outs(args, first, pixels, outs):
 @njit
 def _copy_run(args, first, c, edge):
     """Copy the cells of a run that starts at cell c of its row, zeros for those outside."""
-    cell = args[CELL]
-    to = _bytes(edge)
+    cell = args[CELL] // 4
+    to = _parts(edge)
     for r in range(args[RUN]):
         inside = 0 <= c + r < args[SIZE2]
-        source = _bytes(first + r * args[X2]) if inside else _bytes(args[ZEROS])
+        source = _parts(first + r * args[X2]) if inside else _parts(args[ZEROS])
         for q in range(cell):
             to[r * cell + q] = source[q]
