@@ -191,7 +191,7 @@ def plus_vjp(
             dx, dw, db, dside = backward(dy)
         for parameter, grad in ((w, dw), (b, db)):
             if parameter is not None and grad is not None:
-                parameter.accumulate(grad)
+                parameter.accumulate(grad, fresh=True)
         return dx, dside
 
     return y, pullback

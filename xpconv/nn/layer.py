@@ -76,7 +76,7 @@ class Layer(Module):
                 grads = backward(dy)
             for owner, grad in zip(owners, grads, strict=True):
                 if isinstance(owner, Parameter) and grad is not None:
-                    owner.accumulate(grad)
+                    owner.accumulate(grad, fresh=grad is not dy and grad is not grads[0])
             return grads[0]
 
         return y, pullback
@@ -88,7 +88,7 @@ class Layer(Module):
     def run_vjp(
         self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
     ) -> tuple[Any, Callable[[Array], tuple[Any, ...]]]:
-        """Apply the op with its pullback, as `xpconv.vjp` does."""
+        """Apply the op with its pullback, as `xpconv.vjp` does: its gradients are arrays of their own, or dy itself."""
         return dispatch.vjp(op, *args, needs=needs, **options)
 
     def _check_rank(self, x: Array) -> None:

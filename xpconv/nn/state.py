@@ -225,10 +225,11 @@ class Parameter(State):
         self.trainable = trainable
         super().__init__(given, inits.he_normal if init is None and isinstance(given, tuple) else init)
 
-    def accumulate(self, grad: Array) -> None:
+    def accumulate(self, grad: Array, *, fresh: bool = False) -> None:
         """Add to the gradient: the one place where gradients arrive.
 
-        The array is neither written to nor kept: it may be the caller's own dy. One that is not trainable takes none.
+        The array is never written to, and a copy is kept of it, since it may be the caller's own dy; a ``fresh`` one,
+        which nobody else has, is kept itself. A parameter that is not trainable takes none.
 
         Raises
         ------
@@ -241,7 +242,10 @@ class Parameter(State):
         if value is None or value.shape != grad.shape or _place(value) != _place(grad):
             rule = "a gradient must have the shape, dtype, library and device of the value."
             raise ValueError(message(str(self), rule, f"{describe('grad', grad)} · {describe('value', value)}"))
-        self.grad = copied(grad) if self.grad is None else self.grad + grad
+        if self.grad is not None:
+            self.grad = self.grad + grad
+        else:
+            self.grad = grad if fresh else copied(grad)
 
     def touch(self) -> None:
         """Note a change of the value: what was packed from the old one is dropped."""
