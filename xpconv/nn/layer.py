@@ -60,24 +60,47 @@ class Layer(Module):
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
         """See `Module.vjp`."""
+        y, backward = self._applied(x, training, needs_input, {})
+        return y, lambda dy: backward(dy)[0]
+
+    def vjp_plus(
+        self, x: Array, side: Array, activation: str | None, training: bool, needs_input: bool
+    ) -> tuple[Any, Callable[[Array], tuple[Array | None, Array | None]]]:
+        """activation(self(x) + side) in the op's own pass, with a pullback to x and side: for ops with a residual."""
+        self._prepare(x)
+        y, backward = self._applied(x, training, needs_input, {"residual": side, "activation": activation})
+
+        def pullback(dy: Array) -> tuple[Array | None, Array | None]:
+            grads = backward(dy)
+            return grads[0], grads[-1]
+
+        return y, pullback
+
+    def _applied(
+        self, x: Array, training: bool, needs_input: bool, more: dict[str, Any]
+    ) -> tuple[Any, Callable[[Array], tuple[Array | None, ...]]]:
+        """The op of `bind`, with more options, and its pullback, which adds into the parameters' gradients."""
         self._check_rank(x)
         op, args, options = self.bind(x, training)
+        options = {**options, **more}
         owners = _arrays_of(op, args, options)
-        needs = tuple(
-            needs_input if owner is x else isinstance(owner, Parameter) and owner.trainable for owner in owners
-        )
+        side = more.get("residual")
+        needs = tuple([
+            needs_input if i == 0 else owner.trainable if isinstance(owner, Parameter) else owner is side is not None
+            for i, owner in enumerate(owners)
+        ])  # fmt: skip
         values = {name: _value(option) for name, option in options.items()}
         parameters = _parameters(args, options)
         with packing.offering(parameters):
             y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
 
-        def pullback(dy: Array) -> Array | None:
+        def pullback(dy: Array) -> tuple[Array | None, ...]:
             with packing.offering(parameters):
                 grads = backward(dy)
             for owner, grad in zip(owners, grads, strict=True):
                 if isinstance(owner, Parameter) and grad is not None:
                     owner.accumulate(grad, fresh=grad is not dy and grad is not grads[0])
-            return grads[0]
+            return grads
 
         return y, pullback
 

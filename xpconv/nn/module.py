@@ -92,12 +92,12 @@ class Module:
     def members(self) -> Iterator[tuple[str, State | Module]]:
         """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""
         for name, value in vars(self).items():
-            owned, holds = _kind(type(value))
+            owned, holds = _kind(type(value))  # type: ignore[arg-type]
             if owned:
                 yield name, value
             elif holds and value:
                 for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-                    if _kind(type(part))[0]:
+                    if _kind(type(part))[0]:  # type: ignore[arg-type]
                         yield f"{name}.{key}", part
 
     def children(self) -> dict[str, Module]:
