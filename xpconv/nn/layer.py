@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -142,7 +143,12 @@ def _parameters(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Paramet
 
 def _arrays_of(op: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:
     """What was passed for each array parameter of the op that a pullback has a gradient for."""
+    return [args[at] if at < len(args) else options.get(name) for name, at in _places(op, len(args), tuple(options))]
+
+
+@functools.lru_cache(maxsize=256)
+def _places(op: Callable[..., Any], count: int, options: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Names and positions of the array parameters that a pullback has a gradient for."""
     known = dispatch.registered(op)
-    entries = known.entries(args, options)
-    places = zip(known.arrays[:entries], known.positions[:entries], strict=True)
-    return [args[at] if at < len(args) else options.get(name) for name, at in places]
+    entries = known.entries((None,) * count, dict.fromkeys(options))
+    return tuple(zip(known.arrays[:entries], known.positions[:entries], strict=True))

@@ -105,7 +105,8 @@ class BatchNorm(Layer):
 
     def _move(self, running: Buffer, batch: Array, factor: float) -> None:
         value: Any = running.value
-        running.assign(value + self.momentum * (cast(batch, value.dtype) * factor - value))
+        step = cast(batch, value.dtype) * factor - value
+        running.advance(value + self.momentum * step)
 
 
 class LayerNorm(Layer):

@@ -69,6 +69,10 @@ class State:
         """
         self._put(self._ready(array))
 
+    def advance(self, array: Array) -> None:
+        """Take over values that were computed from this state's own, which need no judging."""
+        self._put(array)
+
     def loading(self, array: Any) -> Callable[[], None]:
         """Convert values of any library to this one's place (else the backend in force) and dtype.
 
@@ -108,7 +112,7 @@ class State:
                 self.touch()
         else:
             self._hold(copied(array))
-        self.shape, self.dtype = tuple(array.shape), dtype_name(array.dtype)
+            self.shape, self.dtype = tuple(array.shape), dtype_name(array.dtype)
 
     def _hold(self, array: Array) -> None:
         """Take an array of one's own as the value."""
@@ -297,6 +301,8 @@ def _kept(x: Array) -> Array:
 
 
 def _place(x: Array) -> tuple[Any, ...]:
+    if type(x) is np.ndarray:  # whose device is the only one
+        return "numpy", "cpu", x.dtype
     return library(x), x.device, x.dtype
 
 

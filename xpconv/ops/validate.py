@@ -6,6 +6,8 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.dispatch import dtype_kind
@@ -28,8 +30,15 @@ def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
             first = x
             if dtype_kind(x.dtype) not in kinds:
                 raise _wrong_kind(op, kinds, name, x)
-        elif library(x) != library(first) or x.dtype != first.dtype or x.device != first.device:
+        elif x.dtype != first.dtype or not _together(x, first):
             raise _unlike(op, given)
+
+
+def _together(x: Array, other: Array) -> bool:
+    """Whether two arrays are of one library and on one device."""
+    if type(x) is type(other) is np.ndarray:
+        return True
+    return library(x) == library(other) and bool(x.device == other.device)
 
 
 def _wrong_kind(op: str, kinds: str, name: str, x: Array) -> TypeError:
