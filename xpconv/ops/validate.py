@@ -30,11 +30,11 @@ def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
             first = x
             if dtype_kind(x.dtype) not in kinds:
                 raise _wrong_kind(op, kinds, name, x)
-        elif x.dtype != first.dtype or not _together(x, first):
+        elif x.dtype != first.dtype or not together(x, first):
             raise _unlike(op, given)
 
 
-def _together(x: Array, other: Array) -> bool:
+def together(x: Array, other: Array) -> bool:
     """Whether two arrays are of one library and on one device."""
     if type(x) is type(other) is np.ndarray:
         return True
@@ -90,7 +90,7 @@ def one_of(op: str, name: str, value: Any, known: tuple[Any, ...]) -> None:
 
 def number(op: str, name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
     """A real option as a Python float, which leaves the arrays' dtype alone; checked to lie in its range."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise TypeError(message(op, f"{name} must be a real number.", f"given: {name}={value!r}"))
     if not least <= float(value) <= most:
         bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)

@@ -20,6 +20,7 @@ try:
         activation,
         add,
         conv,
+        dropout,
         linear,
         machine,
         norm,
@@ -35,7 +36,7 @@ except OSError as error:  # llvmlite's own library
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, linear, norm, pool, softmax, sums, update)
+    for module in (activation, add, conv, dropout, linear, norm, pool, softmax, sums, update)
     for name, primitive in module.PRIMITIVES.items()
 }
 
