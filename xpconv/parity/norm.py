@@ -130,7 +130,7 @@ CASES = (
             Sample("residual", {**_affine(_SHAPE, (8,)), **_OF_THE_BATCH, "residual": _SHAPE}),
             Sample(
                 "relu of a sum",
-                {"x": _SHAPE, "gamma": (8,), "beta": _small(8), **_OF_THE_BATCH, "residual": _small(*_SHAPE)},
+                {"x": _SHAPE, "gamma": (8,), "beta": _small(8), **_OF_THE_BATCH, "residual": _positive(*_SHAPE)},
                 {"activation": "relu", "return_stats": True},
                 fills=False,
             ),
