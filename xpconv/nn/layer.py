@@ -86,10 +86,10 @@ class Layer(Module):
         options = {**options, **more}
         owners = _arrays_of(op, args, options)
         side = more.get("residual")
-        needs = tuple([
-            needs_input if i == 0 else owner.trainable if isinstance(owner, Parameter) else owner is side is not None
-            for i, owner in enumerate(owners)
-        ])  # fmt: skip
+        learning = [owner.trainable if isinstance(owner, Parameter) else False for owner in owners[1:]]
+        needs = (needs_input and owners[0] is x, *learning)
+        if side is not None:
+            needs = (*needs[:-1], True)
         values = {name: _value(option) for name, option in options.items()}
         parameters = _parameters(args, options)
         with packing.offering(parameters):

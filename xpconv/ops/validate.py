@@ -30,7 +30,7 @@ def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
             first = x
             if dtype_kind(x.dtype) not in kinds:
                 raise _wrong_kind(op, kinds, name, x)
-        elif x.dtype != first.dtype or not together(x, first):
+        elif not together(x, first) or x.dtype != first.dtype:  # dtypes of two libraries do not compare
             raise _unlike(op, given)
 
 
