@@ -27,6 +27,11 @@ BAD = {
         ValueError,
         ["mean and var go together"],
     ),
+    "batch_norm: residual": (
+        lambda: ops.batch_norm(X, C, C, residual=X[:1]),
+        ValueError,
+        ["residual must have shape", "residual (N=1, "],
+    ),
     "batch_norm: eps": (lambda: ops.batch_norm(X, C, C, eps=-1.0), ValueError, ["eps", "-1.0"]),
     "layer_norm: no such axis": (lambda: ops.layer_norm(X, axes=4), ValueError, ["4 axes of x", "not 4"]),
     "layer_norm: an axis twice": (lambda: ops.layer_norm(X, axes=(1, -3)), ValueError, ["each once", "(1, -3)"]),

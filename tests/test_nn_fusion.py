@@ -247,3 +247,32 @@ def test_relu_in_half_precision_gives_the_gradients_of_single_precision(monkeypa
     dtypes = set()
     calls_of(lambda: xpconv.vjp(ops.conv, x, w, b, activation="relu")[1](dy), monkeypatch, dtypes)
     assert dtypes == {"float16"}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("activation", [None, "relu", "silu"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_norm_takes_the_sum_of_its_block_in_training(dtype, activation, training, monkeypatch):
+    """With the same answers, gradients and running statistics as the norm and the sum one after the other."""
+    body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm(4))
+    joined = settled(nn.Sequential(nn.Residual(body, activation=activation)), dtype)
+    apart, x = copy.deepcopy(joined), X.astype(dtype)
+    dy = np.random.default_rng(1).standard_normal(X.shape).astype(dtype)
+    found, asked = [], []
+    for net in (joined, apart):
+        with monkeypatch.context() as patch:
+            if net is apart:
+                patch.setattr(fusion, "plus_vjp", lambda *args: None)
+            net.zero_grad()
+            results = []
+            asked.append(calls_of(lambda: results.extend(net.vjp(x, training=training)), monkeypatch))  # noqa: B023
+            y, pullback = results
+            found.append((y, pullback(dy), {n: p.grad for n, p in net.parameters().items()}, net.state_dict()))
+    assert ("add" in asked[0]) == (dtype == "float16")
+    assert "add" in asked[1]
+    close = {"float16": 0, "float32": 1e-5, "float64": 1e-13}[dtype]
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=close, atol=close)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=close, atol=10 * close)
+    for part in (2, 3):
+        for name, value in found[1][part].items():
+            np.testing.assert_allclose(found[0][part][name], value, rtol=10 * close, atol=100 * close, err_msg=name)

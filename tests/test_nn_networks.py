@@ -307,3 +307,15 @@ def test_the_identity_shortcut_is_a_sum_of_its_cells(shape):
     assert not np.any(y[..., 3:])
     dy = np.random.default_rng(1).normal(size=y.shape)
     np.testing.assert_allclose(np.sum(dy * y), np.sum(pullback(dy) * x))
+
+
+@pytest.mark.parametrize("run", ["call", "vjp"])
+def test_a_first_input_draws_in_a_residual_block_what_initialize_does(run):
+    """By the names that layers have in the whole network: two blocks do not begin alike."""
+    x = np.zeros((2, 8, 8, 3), dtype="float32")
+    first, made = nn.models.resnet20(), nn.models.resnet20().initialize(seed=0)
+    first(x) if run == "call" else first.vjp(x)
+    made(x)
+    expected = made.parameters()
+    for name, parameter in first.parameters().items():
+        np.testing.assert_array_equal(parameter.value, expected[name].value, err_msg=name)

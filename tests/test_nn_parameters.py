@@ -150,3 +150,29 @@ def test_gradients_flow_through_a_frozen_layer():
     assert net[1].weight.grad is None
     net.unfreeze()
     assert all(parameter.trainable for parameter in net.parameters().values())
+
+
+def test_a_fresh_gradient_is_kept_and_never_written_to():
+    parameter = nn.Parameter(np.ones(3))
+    first = np.ones(3)
+    parameter.accumulate(first, fresh=True)
+    assert parameter.grad is first
+    parameter.accumulate(np.ones(3), fresh=True)
+    assert first.tolist() == [1, 1, 1]
+    assert parameter.grad.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_a_layer_whose_parameter_shares_its_gradient_copies_it(activation):
+    class Offset(nn.Layer):
+        def __init__(self):
+            self.offset = nn.Parameter(np.ones((2, 3)))
+
+        def bind(self, x, training):
+            return xpconv.ops.add, (x, self.offset), {"activation": activation}
+
+    layer, dy = Offset(), np.ones((2, 3))
+    _, pullback = layer.vjp(np.ones((2, 3)))
+    dx = pullback(dy)
+    assert not np.shares_memory(layer.offset.grad, dy)
+    assert not np.shares_memory(layer.offset.grad, dx)

@@ -113,7 +113,7 @@ def test_norm_with_an_activation_is_norm_then_activation(name):
 def test_norm_keeps_x_and_a_few_numbers_per_channel(activation):
     x = np.ones((64, 32, 8), dtype=np.float32)
     run = engine_primitives("numba")["batch_norm"].run
-    _, kept = run(x, None, None, None, None, needs=(True,), eps=1e-5, return_stats=False, activation=activation)
+    _, kept = run(x, *(None,) * 5, needs=(True,), eps=1e-5, return_stats=False, activation=activation)
     arrays = [part for part in kept if isinstance(part, np.ndarray)]
     assert any(part is x for part in arrays)
     assert sum(part.size for part in arrays) <= x.size + 16 * 8

@@ -99,6 +99,7 @@ CALLS = {
     "avg_pool": (ops.avg_pool, (normal(4, 65, 63, 40), 3), {"stride": 2, "padding": 1}),
     "global_avg_pool": (ops.global_avg_pool, (normal(4, 65, 63, 40),), {}),
     "batch_norm": (ops.batch_norm, (normal(8, 33, 31, 40), normal(40), normal(40)), {}),
+    "dropout": (ops.dropout, (normal(300, 999), 0.3), {"key": (1, 2)}),
     "layer_norm": (ops.layer_norm, (normal(5000, 100), normal(100), normal(100)), {}),
     "group_norm": (ops.group_norm, (normal(8, 33, 31, 40), 8, normal(40), normal(40)), {}),
     "silu": (ops.silu, (normal(700, 1000),), {}),

@@ -10,6 +10,7 @@ import pytest
 
 import xpconv
 from xpconv import ops
+from xpconv.parity import CASES, case_of
 
 
 def normal(*shape):
@@ -111,3 +112,22 @@ def test_check_gradients_skips_and_reports_ties():
     assert (report.checked, report.skipped) == (0, 16)
     report = xpconv.check_gradients(ops.relu, np.array([-1.0, 0.0, 2.0]))
     assert (report.checked, report.skipped) == (2, 1)
+
+
+@pytest.mark.parametrize("engine", ["portable", "numba"])
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+def test_a_gradient_is_dy_itself_or_shares_no_memory_with_what_was_given(name, engine):
+    """Layers keep gradients of parameters without a copy on the strength of this."""
+    if engine == "numba":
+        pytest.importorskip("numba")
+    with xpconv.use_engine(engine, "portable"):
+        for sample in case_of(name).samples:
+            arrays = sample.draw("random", "float32")
+            y, pullback = xpconv.vjp(case_of(name).op, **arrays, **sample.options)
+            dy = np.ones_like(y[0] if isinstance(y, tuple) else y)
+            found = [g for g in pullback(dy) if g is not None]
+            given = [*(x for x in arrays.values() if x is not None), dy, *(y if isinstance(y, tuple) else (y,))]
+            again = [g for g in pullback(dy) if g is not None]
+            for i, g in enumerate(found):
+                others = [x for x in (*given, *again, *found[:i]) if x is not g]
+                assert not any(np.shares_memory(g, x) for x in others), f"{sample.name}, gradient {i}"

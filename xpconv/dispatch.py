@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, ParamSpec
+
+import numpy as np
 
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library, on_device_of
@@ -132,8 +133,10 @@ class Op:
 
     def entries(self, args: tuple[Any, ...], options: dict[str, Any]) -> int:
         """How many gradients a pullback returns: up to the last array parameter that was passed."""
-        passed = [i for i, at in enumerate(self.positions) if at < len(args) or self.arrays[i] in options]
-        return passed[-1] + 1 if passed else 0
+        for i in range(len(self.positions) - 1, -1, -1):
+            if self.positions[i] < len(args) or self.arrays[i] in options:
+                return i + 1
+        return 0
 
 
 OPS: dict[Callable[..., Any], Op] = {}  # every public op, by the function users call
@@ -221,10 +224,8 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
         rule = f"needs has {len(needs)} entries for {entries} arrays ({', '.join(known.arrays[:entries])})."
         raise ValueError(message(known.name, rule, f"given: needs={needs!r}"))
     asked = (True,) * entries if needs is None else needs
-    wanted = tuple(
-        x is not None and bool(ask) and is_inexact(x)
-        for x, ask in itertools.zip_longest(call.arrays, asked, fillvalue=False)
-    )
+    pairs = zip(call.arrays, (*asked, *(False,) * (len(call.arrays) - entries)), strict=True)
+    wanted = tuple([x is not None and bool(ask) and is_inexact(x) for x, ask in pairs])
     with on_device_of(call.arrays[0]):
         y, backward = call.vjp(wanted)
     settings, like = current(), _likeness(y)
@@ -243,6 +244,8 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
 
 def _likeness(y: Any) -> tuple[Any, ...]:
     first = y[0] if isinstance(y, tuple) else y
+    if type(first) is np.ndarray:  # whose device is the only one
+        return ("numpy", "cpu", first.dtype, first.shape)
     return (library(first), first.device, first.dtype, tuple(first.shape))
 
 
@@ -254,6 +257,8 @@ def _unfit(op: str, dy: Array, like: tuple[Any, ...]) -> Exception:
 
 def is_inexact(x: Array) -> bool:
     """Whether an array holds real or complex floating-point numbers."""
+    if type(x) is np.ndarray:
+        return x.dtype.kind in "fc"
     return dtype_kind(x.dtype) in "fc"
 
 

@@ -7,9 +7,8 @@ tasks do not disturb one another, and a pullback can keep the record that held w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from types import TracebackType
@@ -49,14 +48,21 @@ def current() -> Settings:
         return _default()
 
 
-@contextmanager
-def applied(settings: Settings) -> Iterator[None]:
+class applied:  # noqa: N801 - a context manager, cheaper than a generator's
     """Run a block under a whole record, as a pullback does."""
-    token = _current.set(settings)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_settings", "_token")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> None:
+        self._token: Token[Settings] = _current.set(self._settings)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.reset(self._token)
 
 
 def _default() -> Settings:

@@ -86,19 +86,25 @@ class Sequential(_Group):
 
     def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
         """See `Module.vjp`."""
-        pullbacks, wanted = [], needs_input
-        for layer in self:
-            x, back = layer.vjp(x, training=training, needs_input=wanted)
-            wanted = wanted or layer.learns()
-            if wanted:
-                pullbacks.append(back)
+        y, pullback, _ = _in_turn(list(self), x, training, needs_input)
+        return y, pullback
 
-        def pullback(dy: Array) -> Array | None:
-            for back in reversed(pullbacks):
-                dy = back(dy)
-            return dy if needs_input else None
 
-        return x, pullback
+def _in_turn(layers: list[Module], x: Any, training: bool, needs_input: bool) -> tuple[Any, LayerPullback, bool]:
+    """Layers one after another, their pullback, and whether a gradient of what they give is of use to anyone."""
+    pullbacks, wanted = [], needs_input
+    for layer in layers:
+        x, back = layer.vjp(x, training=training, needs_input=wanted)
+        wanted = wanted or layer.learns()
+        if wanted:
+            pullbacks.append(back)
+
+    def pullback(dy: Array) -> Array | None:
+        for back in reversed(pullbacks):
+            dy = back(dy)
+        return dy if needs_input else None
+
+    return x, pullback, wanted
 
 
 class Residual(Module):
@@ -112,7 +118,7 @@ class Residual(Module):
     def __call__(self, x: Array) -> Array:
         """Inference; the convolution that the body ends in takes the sum and the activation into its own pass."""
         side = x if self.shortcut is None else self.shortcut(x)
-        *before, last = fusion.steps(self.body if type(self.body) is Sequential else [self.body]) or [_same]
+        *before, last = fusion.steps(self._parts(x))
         for step in before:
             x = step(x)
         y = last.plus(x, side, self.activation) if isinstance(last, fusion.Stretch) else None
@@ -128,10 +134,8 @@ class Residual(Module):
         side_back: LayerPullback = _same
         if self.shortcut is not None:
             side, side_back = self.shortcut.vjp(x, training=training, needs_input=needs_input)
-        body = self.body
-        before, last = (body[:-1], body[-1]) if type(body) is Sequential and len(body) else (Sequential(), body)
-        main, before_back = before.vjp(x, training=training, needs_input=needs_input)
-        wanted = needs_input or before.learns()
+        *before, last = self._parts(x)
+        main, before_back, wanted = _in_turn(before, x, training, needs_input)
         y, last_back = self._end(last, main, side, training, wanted)
 
         def pullback(dy: Array) -> Array | None:
@@ -156,6 +160,13 @@ class Residual(Module):
             return back(dout), dside
 
         return y, pullback
+
+    def _parts(self, x: Array) -> list[Module]:
+        """The layers of the body, which pass its gate here: its last is run together with the sum."""
+        if type(self.body) is not Sequential or not len(self.body):
+            return [self.body]
+        self.body._prepare(x)
+        return list(self.body)
 
     def _check(self, main: Array, side: Array) -> None:
         if tuple(main.shape) != tuple(side.shape):

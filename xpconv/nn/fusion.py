@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from xpconv import dispatch, ops, packing
+from xpconv import packing
 from xpconv.backend import Array, backend_of, namespace
 from xpconv.errors import dtype_name
 from xpconv.nn import activation as activations
@@ -171,27 +171,18 @@ Pullback = Callable[[Array], tuple[Array | None, Array | None]]
 
 
 def plus_vjp(
-    conv: Module, x: Array, side: Array, activation: str | None, training: bool, needs_input: bool
+    layer: Module, x: Array, side: Array, activation: str | None, training: bool, needs_input: bool
 ) -> tuple[Array, Pullback] | None:
-    """activation(conv(x) + side) with a pullback to x and side, in one pass; `None` if that cannot be."""
-    stretch = _stretch([conv]) if watcher.get() is None else None
-    if stretch is None or stretch.activation is not None or not stretch.fits(x, side):
-        return None
-    layer = stretch.conv
-    _, _, options = layer.bind(x, training)
-    owners = tuple(p for p in (layer.weight, layer.bias) if p is not None)
-    w, b = layer.weight, layer.bias
-    needs = (needs_input, w.trainable, b is not None and b.trainable, True)
-    options |= {"activation": activation, "residual": side}
-    with packing.offering(owners):
-        y, backward = dispatch.vjp(ops.conv, x, w.value, None if b is None else b.value, needs=needs, **options)
+    """activation(layer(x) + side) with a pullback to x and side, in one pass; `None` if that cannot be."""
+    if watcher.get() is None and _takes(layer, x, side):
+        return layer.vjp_plus(x, side, activation, training, needs_input)  # type: ignore[attr-defined]
+    return None
 
-    def pullback(dy: Array) -> tuple[Array | None, Array | None]:
-        with packing.offering(owners):
-            dx, dw, db, dside = backward(dy)
-        for parameter, grad in ((w, dw), (b, db)):
-            if parameter is not None and grad is not None:
-                parameter.accumulate(grad)
-        return dx, dside
 
-    return y, pullback
+def _takes(layer: Any, x: Array, side: Array) -> bool:
+    """Whether the layer can add a sum like its own output, which no activation of its own follows."""
+    if type(layer) is BatchNorm:
+        plain = layer.activation is None and dtype_name(x.dtype) in _FOLDED_IN
+        return plain and tuple(x.shape) == tuple(side.shape) and x.dtype == side.dtype
+    stretch = _stretch([layer])
+    return stretch is not None and stretch.activation is None and stretch.fits(x, side)

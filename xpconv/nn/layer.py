@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -60,24 +61,47 @@ class Layer(Module):
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
         """See `Module.vjp`."""
+        y, backward = self._applied(x, training, needs_input, {})
+        return y, lambda dy: backward(dy)[0]
+
+    def vjp_plus(
+        self, x: Array, side: Array, activation: str | None, training: bool, needs_input: bool
+    ) -> tuple[Any, Callable[[Array], tuple[Array | None, Array | None]]]:
+        """activation(self(x) + side) in the op's own pass, with a pullback to x and side: for ops with a residual."""
+        self._prepare(x)
+        y, backward = self._applied(x, training, needs_input, {"residual": side, "activation": activation})
+
+        def pullback(dy: Array) -> tuple[Array | None, Array | None]:
+            grads = backward(dy)
+            return grads[0], grads[-1]
+
+        return y, pullback
+
+    def _applied(
+        self, x: Array, training: bool, needs_input: bool, more: dict[str, Any]
+    ) -> tuple[Any, Callable[[Array], tuple[Array | None, ...]]]:
+        """The op of `bind`, with more options, and its pullback, which adds into the parameters' gradients."""
         self._check_rank(x)
         op, args, options = self.bind(x, training)
+        options = {**options, **more}
         owners = _arrays_of(op, args, options)
-        needs = tuple(
-            needs_input if owner is x else isinstance(owner, Parameter) and owner.trainable for owner in owners
-        )
+        side = more.get("residual")
+        learning = [owner.trainable if isinstance(owner, Parameter) else False for owner in owners[1:]]
+        needs = (needs_input and owners[0] is x, *learning)
+        if side is not None:
+            needs = (*needs[:-1], True)
         values = {name: _value(option) for name, option in options.items()}
         parameters = _parameters(args, options)
         with packing.offering(parameters):
             y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
 
-        def pullback(dy: Array) -> Array | None:
+        def pullback(dy: Array) -> tuple[Array | None, ...]:
             with packing.offering(parameters):
                 grads = backward(dy)
             for owner, grad in zip(owners, grads, strict=True):
                 if isinstance(owner, Parameter) and grad is not None:
-                    owner.accumulate(grad)
-            return grads[0]
+                    owner.accumulate(grad, fresh=grad is not dy and grad is not grads[0])
+            return grads
 
         return y, pullback
 
@@ -88,7 +112,7 @@ class Layer(Module):
     def run_vjp(
         self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
     ) -> tuple[Any, Callable[[Array], tuple[Any, ...]]]:
-        """Apply the op with its pullback, as `xpconv.vjp` does."""
+        """Apply the op with its pullback, as `xpconv.vjp` does: its gradients are arrays of their own, or dy itself."""
         return dispatch.vjp(op, *args, needs=needs, **options)
 
     def _check_rank(self, x: Array) -> None:
@@ -119,7 +143,12 @@ def _parameters(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Paramet
 
 def _arrays_of(op: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:
     """What was passed for each array parameter of the op that a pullback has a gradient for."""
+    return [args[at] if at < len(args) else options.get(name) for name, at in _places(op, len(args), tuple(options))]
+
+
+@functools.lru_cache(maxsize=256)
+def _places(op: Callable[..., Any], count: int, options: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Names and positions of the array parameters that a pullback has a gradient for."""
     known = dispatch.registered(op)
-    entries = known.entries(args, options)
-    places = zip(known.arrays[:entries], known.positions[:entries], strict=True)
-    return [args[at] if at < len(args) else options.get(name) for name, at in places]
+    entries = known.entries((None,) * count, dict.fromkeys(options))
+    return tuple(zip(known.arrays[:entries], known.positions[:entries], strict=True))

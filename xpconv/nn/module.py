@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -91,11 +92,12 @@ class Module:
     def members(self) -> Iterator[tuple[str, State | Module]]:
         """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""
         for name, value in vars(self).items():
-            if isinstance(value, (State, Module)):
+            owned, holds = _kind(type(value))  # type: ignore[arg-type]
+            if owned:
                 yield name, value
-            elif isinstance(value, (list, tuple, dict)):
+            elif holds and value:
                 for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-                    if isinstance(part, (State, Module)):
+                    if _kind(type(part))[0]:  # type: ignore[arg-type]
                         yield f"{name}.{key}", part
 
     def children(self) -> dict[str, Module]:
@@ -318,6 +320,12 @@ class Module:
         for name, child in children.items():
             lines.append(f"{name}: {child._tree(shown_before)}".replace("\n", "\n  "))
         return "\n  ".join(lines)
+
+
+@functools.cache
+def _kind(kind: type) -> tuple[bool, bool]:
+    """Whether values of a type are owned by the module that has them as attributes, and whether they may hold such."""
+    return issubclass(kind, (State, Module)), issubclass(kind, (list, tuple, dict))
 
 
 def _modular(argument: Any) -> bool:

@@ -14,7 +14,6 @@ from xpconv.backend import HALVES, Array, cast, namespace
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
 from xpconv.nn.layer import Bound, Layer, check_activation, check_arguments
-from xpconv.nn.module import LayerPullback
 from xpconv.nn.state import Buffer, Parameter, Shape
 from xpconv.ops import validate
 
@@ -22,7 +21,8 @@ from xpconv.ops import validate
 class BatchNorm(Layer):
     """Each channel by its mean and variance over all other axes, ``(..., C) -> (..., C)``; see `ops.batch_norm`.
 
-    Training uses the statistics of the batch and moves the running ones, once for each `vjp`; inference uses those.
+    Training uses the statistics of the batch and moves the running ones, once for each `vjp`; inference uses those. A
+    single value per channel has no variance: training raises `ValueError` then.
     Half-precision inputs are computed in float32, whose range the statistics need.
     """
 
@@ -86,20 +86,16 @@ class BatchNorm(Layer):
 
         return (cast(result[0], half), *result[1:]) if options.get("return_stats") else cast(result, half), narrowed
 
-    def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
-        """See `Module.vjp`.
-
-        Raises
-        ------
-        ValueError
-            In training, for a single value per channel: it has no variance.
-        """
+    def _applied(
+        self, x: Array, training: bool, needs_input: bool, more: dict[str, Any]
+    ) -> tuple[Array, Callable[[Array], tuple[Array | None, ...]]]:
+        """As any layer's; in training the running statistics move."""
         count = math.prod(x.shape[:-1])
         if training and count == 1:
             rule = "training needs more than one value per channel."
             remedy = "use a larger batch, or vjp(x, training=False)."
             raise ValueError(message("BatchNorm", rule, describe("x", x), remedy))
-        y, pullback = super().vjp(x, training, needs_input)
+        y, pullback = super()._applied(x, training, needs_input, more)
         if training:
             y, mean, var = y
             if count:
@@ -109,7 +105,8 @@ class BatchNorm(Layer):
 
     def _move(self, running: Buffer, batch: Array, factor: float) -> None:
         value: Any = running.value
-        running.assign(value + self.momentum * (cast(batch, value.dtype) * factor - value))
+        step = cast(batch, value.dtype) * factor - value
+        running.advance(value + self.momentum * step)
 
 
 class LayerNorm(Layer):

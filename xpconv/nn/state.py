@@ -69,6 +69,10 @@ class State:
         """
         self._put(self._ready(array))
 
+    def advance(self, array: Array) -> None:
+        """Take over values that were computed from this state's own, which need no judging."""
+        self._put(array)
+
     def loading(self, array: Any) -> Callable[[], None]:
         """Convert values of any library to this one's place (else the backend in force) and dtype.
 
@@ -108,7 +112,7 @@ class State:
                 self.touch()
         else:
             self._hold(copied(array))
-        self.shape, self.dtype = tuple(array.shape), dtype_name(array.dtype)
+            self.shape, self.dtype = tuple(array.shape), dtype_name(array.dtype)
 
     def _hold(self, array: Array) -> None:
         """Take an array of one's own as the value."""
@@ -225,10 +229,11 @@ class Parameter(State):
         self.trainable = trainable
         super().__init__(given, inits.he_normal if init is None and isinstance(given, tuple) else init)
 
-    def accumulate(self, grad: Array) -> None:
+    def accumulate(self, grad: Array, *, fresh: bool = False) -> None:
         """Add to the gradient: the one place where gradients arrive.
 
-        The array is neither written to nor kept: it may be the caller's own dy. One that is not trainable takes none.
+        The array is never written to, and a copy is kept of it, since it may be the caller's own dy; a ``fresh`` one,
+        which nobody else has, is kept itself. A parameter that is not trainable takes none.
 
         Raises
         ------
@@ -241,7 +246,10 @@ class Parameter(State):
         if value is None or value.shape != grad.shape or _place(value) != _place(grad):
             rule = "a gradient must have the shape, dtype, library and device of the value."
             raise ValueError(message(str(self), rule, f"{describe('grad', grad)} · {describe('value', value)}"))
-        self.grad = copied(grad) if self.grad is None else self.grad + grad
+        if self.grad is not None:
+            self.grad = self.grad + grad
+        else:
+            self.grad = grad if fresh else copied(grad)
 
     def touch(self) -> None:
         """Note a change of the value: what was packed from the old one is dropped."""
@@ -293,6 +301,8 @@ def _kept(x: Array) -> Array:
 
 
 def _place(x: Array) -> tuple[Any, ...]:
+    if type(x) is np.ndarray:  # whose device is the only one
+        return "numpy", "cpu", x.dtype
     return library(x), x.device, x.dtype
 
 

@@ -166,7 +166,7 @@ def _check_labels(op: str, logits: Array, labels: Array) -> None:
         rule = f"labels must be integers, not {dtype_name(labels.dtype)}."
         given = describe_all(logits=logits, labels=labels)
         raise TypeError(message(op, rule, given, "one-hot targets become labels with argmax over their last axis."))
-    if library(labels) != library(logits) or labels.device != logits.device:
+    if not validate.together(labels, logits):
         rule = "logits and labels must share library and device; nothing is moved silently."
         places = (f"{name} of {library(x)} on {x.device}" for name, x in (("logits", logits), ("labels", labels)))
         raise TypeError(message(op, rule, " · ".join(places)))

@@ -14,7 +14,7 @@ from xpconv.ops.activation import check_named
 from xpconv.window import per_axis
 
 
-@op("x", "gamma", "beta", "mean", "var")
+@op("x", "gamma", "beta", "mean", "var", "residual")
 def batch_norm(
     x: Array,
     gamma: Array | None,
@@ -24,13 +24,14 @@ def batch_norm(
     *,
     eps: float = 1e-5,
     return_stats: bool = False,
+    residual: Array | None = None,
     activation: str | None = None,
 ) -> Call:
     r"""Batch normalisation: each channel by its mean and variance over all other axes.
 
     ``(..., C) , (C,) , (C,) -> (..., C)``
 
-    y[..., c] = activation((x[..., c] - mean[c]) / sqrt(var[c] + eps) · gamma[c] + beta[c])
+    y[..., c] = activation((x[..., c] - mean[c]) / sqrt(var[c] + eps) · gamma[c] + beta[c] + residual[..., c])
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ def batch_norm(
         Added to the variance.
     return_stats : bool
         Return the mean and variance too; gradients are those of y.
+    residual : array of the shape of x, optional
+        Added before the activation, as at the end of a residual block.
     activation : str, optional
         Name of an activation without parameters, which engines may apply in the same pass.
 
@@ -61,9 +64,10 @@ def batch_norm(
 
     Notes
     -----
-    Kept for the gradient: x and a few numbers per channel; what the activation was applied to is computed again. The
-    statistics of an empty batch are 0. Squares are summed about a number among the data and corrected for what that
-    is off the mean, so that a large offset does no harm ([2]_, equation 1.7).
+    Kept for the gradient: x and a few numbers per channel; what the activation was applied to is computed again. With
+    a residual and an activation, y (relu, relu6, sigmoid, tanh, softplus) or the residual too; the residual's gradient
+    may be dy itself. The statistics of an empty batch are 0. Squares are summed about a number among the data and
+    corrected for what that is off the mean, so that a large offset does no harm ([2]_, equation 1.7).
 
     References
     ----------
@@ -79,7 +83,7 @@ def batch_norm(
     >>> ops.batch_norm(np.array([[1.0], [3.0]]), None, None, eps=0.0).tolist()
     [[-1.0], [1.0]]
     """
-    validate.arrays("batch_norm", x=x, gamma=gamma, beta=beta, mean=mean, var=var)
+    validate.arrays("batch_norm", x=x, gamma=gamma, beta=beta, mean=mean, var=var, residual=residual)
     if x.ndim < 2:
         raise ValueError(message("batch_norm", "x needs at least 2 axes, the channels last.", describe_all(x=x)))
     eps = validate.number("batch_norm", "eps", eps, least=0)
@@ -94,8 +98,10 @@ def batch_norm(
                 describe_all(x=x, mean=mean, var=var),
             )
         )
+    if residual is not None:
+        _check_shape("batch_norm", "residual", residual, tuple(x.shape), x)
     options = {"eps": eps, "return_stats": bool(return_stats), "activation": activation}
-    return Call("batch_norm", (x, gamma, beta, mean, var), options)
+    return Call("batch_norm", (x, gamma, beta, mean, var, residual), options)
 
 
 @op("x", "gamma", "beta")

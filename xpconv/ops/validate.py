@@ -6,6 +6,8 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.dispatch import dtype_kind
@@ -28,8 +30,15 @@ def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
             first = x
             if dtype_kind(x.dtype) not in kinds:
                 raise _wrong_kind(op, kinds, name, x)
-        elif library(x) != library(first) or x.dtype != first.dtype or x.device != first.device:
+        elif not together(x, first) or x.dtype != first.dtype:  # dtypes of two libraries do not compare
             raise _unlike(op, given)
+
+
+def together(x: Array, other: Array) -> bool:
+    """Whether two arrays are of one library and on one device."""
+    if type(x) is type(other) is np.ndarray:
+        return True
+    return library(x) == library(other) and bool(x.device == other.device)
 
 
 def _wrong_kind(op: str, kinds: str, name: str, x: Array) -> TypeError:
@@ -81,7 +90,7 @@ def one_of(op: str, name: str, value: Any, known: tuple[Any, ...]) -> None:
 
 def number(op: str, name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
     """A real option as a Python float, which leaves the arrays' dtype alone; checked to lie in its range."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise TypeError(message(op, f"{name} must be a real number.", f"given: {name}={value!r}"))
     if not least <= float(value) <= most:
         bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)

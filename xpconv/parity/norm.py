@@ -12,6 +12,7 @@ from xpconv.parity.bounds import Scales, Truth, ulps
 from xpconv.parity.sample import Case, Sample, Spec
 
 _SHAPE = (4, 5, 6, 8)
+_OF_THE_BATCH: dict[str, Spec] = {"mean": None, "var": None}
 
 
 def _offset(*shape: int) -> Spec:
@@ -85,13 +86,15 @@ def _scales(view: Callable[[Truth], View]) -> Callable[[Truth], Scales]:
             return root * np.sum(terms, axis=others)
 
         dx = rstd * peak * (gamma * dy + np.mean(gamma * dy * (1 + hat), axis=axes, keepdims=True))
-        y = gamma * peak + beta + 0 * x
+        side = 0.0 if arrays.get("residual") is None else np.abs(arrays["residual"])
+        y = gamma * peak + beta + side + 0 * x
         grads = {
             "x": dx.reshape(arrays["x"].shape),
             "gamma": total(dy * peak),
             "beta": total(dy),
             "mean": total(gamma * rstd * dy),
             "var": total(gamma * rstd**2 * dy * peak),
+            "residual": dy,
         }
         given = (_fitted(grads[name], arrays[name]) for name in arrays)
         return Scales(4 * y.reshape(arrays["x"].shape), tuple(None if g is None else 4 * g for g in given))
@@ -122,6 +125,23 @@ CASES = (
             Sample(
                 "tanh, given statistics",
                 {"x": _SHAPE, "gamma": (8,), "beta": (8,), "mean": (8,), "var": _positive(8)},
+                {"activation": "tanh"},
+            ),
+            Sample("residual", {**_affine(_SHAPE, (8,)), **_OF_THE_BATCH, "residual": _SHAPE}),
+            Sample(
+                "relu of a sum",
+                {"x": _SHAPE, "gamma": (8,), "beta": _small(8), **_OF_THE_BATCH, "residual": _positive(*_SHAPE)},
+                {"activation": "relu", "return_stats": True},
+                fills=False,
+            ),
+            Sample(
+                "silu of a sum, given statistics",
+                {"x": (50, 3), "gamma": None, "beta": (3,), "mean": (3,), "var": _positive(3), "residual": (50, 3)},
+                {"activation": "silu"},
+            ),
+            Sample(
+                "tanh of a sum",
+                {**_affine((300, 3), (3,)), **_OF_THE_BATCH, "residual": (300, 3)},
                 {"activation": "tanh"},
             ),
             Sample("one row", _affine((1, 5), (5,))),

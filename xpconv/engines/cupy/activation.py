@@ -36,7 +36,7 @@ def _both(parameters: Numbers) -> tuple[Any, ...]:
     return tuple(np.float64(number) for number in (*parameters, 0.0, 0.0)[:2])
 
 
-def _forward(name: str, x: Array, parameters: Numbers = ()) -> Array:
+def forward(name: str, x: Array, parameters: Numbers = ()) -> Array:
     x = dense(x)
     y = cupy.empty(x.shape, dtype=x.dtype)
     width, which = width_of(x.size, x, y), np.int32(NUMBERS[name])
@@ -58,28 +58,28 @@ def gradient(name: str, kept: Array, dy: Array, parameters: Numbers = (), from_o
 
 
 def _plain(name: str) -> Primitive:
-    def forward(x: Array, *, needs: Needs) -> tuple[Array, Any]:
-        y = _forward(name, x)
+    def value(x: Array, *, needs: Needs) -> tuple[Array, Any]:
+        y = forward(name, x)
         return y, (y if name in FROM_OUTPUT and not is_half(x) else x) if any(needs) else None
 
     def backward(residuals: Array, dy: Array, needs: Needs) -> tuple[Array, ...]:
         return (gradient(name, residuals, dy, from_output=name in FROM_OUTPUT and not is_half(dy)),)
 
-    return Primitive(forward, backward, unsupported)
+    return Primitive(value, backward, unsupported)
 
 
 def _parametric(named: Callable[..., tuple[str, Numbers]]) -> Primitive:
     """The primitive of an activation whose options ``named`` turns into its name and at most two numbers."""
 
-    def forward(x: Array, *, needs: Needs, **options: Any) -> tuple[Array, Any]:
+    def value(x: Array, *, needs: Needs, **options: Any) -> tuple[Array, Any]:
         name, numbers = named(**options)
-        return _forward(name, x, numbers), (x, name, numbers) if any(needs) else None
+        return forward(name, x, numbers), (x, name, numbers) if any(needs) else None
 
     def backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array, ...]:
         x, name, numbers = residuals
         return (gradient(name, x, dy, numbers),)
 
-    return Primitive(forward, backward, unsupported)
+    return Primitive(value, backward, unsupported)
 
 
 def _bounds(min: float | None, max: float | None) -> tuple[str, Numbers]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.cupy.activation import NUMBERS
-from xpconv.engines.cupy.arrays import computed_in, dense, dense_or_none, unsupported
+from xpconv.engines.cupy.activation import FROM_OUTPUT, NUMBERS, forward, gradient
+from xpconv.engines.cupy.arrays import computed_in, dense, dense_or_none, is_half, unsupported
 from xpconv.engines.cupy.compiled import integers, launch, width_of
 from xpconv.engines.cupy.sums import Slabs
 
@@ -138,23 +138,43 @@ def _batch_norm(
     beta: Array | None,
     mean: Array | None,
     var: Array | None,
+    residual: Array | None,
     *,
     needs: Needs,
     eps: float,
     return_stats: bool,
     activation: str | None,
 ) -> tuple[Any, Any]:
-    """y = activation(x̂ · gamma + beta): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
+    """y = activation(x̂ · gamma + beta + residual): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
     x, gamma, beta = dense(x), dense_or_none(gamma), dense_or_none(beta)
     layout = _Layout(1, math.prod(x.shape[:-1]), x.shape[-1], 1)
     table = _table(x, layout, eps) if mean is None else _given(mean, var, x, eps)
-    y = _normalised(x, table, gamma, beta, layout, activation)
-    kept = _Kept(x, gamma, beta, table, layout, mean is not None, activation) if any(needs) else None
+    inner = activation if residual is None else None
+    y, joined = _normalised(x, table, gamma, beta, layout, inner), None
+    if residual is not None:
+        y, joined = _joined(y, residual, activation)
+    kept = (_Kept(x, gamma, beta, table, layout, mean is not None, inner), joined) if any(needs) else None
     if not return_stats:
         return y, kept
     seen_mean, seen_var = _room(x), _room(x)
     launch("norm", "statistics", x, x.shape[-1], table, seen_mean, seen_var, *integers(x.shape[-1]))
     return (y, seen_mean, seen_var), kept
+
+
+def _joined(z: Array, residual: Array, activation: str | None) -> tuple[Array, tuple[str, Array] | None]:
+    """activation(z + residual), written into z as far as it goes, and what its gradient needs."""
+    z += residual
+    if activation is None:
+        return z, None
+    y = forward(activation, z)
+    return y, (activation, y if activation in FROM_OUTPUT else z)
+
+
+def _batch_gradients(kept: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
+    """The gradients of `_gradients`, and of a residual: what the activation of the sum leaves of dy."""
+    norm, joined = kept
+    dz = dy if joined is None else gradient(joined[0], joined[1], dy)
+    return *_gradients(norm, dz, needs[:5]), dz if needs[5] else None
 
 
 def _of_samples(x: Array, each: int) -> _Layout:
@@ -180,6 +200,12 @@ def _group_norm(x: Array, gamma: Any, beta: Any, *, needs: Needs, num_groups: in
     return _by_sample(x, gamma, beta, needs, eps, x.shape[-1] // num_groups)
 
 
+def _declines_batch(x: Array, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any, **_: Any) -> str | None:
+    if residual is not None and is_half(x):
+        return "adds no residual to a norm in half precision, which would be rounded before"
+    return unsupported(x, gamma, beta, mean, var, residual)
+
+
 def _declines_samples(x: Array, *arrays: Any, **_: Any) -> str | None:
     if x.shape[0] > 65535:  # the grid's third axis
         return "normalises at most 65535 samples at a time"
@@ -187,7 +213,7 @@ def _declines_samples(x: Array, *arrays: Any, **_: Any) -> str | None:
 
 
 PRIMITIVES = {
-    "batch_norm": Primitive(_batch_norm, _gradients, unsupported),
+    "batch_norm": Primitive(_batch_norm, _batch_gradients, _declines_batch),
     "instance_norm": Primitive(_instance_norm, _gradients, _declines_samples),
     "group_norm": Primitive(_group_norm, _gradients, _declines_samples),
 }

@@ -16,13 +16,27 @@ if tuple(map(int, metadata.version("numba").split(".")[:2])) < (0, 62):  # whose
     raise ImportError(f"it needs numba 0.62, not {metadata.version('numba')}: pip install 'xpconv[cpu]'")
 
 try:
-    from xpconv.engines.numba import activation, add, conv, linear, machine, norm, pool, softmax, store, sums, team
+    from xpconv.engines.numba import (
+        activation,
+        add,
+        conv,
+        dropout,
+        linear,
+        machine,
+        norm,
+        pool,
+        softmax,
+        store,
+        sums,
+        team,
+        update,
+    )
 except OSError as error:  # llvmlite's own library
     raise ImportError(f"numba's compiler does not load here: {error}") from error
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, linear, norm, pool, softmax, sums)
+    for module in (activation, add, conv, dropout, linear, norm, pool, softmax, sums, update)
     for name, primitive in module.PRIMITIVES.items()
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels
+UPDATE_FIELDS = 8  # words that `kernels.update` reads of each parameter
 PLANE_PAD = 192  # bytes between planes of patches, lest all of them start in the same set of the cache
 TABLE = 512  # bytes for the addresses of a patch's cells, of a tile's pixels, or of the taps
 

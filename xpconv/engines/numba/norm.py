@@ -1,17 +1,18 @@
 """Batch normalisation on NumPy arrays, compiled: two passes over memory forward, two back, an activation in the same.
 
 Forward reads x for its statistics and once more to normalise it; backward reads x and dy for their sums and once more
-for dx. An activation's sums are not kept: both passes back make them again from x, which they read anyway.
+for dx. An activation's sums are not kept: both passes back make them again from x, which they read anyway. Where a
+residual is added before the activation, the first pass back writes dz, which is the residual's gradient too.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.numba.activation import word
+from xpconv.engines.numba.activation import FROM_OUTPUT, word
 from xpconv.engines.numba.arrays import dense, empty, place, place_of, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.scratch import borrowed
@@ -27,77 +28,94 @@ _GRADIENTS = 1, 0, 2, 3  # of gamma, beta, mean and var
 _RUN = 2**15  # numbers that a task of an elementwise pass takes
 
 
+class _Kept(NamedTuple):
+    """Residuals."""
+
+    x: np.ndarray
+    table: np.ndarray
+    given: bool  # the statistics were, and nothing of dx flows through them
+    activation: str | None
+    joined: bool  # whether a residual was added
+    other: np.ndarray | None  # what the activation's derivative is taken at: y, or the residual
+
+
 def _batch_norm(
     x: np.ndarray,
     gamma: np.ndarray | None,
     beta: np.ndarray | None,
     mean: np.ndarray | None,
     var: np.ndarray | None,
+    residual: np.ndarray | None,
     *,
     needs: Needs,
     eps: float,
     return_stats: bool,
     activation: str | None,
 ) -> tuple[Any, Any]:
-    """y = activation(x̂ · gamma + beta): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
-    x = dense(x)
-    name, n = dtype_name(x.dtype), x.shape[-1]
-    rows, panels = x.size // n if n else 0, -(-n // PANEL)
-    gamma, beta = (None if v is None else dense(v) for v in (gamma, beta))
+    """y = activation(x̂ · gamma + beta + residual): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
+    x, n = dense(x), x.shape[-1]
+    rows = x.size // n if n else 0
+    gamma, beta, residual = (None if v is None else dense(v) for v in (gamma, beta, residual))
     table = np.empty((_ROWS, n), dtype=x.dtype)
+    line = n, place(table), place_of(gamma), place_of(beta), word(eps)
     if mean is None:
-        _fill_moments(x, table)
+        _fill_table(x, line)
     else:
         table[_MEAN], table[_DRIFT], table[_VAR] = mean, 0.0, var
-    kernel = address("norm", "line", name, PANEL)
-    run(kernel, panels, n, place(table), place_of(gamma), place_of(beta), word(eps), threads=threads_for(64 * n))
-    y = empty(x.shape, x.dtype)
-    kernel, per = address("norm", "normalise", *vector(x), activation), _run(n)
-    run(kernel, -(-rows // per), place(x), place(y), rows, n, per, place(table), threads=threads_for(x.size))
-    residuals = (x, table, mean is not None, activation) if any(needs) else None
+        run(address("norm", "line", dtype_name(x.dtype), PANEL), -(-n // PANEL), *line, threads=threads_for(64 * n))
+    y, joined = empty(x.shape, x.dtype), residual is not None
+    kernel, per = address("norm", "normalise", *vector(x), activation, joined), _run(n)
+    words = place(x), place(y), rows, n, per, line[1], place_of(residual)
+    run(kernel, -(-rows // per), *words, threads=threads_for(x.size))
+    kept = None
+    if any(needs):
+        other = y if activation in FROM_OUTPUT else residual
+        kept = _Kept(x, table, mean is not None, activation, joined, other if joined and activation else None)
     if not return_stats:
-        return y, residuals
-    return (y, table[_MEAN] + table[_DRIFT], table[_VAR].copy()), residuals
+        return y, kept
+    return (y, table[_MEAN] + table[_DRIFT], table[_VAR].copy()), kept
 
 
-def _fill_moments(x: np.ndarray, table: np.ndarray) -> None:
-    """Mean, drift and variance of this batch into their rows of the table."""
+def _fill_table(x: np.ndarray, line: tuple[int, ...]) -> None:
+    """Mean, drift and variance of this batch, and what `line` reads to make of them what y is made of."""
     slabs = Slabs.of(x, 5)
-    sizes = slabs.rows, slabs.columns, slabs.size
     with borrowed(slabs.nbytes) as parts:
-        kernel = address("norm", "moments", *vector(x))
-        run(kernel, slabs.tasks, place(x), *sizes, parts, slabs.step, threads=threads_for(x.size))
-        settled("norm", "merge", x, slabs, parts, *sizes, place(table))
+        sizes = slabs.rows, slabs.columns, slabs.size
+        run(address("norm", "moments", *vector(x)), slabs.tasks, place(x), *sizes, parts, slabs.step,
+            threads=threads_for(x.size))  # fmt: skip
+        settled("norm", "merge", x, slabs, parts, slabs.rows, slabs.size, *line)
 
 
-def _backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | None, ...]:
-    """The gradients of x, gamma, beta, and of a mean and variance that were given."""
-    x, table, given, activation = residuals
-    dy = dense(dy)
-    n = x.shape[-1]
-    rows = x.size // n if n else 0
+def _backward(kept: _Kept, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | None, ...]:
+    """The gradients of x, gamma, beta, of a mean and variance that were given, and of a residual."""
+    x, n = kept.x, kept.x.shape[-1]
+    dz = dy = dense(dy)
+    if kept.other is not None:
+        dz = empty(dy.shape, dy.dtype)
     result = np.empty((_ROWS, n), dtype=x.dtype)
-    if not given or any(needs[1:]):
-        _settle(x, dy, table, activation, result)
+    if not kept.given or any(needs[1:5]) or dz is not dy:
+        _settle(kept, dy, dz, result)
     dx = None
     if needs[0]:
-        dx, per = empty(x.shape, x.dtype), _run(n)
-        places = (place(x), place(dy), place(dx))
-        kernel = address("norm_back", "gradient", *vector(x), activation, given)
-        sizes = (rows, n, per)
-        run(kernel, -(-rows // per), *places, *sizes, place(table), place(result), threads=threads_for(x.size))
-    others = (result[row].copy() if need else None for row, need in zip(_GRADIENTS, needs[1:], strict=True))
-    return (dx, *others)
+        dx, rows, per = empty(x.shape, x.dtype), x.size // n if n else 0, _run(n)
+        activation = None if kept.joined else kept.activation
+        kernel = address("norm_back", "gradient", *vector(x), activation, kept.given)
+        words = place(x), place(dz), place(dx), rows, n, per, place(kept.table), place(result)
+        run(kernel, -(-rows // per), *words, threads=threads_for(x.size))
+    others = (result[row].copy() if need else None for row, need in zip(_GRADIENTS, needs[1:5], strict=True))
+    return (dx, *others, dz if needs[5] else None)
 
 
-def _settle(x: np.ndarray, dy: np.ndarray, table: np.ndarray, activation: str | None, result: np.ndarray) -> None:
-    """The sums over all rows, and what follows from them for each channel."""
-    slabs = Slabs.of(x, 4)
+def _settle(kept: _Kept, dy: np.ndarray, dz: np.ndarray, result: np.ndarray) -> None:
+    """The sums over all rows, and what follows from them for each channel; also dz, if an activation followed a sum."""
+    x, table, slabs = kept.x, place(kept.table), Slabs.of(kept.x, 4)
     sizes = slabs.rows, slabs.columns, slabs.size
+    joined = (place(kept.other), place(dz)) if kept.other is not None else (0, 0)
     with borrowed(slabs.nbytes) as parts:
-        kernel, threads = address("norm_back", "gradient_sums", *vector(x), activation), threads_for(x.size)
-        run(kernel, slabs.tasks, place(x), place(dy), *sizes, place(table), parts, slabs.step, threads=threads)
-        settled("norm_back", "settle_gradients", x, slabs, parts, *sizes[:2], place(table), place(result))
+        kernel = address("norm_back", "gradient_sums", *vector(x), kept.activation, kept.other is not None)
+        words = place(x), place(dy), *sizes, table, parts, slabs.step, *joined
+        run(kernel, slabs.tasks, *words, threads=threads_for(x.size))
+        settled("norm_back", "settle_gradients", x, slabs, parts, *sizes[:2], table, place(result))
 
 
 def _run(channels: int) -> int:

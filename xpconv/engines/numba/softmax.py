@@ -60,15 +60,15 @@ def _cross_entropy(
 ) -> tuple[np.ndarray, Any]:
     """-Σ target · log softmax(logits): (..., classes), integers (...) -> (...) or ()."""
     logits, labels = dense(logits), dense(labels if labels.dtype == np.int64 else labels.astype(np.int64))
-    dtype, rows, n = logits.dtype, labels.size, logits.shape[-1]
+    dtype, rows, n, threads = logits.dtype, labels.size, logits.shape[-1], threads_for(5 * logits.size)
     kept = np.empty((3, rows), dtype=dtype)  # losses, peaks, sums of exponentials
-    losses, step, per = place(kept), rows * dtype.itemsize, _rows(n)
+    losses, step, per = place(kept), rows * dtype.itemsize, rows if threads == 1 else _rows(n)
     summed = reduction != "none"
     loss = np.empty((), dtype=dtype) if summed else kept[0].reshape(labels.shape)
     sum_of = word(_factor(reduction, rows)), place(loss) if summed else 0
-    kernel, tasks = address("loss", "cross_entropy", *_kind(logits)), -(-rows // per)
+    kernel, tasks = address("loss", "cross_entropy", *_kind(logits)), -(-rows // max(per, 1))
     sizes = place(logits), place(labels), rows, n, per, word(label_smoothing)
-    run(kernel, tasks, *sizes, losses, losses + step, losses + 2 * step, *sum_of, threads=threads_for(5 * logits.size))
+    run(kernel, tasks, *sizes, losses, losses + step, losses + 2 * step, *sum_of, threads=threads)
     if summed and tasks != 1:
         run(address("loss", "reduce", dtype_name(dtype)), 1, losses, rows, *sum_of)
     residuals = (logits, labels, kept, reduction, label_smoothing) if needs[0] else None

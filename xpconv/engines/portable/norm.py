@@ -46,11 +46,20 @@ class _Moments(NamedTuple):
             part += beta[within(beta, box)]
         return part
 
-    def result(self, x: Array, gamma: Array | None, beta: Array | None, activation: str | None = None) -> Array:
-        """activation(x̂ · gamma + beta)."""
+    def result(
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        residual: Array | None = None,
+        activation: str | None = None,
+    ) -> Array:
+        """activation(x̂ · gamma + beta + residual)."""
         y = namespace(x).empty(tuple(x.shape), dtype=x.dtype, device=x.device)
         for box in cut(x):
             part = self.scaled(x, box, gamma, beta)
+            if residual is not None:
+                part += residual[box]
             y[box] = part if activation is None else activate(activation, part)
         return y
 
@@ -90,30 +99,56 @@ def _batch_norm(
     beta: Array | None,
     mean: Any,
     var: Any,
+    residual: Array | None,
     *,
     needs: Needs,
     eps: float,
     return_stats: bool,
     activation: str | None,
 ) -> tuple[Any, Any]:
-    """y = activation(x̂ · gamma + beta): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
+    """y = activation(x̂ · gamma + beta + residual): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
     xp, rows, one_row = namespace(x), as_rows(x), (1, x.shape[-1])
+    side = None if residual is None else as_rows(residual)
     if mean is None:
         stats = _moments(rows, (0,), eps)
     else:
         mean, var = xp.reshape(mean, one_row), xp.reshape(var, one_row)
         stats = _Moments(mean, xp.zeros_like(mean), var, 1.0 / xp.sqrt(var + eps))
     gamma, beta = _in_shape(gamma, one_row), _in_shape(beta, one_row)
-    y = xp.reshape(stats.result(rows, gamma, beta, activation), tuple(x.shape))
-    residuals = (x, gamma, beta, stats, mean is not None, activation) if any(needs) else None
+    y = xp.reshape(stats.result(rows, gamma, beta, side, activation), tuple(x.shape))
+    kept = _kept(y, residual, activation)
+    residuals = (x, gamma, beta, stats, mean is not None, activation, *kept) if any(needs) else None
     if not return_stats:
         return y, residuals
     return (y, (stats.mean + stats.drift)[0, :], stats.var[0, :] + 0.0), residuals
 
 
+def _kept(y: Array, residual: Array | None, activation: str | None) -> tuple[Array | None, Array | None]:
+    """What an activation of a sum with a residual keeps: y, if its derivative follows from it, or the residual."""
+    if residual is None or activation is None:
+        return None, None
+    return (y, None) if activation in FROM_OUTPUT else (None, residual)
+
+
 def _batch_norm_backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
     """With s = gamma · rstd: dx = s (dz - mean(dz) - x̂ mean(dz x̂)), the means falling away where they were given."""
-    x, gamma, beta, stats, given, activation = residuals
+    *_, activation, y, side = residuals
+    if y is None and side is None:
+        return _norm_backward(residuals, dy, needs, dy)
+    x, gamma, beta, stats = residuals[:4]
+    rows, dy_rows = as_rows(x), as_rows(dy)
+    kept = as_rows(side if y is None else y)
+    dz = namespace(x).empty(tuple(rows.shape), dtype=x.dtype, device=x.device)
+    for box in cut(rows):
+        part = kept[box] if side is None else stats.scaled(rows, box, gamma, beta) + kept[box]
+        dz[box] = derivative(activation, part, dy_rows[box])
+    dz = namespace(x).reshape(dz, tuple(x.shape))
+    return _norm_backward((x, gamma, beta, stats, residuals[4], None), dz, needs, dz)
+
+
+def _norm_backward(residuals: Any, dy: Array, needs: Needs, side: Array) -> tuple[Array | None, ...]:
+    """As `_batch_norm_backward`, where no residual came before the activation; ``side`` is the gradient of one."""
+    x, gamma, beta, stats, given, activation, *_ = residuals
     xp = namespace(x)
     rows, dy_rows = as_rows(x), as_rows(dy)
     scale = stats.rstd if gamma is None else stats.rstd * gamma
@@ -127,7 +162,7 @@ def _batch_norm_backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array
         z = stats.scaled(rows, box, gamma, beta)
         return derivative(activation, activate(activation, z) if activation in FROM_OUTPUT else z, dy_rows[box])
 
-    if not given or any(needs[1:]):
+    if not given or any(needs[1:5]):
         for box in cut(rows):
             dz = before(box)
             plain.add(box, axes_sum(dz, (0,)))
@@ -151,6 +186,7 @@ def _batch_norm_backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array
         plain.total[0, :] if needs[2] else None,
         (-scale * plain.total)[0, :] if needs[3] else None,
         (-0.5 * scale * stats.rstd * weighted.total)[0, :] if needs[4] else None,
+        side if needs[5] else None,
     )
 
 

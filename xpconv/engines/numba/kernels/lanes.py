@@ -149,5 +149,8 @@ class Lanes:
             total = self.times_plus(total, c)
         return total
 
+    def root(self) -> Lanes:
+        return self._call("sqrt", self)
+
     def with_sign_of(self, other: Lanes) -> Lanes:
         return self._call("copysign", self, other)

@@ -186,6 +186,11 @@ def activate(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
     return unary(VALUES[name], dtype, lanes)
 
 
+def root(dtype: str, lanes: int) -> Callable[..., Any]:
+    """The square root, rounded as IEEE 754 says."""
+    return unary(Lanes.root, dtype, lanes)
+
+
 def slope(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
     """Its derivative times dy, a function (kept, dy) -> dz of vectors; kept is y of those in `FROM_OUTPUT`, else x."""
     kind, emit = VectorType(number_type(dtype), lanes), SLOPES[name]

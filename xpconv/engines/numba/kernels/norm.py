@@ -76,15 +76,32 @@ def moments(dtype: str, lanes: int, ragged: bool) -> Callable[..., Any]:
     return kernel
 
 
-def merge(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
-    """Mean, drift and variance of a panel of channels.
+def _line_of(dtype: str) -> Callable[..., Any]:
+    """``line(n, table, gamma, beta, eps, first, last)``: scale and shift of some channels, from their statistics."""
+    number, at = number_type(dtype), pointers(number_type(dtype))
 
-    Arguments: parts of `moments`, slabs, their step, rows, channels, rows in a slab, table. With n rows, pivot p and
-    sums d and q of a slab, the mean is Σ (n p + d) / N, and the squares about m are q + 2 (p - m) d + n (p - m)². The
-    rounded mean serves as m; the drift comes out of the same sums.
+    @njit
+    def line(n, table, gamma, beta, eps, first, last):
+        for c in range(first, last):
+            rstd = 1.0 / math.sqrt(table[VAR * n + c] + eps)
+            scale = number(rstd * at(gamma)[c]) if gamma != 0 else number(rstd)
+            shift = float(at(beta)[c]) if beta != 0 else 0.0
+            table[RSTD * n + c], table[SCALE * n + c] = number(rstd), scale
+            table[SHIFT * n + c] = number(shift - float(table[DRIFT * n + c]) * float(scale))
+
+    return line
+
+
+def merge(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
+    """Mean, drift and variance of a panel of channels, and what `line` makes of them.
+
+    Arguments: parts of `moments`, slabs, their step, rows, rows in a slab, then those of `line`. With n rows, pivot p
+    and sums d and q of a slab, the mean is Σ (n p + d) / N, and the squares about m are q + 2 (p - m) d + n (p - m)².
+    The rounded mean serves as m; the drift comes out of the same sums.
     """
     at, splat = pointers(number_type(dtype)), vectors("float64", lanes).splat
     get, put = doubles(dtype, lanes)
+    line = _line_of(dtype)
 
     @njit
     def merged(parts, slabs, step, rows, n, slab, c, about):
@@ -103,9 +120,10 @@ def merge(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
         return total, squares
 
     def kernel(args, task, slot):
-        parts, slabs, step, rows, n, slab, table = at(args[0]), args[1], args[2], args[3], args[4], args[5], at(args[6])
+        parts, slabs, step, rows, slab, n, table = at(args[0]), args[1], args[2], args[3], args[4], args[5], at(args[6])
         share = splat(1.0 / max(rows, 1))
-        for c in range(task * panel, min((task + 1) * panel, n), lanes):
+        first, last = task * panel, min((task + 1) * panel, n)
+        for c in range(first, last, lanes):
             left = n - c
             total, _ = merged(parts, slabs, step, rows, n, slab, c, splat(0.0))
             put(table, MEAN * n + c, total * share, left)
@@ -114,28 +132,23 @@ def merge(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
             var = squares * share - drift * drift
             put(table, DRIFT * n + c, drift, left)
             put(table, VAR * n + c, choose(var < splat(0.0), splat(0.0), var), left)
+        line(n, table, args[7], args[8], real(args[9]), first, last)
 
     return kernel
 
 
 def line(dtype: str, panel: int) -> Callable[..., Any]:
     """Scale and shift of a panel of channels. Arguments: channels, table, gamma or 0, beta or 0, eps as a double."""
-    number, at = number_type(dtype), pointers(number_type(dtype))
+    at, line = pointers(number_type(dtype)), _line_of(dtype)
 
     def kernel(args, task, slot):
-        n, table, gamma, beta, eps = args[0], at(args[1]), at(args[2]), at(args[3]), real(args[4])
-        for c in range(task * panel, min((task + 1) * panel, n)):
-            rstd = 1.0 / math.sqrt(table[VAR * n + c] + eps)
-            scale = number(rstd * gamma[c]) if args[2] != 0 else number(rstd)
-            shift = float(beta[c]) if args[3] != 0 else 0.0
-            table[RSTD * n + c], table[SCALE * n + c] = number(rstd), scale
-            table[SHIFT * n + c] = number(shift - float(table[DRIFT * n + c]) * float(scale))
+        line(args[0], at(args[1]), args[2], args[3], real(args[4]), task * panel, min((task + 1) * panel, args[0]))
 
     return kernel
 
 
-def normalise(dtype: str, lanes: int, ragged: bool, activation: str | None) -> Callable[..., Any]:
-    """y of a run of rows. Arguments: x, y, rows, channels, rows in a run, table.
+def normalise(dtype: str, lanes: int, ragged: bool, activation: str | None, joined: bool) -> Callable[..., Any]:
+    """y of a run of rows. Arguments: x, y, rows, channels, rows in a run, table, and what is added to it if ``joined``.
 
     The last run comes first: what the pass over x before this one read last may still be in the cache.
     """
@@ -143,8 +156,16 @@ def normalise(dtype: str, lanes: int, ragged: bool, activation: str | None) -> C
     get, put = ends(dtype, lanes, ragged)
     finish = identity if activation is None else activate(activation, dtype, lanes)
 
+    @njit
+    def value(x, other, i, left, mean, scale, shift):
+        z = multiply_add(get(x, i, left) - mean, scale, shift)
+        if joined:
+            z = z + get(other, i, left)
+        return finish(z)
+
     def kernel(args, task, slot):
         x, y, rows, n, run, table = at(args[0]), at(args[1]), args[2], args[3], args[4], at(args[5])
+        other = at(args[6])
         first = ((rows - 1) // run - task) * run
         last = min(first + run, rows)
         fours = together(first, last, 4, n)
@@ -154,13 +175,12 @@ def normalise(dtype: str, lanes: int, ragged: bool, activation: str | None) -> C
                 mean = get(table, c, left)
                 scale, shift = get(table, SCALE * n + c, left), get(table, SHIFT * n + c, left)
                 for i in range(r * n + c, r * n + c + 4 * n, n):
-                    put(y, i, finish(multiply_add(get(x, i, left) - mean, scale, shift)), left)
+                    put(y, i, value(x, other, i, left, mean, scale, shift), left)
         for r in range(fours, last):
             for c in range(0, n, lanes):
-                left = n - c
-                rest = get(x, r * n + c, left) - get(table, c, left)
+                left, i = n - c, r * n + c
                 scale, shift = get(table, SCALE * n + c, left), get(table, SHIFT * n + c, left)
-                put(y, r * n + c, finish(multiply_add(rest, scale, shift)), left)
+                put(y, i, value(x, other, i, left, get(table, c, left), scale, shift), left)
 
     return kernel
 

@@ -37,27 +37,59 @@ def _through(activation: str | None, dtype: str, lanes: int) -> Callable[..., An
     return dz
 
 
-def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None) -> Callable[..., Any]:
+def _joined(activation: Any, dtype: str, lanes: int) -> Callable[..., Any]:
+    """``dz(rest, scale, shift, dy, other)``: as `_through`, of an activation that was applied to a sum with a residual.
+
+    The other array is y where the derivative follows from it, else the residual.
+    """
+    back = slope(activation, dtype, lanes)
+
+    @njit
+    def from_output(rest, scale, shift, dy, other):
+        return back(other, dy)
+
+    @njit
+    def from_sum(rest, scale, shift, dy, other):
+        return back(multiply_add(rest, scale, shift) + other, dy)
+
+    return from_output if activation in FROM_OUTPUT else from_sum
+
+
+def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None, joined: bool) -> Callable[..., Any]:
     """Sums over a slab of dz and dz (x - mean). Arguments: x, dy, rows, channels, rows in a slab, table, parts, step.
 
-    Parts of a slab, `step` numbers apart: (4, channels), the two sums, and those of a block.
+    Parts of a slab, `step` numbers apart: (4, channels), the two sums, and those of a block. If ``joined``, y is the
+    activation of a sum with a residual: y or the residual is read too, as the next argument, and dz written, the last.
     """
     at = pointers(number_type(dtype))
     get, put = ends(dtype, lanes, ragged)
     clear, gather = row_tools(dtype, lanes, ragged)
-    through = _through(activation, dtype, lanes)
+    through = _through(None if joined else activation, dtype, lanes)
+    back = _joined(activation, dtype, lanes) if joined else None
     nbytes = number_type(dtype).bitwidth // 8
 
     @njit
-    def two(x, dy, i, n, left, mean, scale, shift):
+    def alone(rest, scale, shift, dy, i, left, other, dz):
+        return through(rest, scale, shift, get(dy, i, left))
+
+    @njit
+    def together_with(rest, scale, shift, dy, i, left, other, dz):
+        value = back(rest, scale, shift, get(dy, i, left), get(other, i, left))
+        put(dz, i, value, left)
+        return value
+
+    before = together_with if joined else alone
+
+    @njit
+    def two(x, dy, i, n, left, mean, scale, shift, other, dz):
         a, b = get(x, i, left) - mean, get(x, i + n, left) - mean
-        da = through(a, scale, shift, get(dy, i, left))
-        db = through(b, scale, shift, get(dy, i + n, left))
+        da = before(a, scale, shift, dy, i, left, other, dz)
+        db = before(b, scale, shift, dy, i + n, left, other, dz)
         return da + db, multiply_add(da, a, db * b)
 
     def kernel(args, task, slot):
         x, dy, rows, n, slab, table = at(args[0]), at(args[1]), args[2], args[3], args[4], at(args[5])
-        parts = at(args[6] + task * args[7] * nbytes)
+        parts, other, dz = at(args[6] + task * args[7] * nbytes), at(args[8]), at(args[9])
         block, block_weighted = 2 * n, 3 * n
         last = min(slab * (task + 1), rows)
         clear(parts, 0, 2 * n)
@@ -70,8 +102,8 @@ def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None) 
                     i, left = r * n + c, n - c
                     mean, scale = get(table, c, left), get(table, SCALE * n + c, left)
                     shift = get(table, SHIFT * n + c, left)
-                    plain, weighted = two(x, dy, i, n, left, mean, scale, shift)
-                    more, more_weighted = two(x, dy, i + 2 * n, n, left, mean, scale, shift)
+                    plain, weighted = two(x, dy, i, n, left, mean, scale, shift, other, dz)
+                    more, more_weighted = two(x, dy, i + 2 * n, n, left, mean, scale, shift, other, dz)
                     put(parts, block + c, get(parts, block + c, left) + (plain + more), left)
                     product = get(parts, block_weighted + c, left) + (weighted + more_weighted)
                     put(parts, block_weighted + c, product, left)
@@ -80,7 +112,7 @@ def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None) 
                     i, left = r * n + c, n - c
                     a = get(x, i, left) - get(table, c, left)
                     scale, shift = get(table, SCALE * n + c, left), get(table, SHIFT * n + c, left)
-                    da = through(a, scale, shift, get(dy, i, left))
+                    da = before(a, scale, shift, dy, i, left, other, dz)
                     put(parts, block + c, get(parts, block + c, left) + da, left)
                     put(parts, block_weighted + c, multiply_add(da, a, get(parts, block_weighted + c, left)), left)
             gather(parts, 0, parts, 2, 3, n)

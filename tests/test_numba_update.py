@@ -1,0 +1,110 @@
+"""The compiled update of all parameters computes what the formulas of `train.optim` do, to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from targets import missing
+
+import xpconv
+from xpconv import nn, train
+
+if missing("numba"):
+    pytest.skip(f"numba: {missing('numba')}", allow_module_level=True)
+
+MAKERS = {
+    "sgd": lambda: train.SGD(0.1),
+    "sgd, decay": lambda: train.SGD(0.1, weight_decay=0.01),
+    "sgd, momentum": lambda: train.SGD(0.1, momentum=0.9),
+    "sgd, nesterov, decay": lambda: train.SGD(0.05, momentum=0.8, nesterov=True, weight_decay=0.1),
+    "adam": lambda: train.Adam(0.01),
+    "adam, decay": lambda: train.Adam(0.02, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.2),
+    "adamw": lambda: train.AdamW(0.03, betas=(0.7, 0.9), weight_decay=0.5),
+    "adamw, no decay": lambda: train.AdamW(0.03, weight_decay=0.0),
+}
+# Several tasks, none, one number, some that fill no vector, and both sides of a task's end.
+SHAPES = [(300, 250), (0, 3), (), (3,), (17,), (2, 16), (32768,), (32769,)]
+
+
+def parameters(dtype: str) -> dict[str, nn.Parameter]:
+    rng = np.random.default_rng(0)
+    return {str(i): nn.Parameter(np.asarray(rng.standard_normal(shape), dtype)) for i, shape in enumerate(SHAPES)}
+
+
+def advance(optimizer: train.Optimizer, params: dict[str, nn.Parameter], steps: int, dtype: str) -> None:
+    for step in range(steps):
+        rng = np.random.default_rng(step)
+        for i, parameter in enumerate(params.values()):
+            grad = np.asarray(rng.standard_normal(SHAPES[i]), dtype)
+            parameter.grad = None if (i + step) % 5 == 0 and step else grad  # some begin later than others
+            if grad.ndim == 2 and i % 2 == 0:
+                parameter.grad = np.asarray(grad, order="F")
+        optimizer.step(params)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_job_computes_what_the_formula_says(name, dtype, threads):
+    found = []
+    for engine in ("numba", "portable"):
+        optimizer, params = MAKERS[name](), parameters(dtype)
+        with xpconv.use_engine(engine), xpconv.set_num_threads(threads):
+            assert (optimizer.fused(params) is not None) == (engine == "numba")
+            advance(optimizer, params, 4, dtype)
+        found.append((params, optimizer.state_dict()))
+    (fused, kept), (plain, expected) = found
+    for key, parameter in plain.items():
+        np.testing.assert_array_equal(fused[key].value, parameter.value)
+        assert fused[key].version == parameter.version
+        assert not fused[key].value.flags.writeable
+    for key, value in expected.items():
+        np.testing.assert_array_equal(kept[key], value)
+
+
+def test_parameters_of_two_dtypes_are_updated_together():
+    params = {"w": nn.Parameter(np.ones(5, "float32")), "v": nn.Parameter(np.ones((2, 3)))}
+    for parameter in params.values():
+        parameter.grad = np.ones_like(parameter.value)
+    optimizer = train.SGD(0.25, momentum=0.5)
+    assert optimizer.fused(params) is not None
+    optimizer.step(params)
+    optimizer.step(params)
+    assert {name: float(p.value.max()) for name, p in params.items()} == {"w": 0.375, "v": 0.375}
+
+
+def test_a_gradient_that_was_set_by_hand_may_be_wider_or_broadcast():
+    parameter = nn.Parameter(np.arange(6, dtype="float32").reshape(2, 3))
+    expected = parameter.value - 0.5 * np.asarray([1, 2, 3], "float32")
+    parameter.grad = np.asarray([1.0, 2.0, 3.0])
+    train.SGD(0.5).step({"w": parameter})
+    np.testing.assert_array_equal(parameter.value, expected)
+
+
+def test_packed_weights_are_made_anew_after_an_update():
+    layer = nn.Conv2d(4, 8, 3, bias=False)
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 4)).astype("float32")
+    optimizer = train.SGD(0.1)
+    for _ in range(2):
+        y, pullback = layer.vjp(x)
+        pullback(np.ones_like(y))
+        optimizer.step(layer.parameters())
+        assert np.array_equal(layer(x), xpconv.ops.conv(x, np.array(layer.weight.value)))
+
+
+class Halved(train.SGD):
+    """SGD's formula changed by a subclass."""
+
+    def change(self, value, grad, slots, rate, t):
+        return super().change(value, grad, slots, rate, t) / 2
+
+
+@pytest.mark.parametrize("case", ["a formula of one's own", "complex64", "float16", "strided"])
+def test_what_no_kernel_knows_goes_by_the_formula(case):
+    value = np.arange(6).reshape(2, 3).astype(case if case in ("complex64", "float16") else "float32")
+    parameter = nn.Parameter(np.asarray(value, order="F") if case == "strided" else value)
+    optimizer = (Halved if case.startswith("a formula") else train.SGD)(0.5)
+    parameter.grad = np.ones_like(value)
+    assert optimizer.fused({"w": parameter}) is None
+    optimizer.step({"w": parameter})
+    np.testing.assert_array_equal(parameter.value, value - (0.25 if case.startswith("a formula") else 0.5))
