@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -92,12 +91,11 @@ class Module:
     def members(self) -> Iterator[tuple[str, State | Module]]:
         """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""
         for name, value in vars(self).items():
-            owned, holds = _kind(type(value))  # type: ignore[arg-type]
-            if owned:
+            if isinstance(value, (State, Module)):
                 yield name, value
-            elif holds and value:
+            elif isinstance(value, (list, tuple, dict)):
                 for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-                    if _kind(type(part))[0]:  # type: ignore[arg-type]
+                    if isinstance(part, (State, Module)):
                         yield f"{name}.{key}", part
 
     def children(self) -> dict[str, Module]:
@@ -320,12 +318,6 @@ class Module:
         for name, child in children.items():
             lines.append(f"{name}: {child._tree(shown_before)}".replace("\n", "\n  "))
         return "\n  ".join(lines)
-
-
-@functools.cache
-def _kind(kind: type) -> tuple[bool, bool]:
-    """Whether values of a type are owned by the module that has them as attributes, and whether they may hold such."""
-    return issubclass(kind, (State, Module)), issubclass(kind, (list, tuple, dict))
 
 
 def _modular(argument: Any) -> bool:
