@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import xpconv
-from xpconv import exchange, nn, notices, train
+from xpconv import dispatch, exchange, nn, notices, train
 from xpconv.cli import chain, main, model_file, pictures, words
 from xpconv.cli.console import UsageError
 from xpconv.train import progress
@@ -81,6 +81,7 @@ def test_a_file_of_an_earlier_version_takes_pixels_of_0_to_1(tmp_path):
 def test_a_chain_that_cannot_train_the_network_is_told_at_the_start_with_what_would_do(tmp_path, monkeypatch, capsys):
     pytest.importorskip("numba")
     monkeypatch.setattr(train, "fit", None)
+    monkeypatch.delitem(dispatch.engine_primitives("numba"), "dropout")
     assert main(["train", "--engine", "numba", "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "numba cannot do all that this network needs: dropout." in said

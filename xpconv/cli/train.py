@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpconv import nn, notices, plot, train
+from xpconv import nn, plot, train
 from xpconv.backend import to_numpy
 from xpconv.cli import model_file
 from xpconv.cli.chain import check_training
@@ -42,8 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if make is None:
         known = f"known: {', '.join(nn.models.MODELS)}."
         raise UsageError(message("--model", f"no model is called {options.model!r}.", "", known))
-    with notices.told_to(say):
-        return _run(options, make, live)
+    return _run(options, make, live)
 
 
 def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: bool) -> int:

@@ -70,6 +70,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
     whole = product_tile(dtype, rows, vectors, lanes, False) if vectors else rest
 
     activate_pixels = late_activation(activation, dtype, lanes)
+    numbers = pointers(number_type(dtype))
 
     @njit
     def sum_panel(args, table, outs, pixels, start, stop, group):
@@ -146,6 +147,15 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                     c = c_end
             start += block if wide else stop - start
 
+    @njit
+    def fill_panel(args, outs, pixels, start, stop, group):
+        """Zeros, as where strides step over cells: an activation of 0 that tiles apply is 0."""
+        offset = (group * args[OUT_CHANNELS] + start) * size
+        for m in range(pixels):
+            out = numbers(words(outs)[m] + offset)
+            for i in range(stop - start):
+                out[i] = 0
+
     def kernel(args, task, slot):
         total, chunk = pixel_count(args), args[CHUNK]
         chunks = -(-total // chunk)
@@ -173,7 +183,10 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
         )
         start = panel * args[PANEL]
         stop = min(start + args[PANEL], args[OUT_CHANNELS])
-        sum_panel(args, table, outs, pixels, start, stop, group)
+        if args[TAP_COUNT] == 0 and args[BIAS] == 0 and args[RESIDUAL] == 0:
+            fill_panel(args, outs, pixels, start, stop, group)
+        else:
+            sum_panel(args, table, outs, pixels, start, stop, group)
         if activation is not None:
             activate_pixels(outs, pixels, (group * args[OUT_CHANNELS] + start) * size, args[SUMS], stop - start)
 

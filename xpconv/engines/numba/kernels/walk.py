@@ -108,13 +108,18 @@ def _look_up_at_edge(args, taps, tap_count, a, b, c, place, steps, table, at, pe
 @njit
 def _look_up_outs(args, first, pixels, outs):
     """Where the output of each pixel goes, alone."""
-    for m in range(pixels):
-        k = (first + m) % args[COUNT2]
-        rest = (first + m) // args[COUNT2]
-        j = rest % args[COUNT1]
-        rest //= args[COUNT1]
-        i, n = rest % args[COUNT0], rest // args[COUNT0]
-        outs[m] = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1] + k * args[Y2]
+    k = first % args[COUNT2]
+    row = first // args[COUNT2]
+    m = 0
+    while m < pixels:
+        j = row % args[COUNT1]
+        i, n = row // args[COUNT1] % args[COUNT0], row // (args[COUNT1] * args[COUNT0])
+        out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
+        for column in range(k, min(args[COUNT2], k + pixels - m)):
+            outs[m] = out + column * args[Y2]
+            m += 1
+        k = 0
+        row += 1
 
 
 @njit
