@@ -277,12 +277,20 @@ def test_an_interrupt_while_a_member_starts_takes_no_place_twice(fresh, monkeypa
     with pytest.raises(KeyboardInterrupt):
         slots(50, 4)
     monkeypatch.setattr(threading.Thread, "start", start)
+    allowed = affinity()
     for _ in range(20):
         assert slots(200, 4).max() < 4
+        time.sleep(0.002)  # they park
+    assert affinity() == allowed, "a member that could not tell who it is takes no CPU off us"
     assert len({thread.name for thread in team._team._threads}) == 3
 
 
-CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+def affinity() -> set[int]:
+    """The CPUs that this thread may run on; none where the system does not tell."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+CPUS = affinity()
 
 
 @pytest.mark.skipif(len(CPUS) < 2, reason="there is no other CPU to wake on, or this system does not tell")

@@ -23,6 +23,7 @@ def told_to(listener: Listener) -> Iterator[None]:
 
 def tell(text: str) -> None:
     """Tell the listener that came last, and no one twice; without one, nothing is told."""
-    if _listeners and text not in _told:
+    listeners = _listeners[-1:]  # which may leave meanwhile
+    if listeners and text not in _told:
         _told.add(text)
-        _listeners[-1](text)
+        listeners[0](text)

@@ -155,6 +155,8 @@ def measure(
                 row = Row(case, _outcomes(case, sides, plan))
                 result.rows.append(row)
                 on_row(result, row)
+            # Others may have had the machine when it was asked first.
+            result.ceiling = _highest([result.ceiling, _ceiling(sides, plan, "gpu" in result.facts)])
         except KeyboardInterrupt:
             result.interrupted = True
     return result
@@ -199,6 +201,11 @@ def _ceiling(sides: Sides, plan: Plan, on_gpu: bool) -> dict[str, Any]:
     """What the machine could reach at most; on a GPU, the better of what xpconv's and PyTorch's own calls reach."""
     asked = [sides[name] for name in ((OURS, "torch") if on_gpu else (OURS,)) if name in sides]
     found = [_or_reason(process, "ceiling", plan.dtype) for process in asked]
+    return _highest(found)
+
+
+def _highest(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The most that was reached of each; the reason why there is none, if none was found."""
     right = [ceiling for ceiling in found if "failed" not in ceiling]
     if not right:
         return found[0]

@@ -65,6 +65,7 @@ CONV = Case(
         Sample("3x3, 64 channels", _call((2, 6, 6, 64), (3, 3, 64, 64)), {"padding": ((2, 1), (0, 1))}),
         Sample("long weight gradient", _call((1, 60, 50, 1), (3, 3, 1, 2)), {"padding": 1}),
         Sample("empty batch", _call((0, 6, 7, 3), (3, 3, 3, 5)), {"padding": 1}),
+        Sample("empty axis in padding", _call((2, 6, 0, 16), (3, 3, 16, 16)), {"padding": 2}),
         Sample("bias (1, 1, 1, O)", {"x": (1, 4, 4, 2), "w": (2, 2, 2, 3), "b": (1, 1, 1, 3)}),
         Sample(
             "residual and tanh",

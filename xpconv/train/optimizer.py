@@ -89,6 +89,8 @@ class Optimizer:
             return None
         values: list[Any] = [p.value for p in parameters.values()]
         first = values[0]
+        if len({id(value) for value in values}) < len(values):  # one under two names would be written by two at once
+            return None
         if any(library(value) != library(first) or value.device != first.device for value in values):
             return None
         return offered(self.update()[0], *values)

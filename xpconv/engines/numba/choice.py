@@ -211,6 +211,8 @@ def tile_text(split: Channels, rows: str) -> str:
 
 def told(choices: list[Choice], part: int = 0, channels: int = 0) -> str:
     """Passes that are done one after another, for part of the channels at a time perhaps, in words for `explain`."""
+    if not choices:
+        return "nothing to do"
     first = max(choices, key=lambda choice: choice.cost)
     cost, plain = (sum(getattr(choice, part) for choice in choices) for part in ("cost", "multiply_adds"))
     threads, scratch = (max(getattr(choice, part) for choice in choices) for part in ("threads", "scratch"))

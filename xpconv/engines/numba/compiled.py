@@ -44,7 +44,7 @@ def _load(key: tuple[Any, ...]) -> int:
     version = _version()
     code = store.read(version, name)
     if code is None:
-        notices.tell("compiling kernels for this CPU, which happens once")
+        notices.tell("compiling kernels for this CPU, once for each kind of layer")
         code = bytes(_target_machine().emit_object(_lowered(key)))
         if _digest() == version:  # the sources were not replaced, by an upgrade, while this process lived
             store.write(version, name, code)

@@ -57,6 +57,8 @@ def _dgrad_into(
     dx: np.ndarray, dy: np.ndarray, w: np.ndarray, window: Window, groups: int, bias: np.ndarray | None
 ) -> None:
     steps = _input_steps(dy, w, window, groups, bias is None and dx.flags.c_contiguous)
+    if not steps:  # an axis of size 0
+        return
     source, w = w, dense(w)
     if steps[0].choice.run is columns:
         columns(dy, w, dx, window, steps[0].p, steps[0].choice.cut)

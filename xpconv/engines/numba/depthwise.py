@@ -10,7 +10,7 @@ import numpy as np
 from xpconv.engines.numba.arrays import place, place_of
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import Finish, Weights, walk
-from xpconv.engines.numba.fields import Depthwise, DepthwiseOuter
+from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise, DepthwiseOuter
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import add_up, sums_at
 from xpconv.engines.numba.plan import Pass
@@ -29,7 +29,6 @@ from xpconv.engines.numba.tiling import (
 )
 from xpconv.errors import dtype_name
 
-_BLOCK = 32  # taps of a block at most, as of a sum in registers (kernels.channel_tile)
 _TASKS = 64  # at most, of whole groups of lines
 _NEIGHBOURS = 8  # pixels of a tile
 _WEIGHT = 4  # of a multiply-add: it waits for memory
@@ -92,7 +91,7 @@ def cut(work: Work, room: Room) -> Cut:
     chunks = -(-groups // chunk)
     panel = panel_of(split, work.groups, chunks)
     threads = room.seats(room.threads_for(_WEIGHT * work.multiply_adds), _SLOT)
-    return Cut(split, lines, blocks(p, _BLOCK), chunk, panel, chunks * -(-work.groups // panel), _SLOT, threads)
+    return Cut(split, lines, blocks(p, TAP_BLOCK), chunk, panel, chunks * -(-work.groups // panel), _SLOT, threads)
 
 
 def depthwise(
@@ -135,7 +134,7 @@ def depthwise(
                 scratch,
                 cut.slot,
                 place(y) - place(sums) if late else 0,
-                int(late is None and streams(x, y, lanes)),
+                int(late is None and streams(x, sums, lanes)),
             ),
             threads=cut.threads,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TAP_BLOCK = 32  # taps of a depthwise sum in registers; long rows of equal terms drift in proportion
 PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels
 UPDATE_FIELDS = 8  # words that `kernels.update` reads of each parameter
 PLANE_PAD = 192  # bytes between planes of patches, lest all of them start in the same set of the cache

@@ -31,23 +31,28 @@ class Reuse:
         self._most = most
         self._free: OrderedDict[int, list[np.ndarray]] = OrderedDict()  # what was asked for last is last
         self._lock = fork_safe_lock()
+        self._busy = False  # the lock is held, perhaps by this thread, which may take it twice
         self.nbytes = 0  # that wait
 
     def take(self, nbytes: int) -> tuple[Any, int]:
         """Memory with room for so many bytes after an offset, as an object with a buffer, which gives it back when it
         is dropped."""
         size = _rounded(nbytes + _PAGE)
-        with self._lock:
-            waiting = self._free.get(size)
-            if waiting:
-                self._free.move_to_end(size)
-                self.nbytes -= size
-            block = waiting.pop() if waiting else None
+        block = self._waiting(size)
         if block is None:
             block = self._fresh(size)
         lent = _kind(size).from_buffer(block)  # type: ignore[attr-defined]
-        lent.block, lent.home = block, self
+        lent.home, lent.block = self, block
         return lent, _offset(ctypes.addressof(lent))
+
+    def _waiting(self, size: int) -> np.ndarray | None:
+        with self._alone() as alone:
+            blocks = self._free.get(size) if alone else None
+            if not blocks:
+                return None
+            self._free.move_to_end(size)
+            self.nbytes -= size
+            return blocks.pop()
 
     def _fresh(self, size: int) -> np.ndarray:
         try:
@@ -57,40 +62,67 @@ class Reuse:
             return np.empty(size, np.uint8)
 
     def give(self, block: np.ndarray) -> None:
-        """Keep a block for later, or let it go: where the lock is held, perhaps by the very call that this one
-        interrupts, nothing is waited for."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
+        """Keep a block for later, or let it go where that would have to wait."""
+        with self._alone(wait=False) as alone:
+            if not alone:
+                return
             size = len(block)
             self._free.setdefault(size, []).append(block)
             self._free.move_to_end(size)
             self.nbytes += size
-            while self.nbytes > self._most:
+            while self.nbytes > self._most and self._free:
                 oldest, blocks = next(iter(self._free.items()))
                 if blocks:
                     blocks.pop()
                     self.nbytes -= oldest
                 if not blocks:
                     del self._free[oldest]
-        finally:
-            self._lock.release()
 
     def clear(self) -> None:
         """Let all go that waits."""
-        with self._lock:
-            self._free.clear()
-            self.nbytes = 0
+        with self._alone() as alone:
+            if alone:
+                self._free.clear()
+                self.nbytes = 0
+
+    def _alone(self, wait: bool = True) -> _Alone:
+        return _Alone(self, wait)
+
+
+class _Alone:
+    """Holds a store's lock; answers whether nobody else is in it, this very thread included.
+
+    An output may be dropped at any moment, by the collector or a signal's handler, while its thread is in the store.
+    """
+
+    __slots__ = ("_first", "_held", "_store", "_wait")
+
+    def __init__(self, store: Reuse, wait: bool) -> None:
+        self._store, self._wait = store, wait
+
+    def __enter__(self) -> bool:
+        self._held = self._store._lock.acquire(blocking=self._wait)
+        self._first = self._held and not self._store._busy
+        if self._first:
+            self._store._busy = True
+        return self._first
+
+    def __exit__(self, *error: object) -> None:
+        if self._first:
+            self._store._busy = False
+        if self._held:
+            self._store._lock.release()
 
 
 class _Lent:
     """What an output's memory is while someone holds it; `_kind` joins it with an array of bytes."""
 
-    block: np.ndarray
     home: Reuse
+    block: np.ndarray | None = None  # as long as it is being made
 
     def __del__(self) -> None:
-        self.home.give(self.block)
+        if self.block is not None:
+            self.home.give(self.block)
 
 
 @functools.cache
@@ -126,4 +158,4 @@ def _memory() -> int:
         return physical
 
 
-outputs = Reuse(min(_MOST, _memory() // _SHARE))
+outputs = Reuse(max(0, min(_MOST, _memory() // _SHARE)))

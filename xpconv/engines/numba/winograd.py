@@ -31,7 +31,13 @@ def form_of(work: Work, large: bool = False) -> Form | None:
     The last two axes of several taps have two outputs at a time, or four; the taps of others are more terms.
     """
     lanes, box = machine().lanes(work.dtype), work.p.box
-    if box is None or work.groups > 1 or work.in_channels % lanes or work.out_channels % lanes:
+    if (
+        box is None
+        or math.prod(box) > _MOST
+        or work.groups > 1
+        or work.in_channels % lanes
+        or work.out_channels % lanes
+    ):
         return None
     axes: list[Axis] = []
     for taps, step in zip(reversed(box), reversed(work.p.step), strict=True):

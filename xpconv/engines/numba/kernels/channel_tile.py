@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xpconv.engines.numba.fields import Depthwise
+from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise
 from xpconv.engines.numba.kernels.cells import Block, Cells, Fields, Taps, constant
 from xpconv.engines.numba.kernels.memory import WORDS
 from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch, word
@@ -20,7 +20,7 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK, COUNT2, STEP2, TAP_COU
 (W, W_ROW, W_TAP, W_LINE, CHANNELS, BIAS, RESIDUAL, ACTIVATION, CHUNK, PANEL, SCRATCH, SCRATCH_SLOT, SUMS, STREAM) = (
     range(AFTER_WALK, AFTER_WALK + len(Depthwise._fields))
 )
-BLOCK = 32  # taps of a sum in registers; long rows of equal terms drift in proportion
+_AHEAD = 4  # cells fetched early for each pixel at most: wider strides leave it to the CPU
 _HELD = 9  # weights that are kept in registers along a line
 
 
@@ -83,7 +83,7 @@ def _add_parts(
     offset: Any,
 ) -> None:
     """Compute a tile from several blocks of taps: some in registers at a time, their sums one after another in y."""
-    b, in_part, first_tap = r.b, max(1, BLOCK // taps.number), fields[TAPS]
+    b, in_part, first_tap = r.b, max(1, TAP_BLOCK // taps.number), fields[TAPS]
     blocks = b.udiv(fields[TAP_COUNT], constant(taps.number))
     parts = b.udiv(b.add(blocks, constant(in_part - 1)), constant(in_part))
     parts = b.select(b.icmp_signed("<", parts, constant(1)), constant(1), parts)
@@ -159,6 +159,8 @@ def _add_block(
                     if taps.lines_met(lines, row):
                         with b.if_then(block.in_row(row)):
                             add_row(row, whole)
+    if taps.line_step * taps.step > _AHEAD:
+        return
     with b.if_then(stream):  # the rows that the next lines will see are on their way meanwhile
         for row in range(depth, depth + lines * taps.line_step):
             with b.if_then(block.in_row(row)):

@@ -74,13 +74,14 @@ def _take_tasks(kernel, args, board, tasks, slot):
 @njit
 def _send_elsewhere(board, me):
     """See to it that a parked member does not wake on this CPU, if it may run on others."""
-    if board[GET_CPU] == 0:
+    thread = board[me + THREAD]
+    if board[GET_CPU] == 0 or thread == 0:  # to the system, 0 is whoever asks
         return
     cpu = ask(board[GET_CPU])
     if cpu != board[me + CPU] or cpu < 0 or cpu >= 8 * CPU_SET:
         return
     allowed, elsewhere = board[SELF] + 8 * (me + ALLOWED), board[SELF] + 8 * (me + ELSEWHERE)
-    if ask_affinity(board[GET_AFFINITY], board[me + THREAD], CPU_SET, allowed) != 0:
+    if ask_affinity(board[GET_AFFINITY], thread, CPU_SET, allowed) != 0:
         return
     others = 0
     for i in range(LINE):
@@ -89,7 +90,7 @@ def _send_elsewhere(board, me):
             word &= ~(1 << (cpu & 63))
         board[me + ELSEWHERE + i] = word
         others |= word
-    if others != 0 and ask_affinity(board[SET_AFFINITY], board[me + THREAD], CPU_SET, elsewhere) == 0:
+    if others != 0 and ask_affinity(board[SET_AFFINITY], thread, CPU_SET, elsewhere) == 0:
         board[me + MOVED] = 1
 
 
@@ -98,7 +99,7 @@ def _come_back(board, me):
     """Once awake: let this thread run wherever it could before."""
     if board[me + MOVED] != 0:
         board[me + MOVED] = 0
-        ask_affinity(board[SET_AFFINITY], board[me + THREAD], CPU_SET, board[SELF] + 8 * (me + ALLOWED))
+        ask_affinity(board[SET_AFFINITY], 0, CPU_SET, board[SELF] + 8 * (me + ALLOWED))
 
 
 def serve():
