@@ -1,6 +1,7 @@
 """The README's tables of speed, made from the files in `results/`; the tests hold the README to them.
 
 python bench/readme.py cpu
+python bench/readme.py peers
 python bench/readme.py gpu
 """
 
@@ -89,6 +90,22 @@ def cpu_table() -> Iterator[str]:
         yield _line(label, cells)
 
 
+def peers_table() -> Iterator[str]:
+    """A row for each set at batch 8: other peers, and the sums of the rows' peak memory beside PyTorch's."""
+    found = document("cpu_peers.json")
+    yield "| | JAX, forward | JAX, backward | im2col, forward | peak memory, MiB | PyTorch's, MiB |"
+    yield "|---" * 6 + "|"
+    for name, label in CPU_SETS.items():
+        rows = [row for row in (found or {"rows": []})["rows"] if row["set"] == name]
+        cells = []
+        for peer, directions in (("jax", ("forward", "step")), ("jax", ("backward",)), ("im2col", ("forward",))):
+            cells.append(cell(ratios({"rows": rows}, peer, lambda row, d=directions: row["direction"] in d)))
+        both = [[row["sides"][side].get("memory_bytes") for side in ("xpconv", "torch")] for row in rows]
+        told = [pair for pair in both if None not in pair]
+        cells += [f"{sum(column) / 2**20:.0f}" for column in zip(*told, strict=True)] if told else ["", ""]
+        yield _line(label, cells)
+
+
 def gpu_table() -> Iterator[str]:
     """A row for each network, batch and precision, then the training steps, then what a call costs the host."""
     yield "| beside PyTorch | forward | conv + bias + ReLU | backward |"
@@ -132,7 +149,7 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return f"| {label} |" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
-TABLES = {"cpu": cpu_table, "gpu": gpu_table}
+TABLES = {"cpu": cpu_table, "peers": peers_table, "gpu": gpu_table}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in TABLES:

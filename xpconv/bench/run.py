@@ -19,7 +19,7 @@ from xpconv.settings import current
 
 OURS = "xpconv"
 _TURN = 0.06  # seconds of calls in one turn
-_SETTLE = 0.03  # seconds before a turn, in which the threads of the side before go to sleep
+_SETTLE = 0.15  # seconds before a turn, in which the threads of the side before go to sleep: OpenBLAS's wait for 0.1
 
 Sides = dict[str, Process]
 
