@@ -103,7 +103,8 @@ def test_memory_that_runs_out_takes_back_what_waits(outputs, monkeypatch):
         return real(*args, **options)
 
     monkeypatch.setattr(reuse.np, "empty", scarce)
-    assert empty((2**19,), "uint8").shape == (2**19,)
+    y = empty((2**19,), "uint8")
+    assert y.shape == (2**19,)
     assert refused
     assert outputs.nbytes == 0
 
