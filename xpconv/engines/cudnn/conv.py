@@ -109,8 +109,8 @@ def _answer(problem: Problem) -> Plan | str:
     """The plan for a problem, or why it is not for this engine."""
     if problem.dtype not in TYPES:
         return f"takes {', '.join(TYPES)}, not {problem.dtype}"
-    if not problem.images:
-        return "leaves empty batches to others"
+    if not problem.images or 0 in problem.window.size:
+        return "leaves empty arrays to others"
     try:
         return _found(problem)
     except RuntimeError as error:  # no handle (for want of memory, perhaps), or a graph is captured: not remembered
