@@ -45,6 +45,8 @@ def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table
     for t in range(tap_count):
         steps[t] = taps[4 * t] * args[X0] + taps[4 * t + 1] * args[X1] + taps[4 * t + 2] * args[X2]
     count1, count2 = args[COUNT1], args[COUNT2]
+    low, high = -(low2 // args[STEP2]), -(-(args[SIZE2] - high2) // args[STEP2])  # the columns whose taps are inside
+    by, apart = args[STEP2] * args[X2], tap_count if per_tile == 1 else 1
     k = first % count2
     rest = first // count2
     j = rest % count1
@@ -58,19 +60,25 @@ def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table
         row = args[X] + n * args[X_IMAGE] + a * args[X0] + b * args[X1] + x_offset
         out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
         inside = a + low0 >= 0 and a + high0 < args[SIZE0] and b + low1 >= 0 and b + high1 < args[SIZE1]
-        for column in range(k, min(count2, k + pixels - m)):
+        column, stop = k, min(count2, k + pixels - m)
+        while column < stop:
             c = column * args[STEP2]
             place = row + c * args[X2]
-            outs[m] = out + column * args[Y2]
-            if inside and c + low2 >= 0 and c + high2 < args[SIZE2]:
+            count = 1
+            if inside and low <= column < high:  # neighbours, as far as they are in one tile
+                count = min(stop, high) - column
+                if per_tile > 1:
+                    count = min(count, per_tile - in_tile)
                 for t in range(tap_count):
-                    table[at + t * per_tile] = place + steps[t]
+                    _count_up(table, at + t * per_tile, apart, place + steps[t], by, count)
             else:
                 edge = _look_up_at_edge(args, taps, tap_count, a, b, c, place, steps, table, at, per_tile, edge)
-            m += 1
-            in_tile += 1
-            at += 1
-            if in_tile == per_tile:
+            _count_up(outs, m, 1, out + column * args[Y2], args[Y2], count)
+            column += count
+            m += count
+            at += count * apart
+            in_tile += count
+            if per_tile > 1 and in_tile == per_tile:
                 in_tile = 0
                 at += (tap_count - 1) * per_tile
         k = 0
@@ -81,11 +89,18 @@ def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table
             if i == args[COUNT0]:
                 i = 0
                 n += 1
-    while 0 < in_tile < per_tile:
+    while per_tile > 1 and 0 < in_tile < per_tile:
         for t in range(tap_count):
             table[at + t * per_tile] = table[at + t * per_tile - 1]
         at += 1
         in_tile += 1
+
+
+@njit
+def _count_up(table, at, apart, first, by, count):
+    """Write first, first + by, ... to every apart-th word from one on."""
+    for p in range(count):
+        table[at + p * apart] = first + p * by
 
 
 @njit
@@ -115,9 +130,9 @@ def _look_up_outs(args, first, pixels, outs):
         j = row % args[COUNT1]
         i, n = row // args[COUNT1] % args[COUNT0], row // (args[COUNT1] * args[COUNT0])
         out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
-        for column in range(k, min(args[COUNT2], k + pixels - m)):
-            outs[m] = out + column * args[Y2]
-            m += 1
+        count = min(args[COUNT2] - k, pixels - m)
+        _count_up(outs, m, 1, out + k * args[Y2], args[Y2], count)
+        m += count
         k = 0
         row += 1
 
