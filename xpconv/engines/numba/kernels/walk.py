@@ -6,8 +6,11 @@ from numba import njit, types
 
 from xpconv.engines.numba.fields import Walk
 from xpconv.engines.numba.kernels.memory import pointers, words
+from xpconv.engines.numba.kernels.vectors import vectors
 
-_parts = pointers(types.uint32)  # of numbers, whose bits are copied
+_parts = pointers(types.float32)  # of numbers, whose bits are copied
+_LINE = 16  # parts that are copied at a time
+_load, _store, _, _, _ = vectors("float32", _LINE)
 (X, Y, IMAGES, COUNT0, COUNT1, COUNT2, SIZE0, SIZE1, SIZE2, STEP0, STEP1, STEP2, X_IMAGE, X0, X1, X2) = range(16)
 (Y_IMAGE, Y0, Y1, Y2, TAPS, TAP_COUNT, RUN, CELL, ZEROS) = range(16, 25)
 AFTER_WALK = len(Walk._fields)
@@ -19,11 +22,11 @@ def pixel_count(args):
 
 
 @njit
-def _reach(taps, tap_count, axis):
-    """The least and the greatest offset of the taps on an axis."""
-    low = high = taps[axis]
+def _reach(taps, tap_count):
+    """The least and the greatest offset of the taps on the last axis."""
+    low = high = taps[2]
     for t in range(1, tap_count):
-        low, high = min(low, taps[4 * t + axis]), max(high, taps[4 * t + axis])
+        low, high = min(low, taps[4 * t + 2]), max(high, taps[4 * t + 2])
     return low, high
 
 
@@ -38,15 +41,13 @@ def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table
     if tap_count == 0:
         _look_up_outs(args, first, pixels, outs)
         return
-    low0, high0 = _reach(taps, tap_count, 0)
-    low1, high1 = _reach(taps, tap_count, 1)
-    low2, high2 = _reach(taps, tap_count, 2)
-    high2 += args[RUN] - 1
+    before, after = _reach(taps, tap_count)
+    after += args[RUN] - 1
     for t in range(tap_count):
         steps[t] = taps[4 * t] * args[X0] + taps[4 * t + 1] * args[X1] + taps[4 * t + 2] * args[X2]
     count1, count2 = args[COUNT1], args[COUNT2]
-    low, high = -(low2 // args[STEP2]), -(-(args[SIZE2] - high2) // args[STEP2])  # the columns whose taps are inside
-    by, apart = args[STEP2] * args[X2], tap_count if per_tile == 1 else 1
+    low, high = -(before // args[STEP2]), -(-(args[SIZE2] - after) // args[STEP2])  # columns whose taps are all inside
+    apart = tap_count if per_tile == 1 else 1
     k = first % count2
     rest = first // count2
     j = rest % count1
@@ -59,18 +60,19 @@ def look_up(args, tap, stop_tap, first, pixels, per_tile, x_offset, steps, table
         a, b = i * args[STEP0], j * args[STEP1]
         row = args[X] + n * args[X_IMAGE] + a * args[X0] + b * args[X1] + x_offset
         out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
-        inside = a + low0 >= 0 and a + high0 < args[SIZE0] and b + low1 >= 0 and b + high1 < args[SIZE1]
         column, stop = k, min(count2, k + pixels - m)
         while column < stop:
             c = column * args[STEP2]
             place = row + c * args[X2]
             count = 1
-            if inside and low <= column < high:  # neighbours, as far as they are in one tile
+            if low <= column < high:  # neighbours, as far as they are in one tile
                 count = min(stop, high) - column
                 if per_tile > 1:
                     count = min(count, per_tile - in_tile)
                 for t in range(tap_count):
-                    _count_up(table, at + t * per_tile, apart, place + steps[t], by, count)
+                    there = 0 <= a + taps[4 * t] < args[SIZE0] and 0 <= b + taps[4 * t + 1] < args[SIZE1]
+                    start, by = (place + steps[t], args[STEP2] * args[X2]) if there else (args[ZEROS], 0)
+                    _count_up(table, at + t * per_tile, apart, start, by, count)
             else:
                 edge = _look_up_at_edge(args, taps, tap_count, a, b, c, place, steps, table, at, per_tile, edge)
             _count_up(outs, m, 1, out + column * args[Y2], args[Y2], count)
@@ -145,5 +147,10 @@ def _copy_run(args, first, c, edge):
     for r in range(args[RUN]):
         inside = 0 <= c + r < args[SIZE2]
         source = _parts(first + r * args[X2]) if inside else _parts(args[ZEROS])
-        for q in range(cell):
+        q = 0
+        while q + _LINE <= cell:
+            _store(to, r * cell + q, _load(source, q))
+            q += _LINE
+        while q < cell:
             to[r * cell + q] = source[q]
+            q += 1
