@@ -64,6 +64,7 @@ def columns(dtype, rows, vectors, tail, lanes, partial):
                         whole(
                             at,
                             0,
+                            0,
                             args[ONE_TAP],
                             0,
                             0,
@@ -84,6 +85,7 @@ def columns(dtype, rows, vectors, tail, lanes, partial):
                     else:
                         rest(
                             at,
+                            0,
                             0,
                             args[ONE_TAP],
                             0,

@@ -97,6 +97,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                     if wide:
                         whole(
                             at,
+                            0,
                             ahead,
                             args[TAPS],
                             args[ZEROS],
@@ -118,6 +119,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                     else:
                         rest(
                             at,
+                            0,
                             ahead,
                             args[TAPS],
                             args[ZEROS],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import njit
 
@@ -32,8 +32,19 @@ from xpconv.engines.numba.kernels.walk import (
 )
 
 
-def walk_over(form: Form) -> tuple[Callable[..., Any], ...]:
-    """How many tiles there are, the cells and the pixels of one, and which planes it needs."""
+class Patches(NamedTuple):
+    """What kernels ask about the tiles of a form."""
+
+    tile_count: Callable[..., Any]
+    spot_of: Callable[..., Any]
+    after: Callable[..., Any]
+    cells_of: Callable[..., Any]
+    pixels_of: Callable[..., Any]
+    needs_of: Callable[..., Any]
+
+
+def walk_over(form: Form) -> Patches:
+    """How many tiles there are, where each is, its cells and its pixels, and which planes it needs."""
     m0, m1, m2 = (axis.outputs for axis in form.axes)
     n0, n1, n2 = (axis.cells for axis in form.axes)
     step0, step1, step2 = (axis.step * axis.outputs for axis in form.axes)
@@ -43,17 +54,29 @@ def walk_over(form: Form) -> tuple[Callable[..., Any], ...]:
         return args[IMAGES] * (-(-args[COUNT0] // m0)) * (-(-args[COUNT1] // m1)) * (-(-args[COUNT2] // m2))
 
     @njit
-    def split(args, tile):
-        """The image and the place of a tile."""
+    def spot_of(args, tile):
+        """The image of a tile, and its place there on each axis."""
         deep, down, across = -(-args[COUNT0] // m0), -(-args[COUNT1] // m1), -(-args[COUNT2] // m2)
         row = tile // across
         slab = row // down
         return slab // deep, slab % deep, row % down, tile % across
 
     @njit
-    def cells_of(args, tile, table):
+    def after(args, spot):
+        """The spot of the tile that comes next."""
+        n, i, j, k = spot
+        if (k + 1) * m2 < args[COUNT2]:
+            return n, i, j, k + 1
+        if (j + 1) * m1 < args[COUNT1]:
+            return n, i, j + 1, 0
+        if (i + 1) * m0 < args[COUNT0]:
+            return n, i + 1, 0, 0
+        return n + 1, 0, 0, 0
+
+    @njit
+    def cells_of(args, spot, table):
         """The addresses of the cells of x under a tile; those outside are zeros."""
-        n, i, j, k = split(args, tile)
+        n, i, j, k = spot
         taps = words(args[TAPS])
         i, j, k = i * step0 + taps[0], j * step1 + taps[1], k * step2 + taps[2]
         image = args[X] + n * args[X_IMAGE]
@@ -67,9 +90,9 @@ def walk_over(form: Form) -> tuple[Callable[..., Any], ...]:
                     at += 1
 
     @njit
-    def pixels_of(args, tile, table):
+    def pixels_of(args, spot, table):
         """The addresses of the pixels of y in a tile, 0 for those beyond the edge."""
-        n, i, j, k = split(args, tile)
+        n, i, j, k = spot
         i, j, k = i * m0, j * m1, k * m2
         image = args[Y] + n * args[Y_IMAGE]
         at = 0
@@ -81,20 +104,16 @@ def walk_over(form: Form) -> tuple[Callable[..., Any], ...]:
                     table[at] = row + c * args[Y2] if inside and c < args[COUNT2] else 0
                     at += 1
 
-    @njit
-    def inside(args, tile):
-        """How many of a tile's pixels are inside, on each axis."""
-        _, i, j, k = split(args, tile)
-        return min(args[COUNT0] - i * m0, m0), min(args[COUNT1] - j * m1, m1), min(args[COUNT2] - k * m2, m2)
-
     first_outputs = form.first_outputs
 
     @njit
-    def needs_of(args, tile, flags):
-        """Whether each plane of a tile is added to pixels that are inside."""
-        a, b, c = inside(args, tile)
+    def needs_of(args, spot, flags):
+        """Whether each plane of a tile is added to pixels that are inside; answers whether all of them are."""
+        _, i, j, k = spot
+        a, b, c = args[COUNT0] - i * m0, args[COUNT1] - j * m1, args[COUNT2] - k * m2
         for q in range(len(first_outputs)):
             i, j, k = first_outputs[q]
             flags[q] = 1 if i < a and j < b and k < c else 0
+        return a >= m0 and b >= m1 and c >= m2
 
-    return tile_count, cells_of, pixels_of, needs_of
+    return Patches(tile_count, spot_of, after, cells_of, pixels_of, needs_of)

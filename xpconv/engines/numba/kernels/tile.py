@@ -25,9 +25,9 @@ _ROWS_AHEAD = 16  # rows of weights that are fetched early: unpacked, they lie t
 def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -> Callable[..., Any]:
     """P pixels × V vectors of output channels: sums over some kernel cells t and channels c of x[p, t, c] w[t, c, :].
 
-    Arguments, all integers: ``table`` of input addresses [t][p], ``ahead``, the bytes from its first to the first of
-    the next tile, which is fetched meanwhile, ``taps`` and ``zeros`` (`fields.Walk`), for taps t0 to t1 and channels
-    c0 to c1, but for taps under which all P pixels see zeros;
+    Arguments, all integers: ``table`` of input addresses [t][p] and ``x_offset``, the bytes from there to the first
+    channel, ``ahead``, the bytes from its first to the first of the next tile, which is fetched meanwhile, ``taps`` and
+    ``zeros`` (`fields.Walk`), for taps t0 to t1 and channels c0 to c1, but for taps under which all P pixels see zeros;
     ``w``, the address of the first weight row's part, and the bytes from row to row; ``outs``, the table of output
     addresses [p], and bytes to add to them; whether sums go on from what is there; and, if these are the last terms,
     the ``bias`` address (or 0), ``residual`` (bytes from an output to its residual, or 0) and the activation; how many
@@ -39,6 +39,7 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
     def tile(
         typing_context,
         table,
+        x_offset,
         ahead,
         taps,
         zeros,
@@ -58,7 +59,7 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
         left,
     ):
         def codegen(context, builder, signature, args):
-            table, ahead, taps, zeros, *rest = args
+            table, x_offset, ahead, taps, zeros, *rest = args
             t0, t1, c0, c1, w, w_row, outs, offset, more, bias, residual, act, kept, left = rest
             b = builder
             registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
@@ -77,6 +78,7 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
                     row = cgutils.alloca_once_value(b, b.add(w, b.mul(first_row, w_row)))
                     step = ir.Constant(I64, size)
                     low, high = b.mul(c0, step), b.mul(c1, step)
+                    inputs = [b.add(x, x_offset) for x in inputs]
                     next_tile = b.add(inputs[0], ahead)
                     with cgutils.for_range_slice(b, low, high, step) as (c, _):
                         prefetch(b, b.add(next_tile, b.mul(c, count)))
@@ -91,7 +93,7 @@ def product_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool)
                     finish(registers, p, out, more, bias, b.add(out, residual), residual, act, offset)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 18), codegen
+        return types.void(*[types.int64] * 19), codegen
 
     return tile
 

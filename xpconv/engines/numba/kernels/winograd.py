@@ -65,7 +65,7 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
     size = 8 if dtype == "float64" else 4
     terms, planes, pixels, most, starts = form.terms, form.planes, form.outputs, form.most, form.starts
     block = max(vectors, tail) * lanes
-    tile_count, cells_of, pixels_of, needs_of = walk_over(form)
+    tile_count, spot_of, after, cells_of, pixels_of, needs_of = walk_over(form)
     to_terms = transform(form.of_cells, form.numbers, dtype, lanes)
     to_pixels = transform_back(form.of_planes, range(planes), dtype, lanes)
     rest = product_tile(dtype, rows, max(tail, 1), lanes, False)
@@ -73,38 +73,38 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
     activate_pixels = late_activation(activation, dtype, lanes)
 
     @njit
-    def look_up(table, outs, needs, patches, plane, products, c, tiles, term_count):
-        """Fill ``table`` [register tile][term][tile] and ``outs`` [tile] with the tiles that need a plane, and answer
-        how many do; the last register tile is filled up with its last tile."""
+    def look_up(table, outs, needs, patches, plane, products, c, tiles):
+        """Fill ``table`` [register tile][term of a plane][tile] and ``outs`` [tile] for the tiles that need a plane, as
+        if it were the first, and answer how many do; the last register tile is filled up with its last tile."""
         found = 0
         for t in range(tiles):
             if needs[t * planes] != 0:
-                at = table + (found // rows * rows * term_count + found % rows) * 8
-                for term in range(term_count):
+                at = table + (found // rows * rows * most + found % rows) * 8
+                for term in range(most):
                     words(at)[term * rows] = patches + t * c * size + term * plane
                 words(outs)[found] = products + t * block * size
                 found += 1
         for t in range(found, -(-found // rows) * rows):
-            at = table + (t // rows * rows * term_count + t % rows) * 8
-            for term in range(term_count):
+            at = table + (t // rows * rows * most + t % rows) * 8
+            for term in range(most):
                 words(at)[term * rows] = words(at)[term * rows - 1]
             words(outs)[t] = words(outs)[t - 1]
         return found
 
     @njit
-    def multiply(args, table, outs, tiles, first, term_count, u, u_row, wide):
+    def multiply(args, table, outs, tiles, first, term_count, product, u, u_row, wide):
         """A plane of products: rows of transformed patches by some output channels of transformed weights."""
-        taps = args[TERM_ROWS] + first * 32
+        x_offset, taps = first * args[PLANE], args[TERM_ROWS] + first * 32
         channels, term, c = args[IN_CHANNELS], 0, 0
         while term < term_count:
             term_end, c_end = next_part(term, c, channels, term_count)
             more = 1 if term > 0 or c > 0 else 0
             for done in range(0, tiles, rows):
-                at, out, kept = table + done * term_count * 8, outs + done * 8, min(rows, tiles - done)
+                at, out, kept = table + done * most * 8, outs + done * 8, min(rows, tiles - done)
                 if wide:
-                    whole(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, kept, 0)
+                    whole(at, x_offset, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, product, more, 0, 0, 0, kept, 0)
                 else:
-                    rest(at, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, 0, more, 0, 0, 0, kept, 0)
+                    rest(at, x_offset, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, product, more, 0, 0, 0, kept, 0)
             if c_end == channels:
                 term, c = term_end, 0
             else:
@@ -122,24 +122,29 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
         patches = -(-(needs + chunk * planes * 8) // 64) * 64
         products = patches + terms * plane
         product_plane = chunk * block * size + PLANE_PAD
+        spot, even = spot_of(args, first), True
         for t in range(tiles):
-            needs_of(args, first + t, words(needs + t * planes * 8))
-            cells_of(args, first + t, words(cells))
+            even = needs_of(args, spot, words(needs + t * planes * 8)) and even
+            cells_of(args, spot, words(cells))
+            spot = after(args, spot)
             for v in range(0, c, lanes):
                 to_terms(cells, v * size, patches + (t * c + v) * size, plane)
-        start = task // chunks * args[PANEL]
+        start = panel = task // chunks * args[PANEL]
         stop = min(start + args[PANEL], o)
+        found = 0
         while start < stop:
             wide = vectors > 0 and stop - start >= vectors * lanes
             count = vectors * lanes if wide else stop - start
             u = args[U] + start * terms * (c + 1) * size
             for q in range(planes):
+                if not even or (q == 0 and start == panel):
+                    found = look_up(table, outs, words(needs + q * 8), patches, plane, products, c, tiles)
                 term, more = starts[q], starts[q + 1] - starts[q]
-                out = products + q * product_plane
-                found = look_up(table, outs, words(needs + q * 8), patches + term * plane, plane, out, c, tiles, more)
-                multiply(args, table, outs, found, term, more, u, count * size, wide)
+                multiply(args, table, outs, found, term, more, q * product_plane, u, count * size, wide)
+            spot = spot_of(args, first)
             for t in range(tiles):
-                pixels_of(args, first + t, words(cells))
+                pixels_of(args, spot, words(cells))
+                spot = after(args, spot)
                 for v in range(0, count, lanes):
                     source = products + (t * block + v) * size
                     offset = (start + v) * size

@@ -24,7 +24,7 @@ def outer(dtype, rows, vectors, tail, lanes, form):
     size = 8 if dtype == "float64" else 4
     terms, planes, pixels, plane_of = form.terms, form.planes, form.outputs, form.plane_of
     block = max(vectors, tail) * lanes
-    tile_count, cells_of, pixels_of, _ = walk_over(form)
+    tile_count, spot_of, after, cells_of, pixels_of, _ = walk_over(form)
     from_x = transform(form.of_cells, form.numbers, dtype, lanes)
     from_dy = transform([transposed(matrix) for matrix in form.of_planes], range(planes), dtype, lanes)
     rest = outer_tile(dtype, rows, max(tail, 1), lanes, False)
@@ -69,13 +69,15 @@ def outer(dtype, rows, vectors, tail, lanes, form):
         others = patches + terms * plane
         first = slab * args[SLAB_TILES]
         end = min(first + args[SLAB_TILES], tile_count(args))
+        spot = spot_of(args, first)
         while first < end:
             tiles = min(chunk, end - first)
             for t in range(tiles):
-                cells_of(args, first + t, words(cells))
+                cells_of(args, spot, words(cells))
                 for v in range(0, c, lanes):
                     from_x(cells, v * size, patches + (t * c + v) * size, plane)
-                pixels_of(args, first + t, words(cells))
+                pixels_of(args, spot, words(cells))
+                spot = after(args, spot)
                 for q in range(pixels):
                     if words(cells)[q] == 0:
                         words(cells)[q] = args[ZEROS] - start * size
