@@ -20,7 +20,7 @@ from xpconv.engines.numba.tiling import Channels, Room, Work, channels
 from xpconv.window import Window
 
 # What a load, a store or an addition of a transform costs, and one of patches that do not fit the registers.
-_TRANSFORM, _LARGE_TRANSFORM, _FEW = 3, 5, 32
+_TRANSFORM, _LARGE_TRANSFORM, _FEW = 2, 5, 32
 # Of each transformed weight, or sum that is one: where all of them stay in a core's cache, and where they do not.
 _NEAR, _FAR, _CACHE = 4, 70, 2**21
 
@@ -49,6 +49,11 @@ class Problem(NamedTuple):
     window: Window
     runs: bool  # whether neighbouring kernel cells may be taken together
 
+    @property
+    def ways(self) -> tuple[bool, ...]:
+        """Whether neighbouring cells are taken together, the better way of a direct sum first."""
+        return (True, False) if self.runs else (False,)
+
     def work(self, p: Pass) -> Work:
         """A pass over the input."""
         return Work(self.dtype, self.images, p, self.in_channels, self.out_channels, self.groups)
@@ -65,11 +70,15 @@ class Step(NamedTuple):
     choice: Choice
 
 
+def _cost(step: Step) -> int:
+    return step.choice.cost
+
+
 @lru_cache(maxsize=1024)
 def output_step(problem: Problem, room: Room, kept: bool) -> Step:
     """How the output is computed; ``kept``: what is made of the weights outlives the call."""
-    p = output_pass(problem.window, problem.in_channels, problem.runs)
-    return Step(p, of_pass(problem.work(p), room, kept))
+    passes = (output_pass(problem.window, problem.in_channels, runs) for runs in problem.ways)
+    return min((Step(p, of_pass(problem.work(p), room, kept)) for p in passes), key=_cost)
 
 
 @lru_cache(maxsize=1024)
@@ -82,15 +91,17 @@ def input_steps(problem: Problem, room: Room, kept: bool, plain: bool) -> tuple[
         whole = _columns(work, problem.window, room, packed)
         if whole.scratch <= room.scratch:
             return (Step(p, whole),)
-    passes = input_passes(problem.window, problem.out_channels, problem.runs and problem.window.stride[-1] == 1)
-    return tuple(Step(p, of_pass(problem.work_back(p), room, kept, packed)) for p in passes)
+    ways = problem.ways if problem.window.stride[-1] == 1 else (False,)
+    passes = zip(*(input_passes(problem.window, problem.out_channels, runs) for runs in ways), strict=True)
+    steps = ([Step(p, of_pass(problem.work_back(p), room, kept, packed)) for p in each] for each in passes)
+    return tuple(min(ways, key=_cost) for ways in steps)
 
 
 @lru_cache(maxsize=1024)
 def weight_step(problem: Problem, room: Room) -> Step:
     """How the weight gradient is computed."""
-    p = output_pass(problem.window, problem.in_channels, problem.runs)
-    return Step(p, of_sum(problem.work(p), room))
+    passes = (output_pass(problem.window, problem.in_channels, runs) for runs in problem.ways)
+    return min((Step(p, of_sum(problem.work(p), room)) for p in passes), key=_cost)
 
 
 @lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ from xpconv.engines.numba.scratch import ALIGNMENT
 from xpconv.engines.numba.team import ENOUGH, num_threads
 from xpconv.settings import current
 
+_LOADS = 2  # what a tile's loads cost, in its multiply-adds
 _TASKS = 16  # enough for a few threads to come out even, and the same for any number of them
 
 
@@ -139,6 +140,14 @@ def channels(dtype: str, count: int, widest: int | None = None) -> Channels:
     vectors, left = (widest, count % (widest * lanes)) if count >= widest * lanes else (0, count)
     tail = -(-left // lanes)
     return Channels(cpu.tile(dtype, vectors or tail).pixels, vectors, tail, lanes, count % lanes != 0)
+
+
+def filled(split: Channels, rows: int) -> Channels:
+    """With the rows of a tile of outer products that so many rows leave least of empty: its rows need no addresses."""
+    vectors = split.vectors or split.tail
+    most = machine().accumulators // vectors
+    sizes = [size for size in (split.rows, 16, 8) if size <= min(most, rows)] or [rows]
+    return split._replace(rows=min(sizes, key=lambda size: -(-rows // size) * (size * vectors + _LOADS)))
 
 
 def panel_of(split: Channels, count: int, tasks: int) -> int:

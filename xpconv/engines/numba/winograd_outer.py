@@ -16,7 +16,7 @@ from xpconv.engines.numba.outer import PIECE
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
 from xpconv.engines.numba.team import run, threads_for
-from xpconv.engines.numba.tiling import Channels, Room, Slabs, Work, channels, cut_slabs, least_slabs, panel_of
+from xpconv.engines.numba.tiling import Channels, Room, Slabs, Work, channels, cut_slabs, filled, least_slabs, panel_of
 from xpconv.engines.numba.winograd import tiles_of
 from xpconv.errors import dtype_name
 
@@ -43,7 +43,7 @@ def cut(work: Work, form: Form, room: Room) -> Cut:
     """The tasks of `winograd_outer`."""
     c, o, item, tiles = work.in_channels, work.out_channels, work.item, tiles_of(work, form)
     split, chunk = channels(work.dtype, o), _FEW_TILES if c < 128 else _TILES
-    split = split._replace(rows=min(split.rows, c))
+    split = filled(split, c)
     sum_bytes = form.terms * c * o * item
     most = 16 if sum_bytes <= 2**19 else 4 if sum_bytes <= 2**21 else 1
 

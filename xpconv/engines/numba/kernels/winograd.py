@@ -102,9 +102,49 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
             for done in range(0, tiles, rows):
                 at, out, kept = table + done * most * 8, outs + done * 8, min(rows, tiles - done)
                 if wide:
-                    whole(at, x_offset, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, product, more, 0, 0, 0, kept, 0)
+                    whole(
+                        at,
+                        x_offset,
+                        0,
+                        taps,
+                        0,
+                        term,
+                        term_end,
+                        c,
+                        c_end,
+                        u,
+                        u_row,
+                        out,
+                        product,
+                        more,
+                        0,
+                        0,
+                        0,
+                        kept,
+                        0,
+                    )
                 else:
-                    rest(at, x_offset, 0, taps, 0, term, term_end, c, c_end, u, u_row, out, product, more, 0, 0, 0, kept, 0)
+                    rest(
+                        at,
+                        x_offset,
+                        0,
+                        taps,
+                        0,
+                        term,
+                        term_end,
+                        c,
+                        c_end,
+                        u,
+                        u_row,
+                        out,
+                        product,
+                        more,
+                        0,
+                        0,
+                        0,
+                        kept,
+                        0,
+                    )
             if c_end == channels:
                 term, c = term_end, 0
             else:
