@@ -363,14 +363,14 @@ def test_explain_tells_algorithm_tile_threads_cost_and_scratch():
     with xpconv.set_num_threads(2):
         text = algorithms(draw(4, 28, 28, 64), draw(3, 3, 64, 64), padding=1)[0]
     assert "conv_fprop (Winograd F(2×2, 3×3), tiles of " in text
-    assert "2 threads, 116 M multiply-adds at the cost of 67.9 M, " in text
+    assert "2 threads, 116 M multiply-adds at the cost of 62.5 M, " in text
     assert "iB scratch)" in text
     linear = xpconv.explain(ops.linear, draw(2, 8), draw(8, 5))["numba"]
     assert all(part in linear for part in ("y: direct sum", "dx: direct sum", "dw: sum of outer products", "1 thread,"))
 
 
 def test_few_channels_are_not_worth_the_transforms():
-    for channels, name in ((16, "direct sum"), (32, "Winograd"), (64, "Winograd")):
+    for channels, name in ((8, "direct sum"), (16, "Winograd"), (64, "Winograd")):
         x, w = draw(2, 28, 28, channels), draw(3, 3, channels, channels)
         assert all(name in text or "outer products" in text for text in algorithms(x, w, padding=1)), channels
 
