@@ -6,7 +6,8 @@ Each launcher has a function of a `Work` and the `Room` for it that answers with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from xpconv.engines.numba.team import ENOUGH, num_threads
 from xpconv.settings import current
 
 _TASKS = 16  # enough for a few threads to come out even, and the same for any number of them
+_MANY, _TRIES = 64, 8  # tasks that come out even however they are cut; and numbers of pieces that are looked at
 
 
 class Work(NamedTuple):
@@ -29,6 +31,7 @@ class Work(NamedTuple):
     in_channels: int  # of a group
     out_channels: int  # of a group
     groups: int
+    turned: bool = False  # whether weights lie the other way round, as for an input gradient
 
     @property
     def item(self) -> int:
@@ -139,6 +142,44 @@ def channels(dtype: str, count: int, widest: int | None = None) -> Channels:
     vectors, left = (widest, count % (widest * lanes)) if count >= widest * lanes else (0, count)
     tail = -(-left // lanes)
     return Channels(cpu.tile(dtype, vectors or tail).pixels, vectors, tail, lanes, count % lanes != 0)
+
+
+def shared_out(
+    tiles: int, least: int, most: int, split: Channels, count: int, repeats: int, threads: int,
+    cost: Callable[[int, int], float],
+) -> tuple[int, int]:
+    """Tiles and output channels of a task, so that threads, which take tasks as they come, are done soonest.
+
+    A task has so many tiles at least and at most; there are ``repeats`` of each; ``cost`` tells what a task of some
+    tiles by some vectors takes.
+    """
+    blocks, fewest = -(-count // split.block), max(-(-tiles // most), 1)
+    best, soonest = (0, 0), float("inf")
+    for pieces in range(fewest, max(min(fewest + _TRIES, tiles // least), fewest) + 1):
+        piece = max(-(-tiles // pieces), 1)
+        sizes = _cut(tiles, piece)
+        for parts in range(1, min(blocks, _TASKS) + 1):
+            panel = -(-blocks // parts) * split.block
+            widths = [-(-width // split.lanes) for width in _cut(count, panel)]
+            if best[0] and len(sizes) * len(widths) * repeats > _MANY:
+                break
+            end = _end((cost(size, width) for width in widths for size in sizes for _ in range(repeats)), threads)
+            if end < soonest:
+                best, soonest = (piece, panel), end
+    return best
+
+
+def _cut(total: int, size: int) -> list[int]:
+    """A number in pieces of a size, the last perhaps smaller."""
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def _end(costs: Iterable[float], threads: int) -> float:
+    """When so many threads have done all tasks, each taking the next one when it is free."""
+    busy = [0.0] * threads
+    for cost in costs:
+        heapq.heapreplace(busy, busy[0] + cost)
+    return max(busy)
 
 
 def panel_of(split: Channels, count: int, tasks: int) -> int:
