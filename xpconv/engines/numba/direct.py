@@ -16,8 +16,9 @@ from xpconv.engines.numba.team import run
 from xpconv.engines.numba.tiling import Channels, Room, Work, channels, shared_out
 from xpconv.errors import dtype_name
 
-# Tiles of pixels in a task: enough for a panel of weights to pay for its way into the cache, or for being turned.
-_TILES, _TURNED_TILES = 16, 64
+_TILES = 16  # of pixels in a task: enough for a panel of weights to pay for its way into the cache
+_TURNED_TILES, _LONGEST = 64, 128  # and for being turned; more where their input is small enough to stay in the cache
+_CACHE = 2**19
 # What a task costs, in multiply-adds of a vector: in all, and for an address in a table.
 _TASK, _ADDRESS = 500, 8
 _IN_TILE = {None: 0, "relu": 1, "relu6": 2}  # kernels.registers
@@ -76,22 +77,22 @@ def cut(work: Work, room: Room) -> Cut:
     """The tasks of `direct`."""
     split, terms = channels(work.dtype, work.out_channels), work.p.run * work.in_channels
     cell = work.in_channels * work.groups * work.item
-    slice_bytes = TERM_BLOCK * split.block * work.item + 32 * len(work.p.taps) if work.turned else 0
+    turned = TERM_BLOCK * split.block * work.item + 32 * len(work.p.taps) if work.turned else 0
 
     def slot(tiles: int) -> int:
-        return scratch_bytes(tiles * split.rows, split.rows, work.p, cell) + slice_bytes
+        return scratch_bytes(tiles * split.rows, split.rows, work.p, cell) + turned
 
-    def cost(tiles: int, vectors: int) -> float:
-        sums = (tiles + work.turned) * vectors * terms + tiles * _ADDRESS  # weights are turned while a tile is summed
+    def cost(tiles: int, vectors: int, _: int) -> float:
+        sums = (tiles + work.turned) * vectors * terms + tiles * _ADDRESS  # turning costs as much as a tile
         return sums * len(work.p.taps) * split.rows + _TASK
 
-    most = _TURNED_TILES if work.turned else _TILES
+    most = min(max(_CACHE // (split.rows * cell), _TURNED_TILES), _LONGEST) if work.turned else _TILES
     most, threads = room.fitted(most, room.threads_for(work.multiply_adds), slot)
     tiles = -(-work.pixels // split.rows)
-    tiles, panel = shared_out(tiles, 1, most, split, work.out_channels, work.groups, threads, cost)
+    tiles, panel = shared_out(tiles, 1, most, split, work.out_channels, [1] * work.groups, threads, cost)
     chunk = tiles * split.rows
     tasks = -(-work.pixels // chunk) * -(-work.out_channels // panel) * work.groups
-    return Cut(split, chunk, panel, tasks, slot(tiles) - slice_bytes, slot(tiles), threads)
+    return Cut(split, chunk, panel, tasks, slot(tiles) - turned, slot(tiles), threads)
 
 
 def walk(x: np.ndarray, y: np.ndarray, size: tuple[int, ...], p: Pass, cell: int) -> tuple[int, ...]:

@@ -33,7 +33,9 @@ PIECE = 8192  # numbers of a task that adds slabs up
 _LEAST_TILES = 4  # of input channels in a task
 # What a task costs, in multiply-adds of a vector: in all, and for an address in a table.
 _TASK, _ADDRESS = 500, 6
-_STRETCH = 512  # pixels
+# Bytes of sums that stay in a core's cache beside x and dy, and what it costs where they do not.
+_CACHE, _BEYOND = 2**18, 1.06
+_STRETCH, _APART = 512, 1024  # pixels at most; bytes between them whose multiples are shunned
 
 
 class Cut(NamedTuple):
@@ -65,25 +67,27 @@ def cut(work: Work, room: Room) -> Cut:
     wanted, least = slabs_of(sum_bytes, work.pixels), least_slabs(work.pixels)
     parts = cut_slabs(work.pixels, wanted, least, PIXEL_BLOCK, slot, sum_bytes, threads, room)
     share = taps_of(taps, parts.number * work.groups)
-    repeats = parts.number * -(-taps // share) * work.groups
+    repeats = parts.sizes(work.pixels) * (-(-taps // share) * work.groups)
 
-    def cost(tiles: int, vectors: int) -> float:
-        return (tiles * vectors * split.rows + _ADDRESS) * share * parts.size + _TASK
+    def cost(tiles: int, vectors: int, pixels: int) -> float:
+        sums: float = tiles * vectors * split.rows
+        sums *= 1 if sums * split.lanes * work.item * share <= _CACHE else _BEYOND
+        return (sums + _ADDRESS) * share * pixels + _TASK
 
     tiles = -(-terms // split.rows)
     tiles, panel = shared_out(tiles, _LEAST_TILES, tiles, split, o, repeats, parts.threads, cost)
     band = tiles * split.rows
-    return Cut(split, share, band, panel, stretch, repeats * -(-terms // band) * -(-o // panel), parts)
+    return Cut(split, share, band, panel, stretch, len(repeats) * -(-terms // band) * -(-o // panel), parts)
 
 
 def _stretch(work: Work) -> int:
     """Pixels that a tile goes along before the next one does.
 
-    Many leave its sums in the cache, unless pixels lie so that a column of x falls into few sets of the cache, or other
-    taps want the same cells.
+    Many leave its sums in the cache, unless other taps want the same cells, or pixels lie so far apart that they fall
+    into few sets of the cache.
     """
-    cell = work.in_channels * work.groups * work.item
-    return _STRETCH if len(work.p.taps) == 1 and cell % 2048 else PIXEL_BLOCK
+    rows = (channels * work.groups * work.item for channels in (work.in_channels, work.out_channels))
+    return PIXEL_BLOCK if len(work.p.taps) > 1 or any(row % _APART == 0 for row in rows) else _STRETCH
 
 
 def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, groups: int, cut: Cut) -> None:

@@ -94,6 +94,10 @@ class Slabs(NamedTuple):
     slot: int  # bytes of scratch of a thread
     threads: int
 
+    def sizes(self, pieces: int) -> list[int]:
+        """How many of so many pieces are in each."""
+        return [min(self.size, pieces - start) for start in range(0, pieces, self.size)] or [0]
+
     @property
     def slots(self) -> int:
         """Bytes of scratch of all threads, in whole pages."""
@@ -145,13 +149,19 @@ def channels(dtype: str, count: int, widest: int | None = None) -> Channels:
 
 
 def shared_out(
-    tiles: int, least: int, most: int, split: Channels, count: int, repeats: int, threads: int,
-    cost: Callable[[int, int], float],
+    tiles: int,
+    least: int,
+    most: int,
+    split: Channels,
+    count: int,
+    repeats: list[int],
+    threads: int,
+    cost: Callable[[int, int, int], float],
 ) -> tuple[int, int]:
     """Tiles and output channels of a task, so that threads, which take tasks as they come, are done soonest.
 
-    A task has so many tiles at least and at most; there are ``repeats`` of each; ``cost`` tells what a task of some
-    tiles by some vectors takes.
+    A task has so many tiles at least and at most, and is done once for each of ``repeats``; ``cost`` tells what some
+    tiles by some vectors take for one of them.
     """
     blocks, fewest = -(-count // split.block), max(-(-tiles // most), 1)
     best, soonest = (0, 0), float("inf")
@@ -161,9 +171,9 @@ def shared_out(
         for parts in range(1, min(blocks, _TASKS) + 1):
             panel = -(-blocks // parts) * split.block
             widths = [-(-width // split.lanes) for width in _cut(count, panel)]
-            if best[0] and len(sizes) * len(widths) * repeats > _MANY:
+            if best[0] and len(sizes) * len(widths) * len(repeats) > _MANY:
                 break
-            end = _end((cost(size, width) for width in widths for size in sizes for _ in range(repeats)), threads)
+            end = _end((cost(size, width, of) for width in widths for size in sizes for of in repeats), threads)
             if end < soonest:
                 best, soonest = (piece, panel), end
     return best

@@ -41,6 +41,7 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
     partial."""
     size = 8 if dtype == "float64" else 4
     block = vectors * lanes
+    lines = max(vectors, 1)
     rest = outer_tile(dtype, rows, max(tail, 1), lanes, partial)
     whole = outer_tile(dtype, rows, vectors, lanes, False) if vectors else rest
     numbers = pointers(number_type(dtype))
@@ -63,14 +64,43 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
                 for c in range(low, high, rows):
                     first = min(c, high - rows)  # the last tile overlaps the one before, and skips what that has added
                     x, skip = first * size, c - first
+                    dy_ahead = BLOCK * dy_row + c // rows % lines * lanes * size
                     out = dw + (taps[4 * t + 3] + first) * args[DW_ROW] + column
                     for done in range(0, pixels, BLOCK):
                         count, add = min(BLOCK, pixels - done), more + done
                         here, there = at + done * shared * 8, dy + done * dy_row
                         if wide:
-                            whole(here, x, shared, count, ahead, there, dy_row, out, args[DW_ROW], skip, add, left)
+                            whole(
+                                here,
+                                x,
+                                shared,
+                                count,
+                                ahead,
+                                dy_ahead,
+                                there,
+                                dy_row,
+                                out,
+                                args[DW_ROW],
+                                skip,
+                                add,
+                                left,
+                            )
                         else:
-                            rest(here, x, shared, count, ahead, there, dy_row, out, args[DW_ROW], skip, add, left)
+                            rest(
+                                here,
+                                x,
+                                shared,
+                                count,
+                                ahead,
+                                dy_ahead,
+                                there,
+                                dy_row,
+                                out,
+                                args[DW_ROW],
+                                skip,
+                                add,
+                                left,
+                            )
             start += block if wide else stop - start
 
     @njit

@@ -100,16 +100,18 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
     """P input channels × V vectors of output channels: sums over pixels of x[pixel, c + p] dy[pixel, :].
 
     Arguments, all integers: ``table`` of input addresses, one for each pixel, ``pixels`` of them, ``stride`` words
-    apart, and ``x_offset``, the bytes from there to channel c; ``ahead``, the bytes to what will be wanted of x in the
-    next block of pixels, fetched meanwhile; ``dy``, the address of the first pixel's part, and the bytes from pixel to
-    pixel; ``out``, where the sums go, the bytes from row to row, how many rows to ``skip``, and whether they are added
-    to what is there; ``left``.
+    apart, and ``x_offset``, the bytes from there to channel c; ``ahead`` and ``dy_ahead``, the bytes to what will be
+    wanted of x and dy in the next block of pixels, fetched meanwhile; ``dy``, the address of the first pixel's part,
+    and the bytes from pixel to pixel; ``out``, where the sums go, the bytes from row to row, how many rows to ``skip``,
+    and whether they are added to what is there; ``left``.
     """
 
     @intrinsic
-    def tile(typing_context, table, x_offset, stride, pixels, ahead, dy, dy_row, out, out_row, skip, more, left):
+    def tile(
+        typing_context, table, x_offset, stride, pixels, ahead, dy_ahead, dy, dy_row, out, out_row, skip, more, left
+    ):
         def codegen(context, builder, signature, args):
-            table, x_offset, stride, pixels, ahead, dy, dy_row, out, out_row, skip, more, left = args
+            table, x_offset, stride, pixels, ahead, dy_ahead, dy, dy_row, out, out_row, skip, more, left = args
             b = builder
             registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
             registers.clear()
@@ -118,6 +120,7 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
             with cgutils.for_range(b, pixels) as loop:
                 x = b.add(word(b, table, b.mul(loop.index, stride)), x_offset)
                 prefetch(b, b.add(x, ahead))
+                prefetch(b, b.add(b.load(row), dy_ahead))
                 registers.step([b.add(x, channel) for channel in channels], b.load(row))
                 b.store(b.add(b.load(row), dy_row), row)
             for p in range(rows):
@@ -131,6 +134,6 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
                         registers.store(b.load(registers.sums[p][v]), place, v)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 12), codegen
+        return types.void(*[types.int64] * 13), codegen
 
     return tile

@@ -47,9 +47,9 @@ def outer(dtype, rows, vectors, tail, lanes, form):
                 out = sums + (first * o + at) * size
                 row, out_row = (stop - start) * size, o * size
                 if wide:
-                    whole(table, x, 1, tiles, 0, dy, row, out, out_row, skip, more, 0)
+                    whole(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, more, 0)
                 else:
-                    rest(table, x, 1, tiles, 0, dy, row, out, out_row, skip, more, 0)
+                    rest(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, more, 0)
             at += block if wide else stop - at
 
     @njit
