@@ -7,11 +7,23 @@ from numba import njit
 from xpconv.engines.numba.fields import TERM_BLOCK as BLOCK
 from xpconv.engines.numba.fields import Direct
 from xpconv.engines.numba.kernels.mathematics import activate
-from xpconv.engines.numba.kernels.memory import number_type, pointers, words
+from xpconv.engines.numba.kernels.memory import clear_line, number_type, pointers, words
 from xpconv.engines.numba.kernels.pack import mover
 from xpconv.engines.numba.kernels.tile import product_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
-from xpconv.engines.numba.kernels.walk import AFTER_WALK, RUN, STEP2, TAP_COUNT, TAPS, X2, ZEROS, look_up, pixel_count
+from xpconv.engines.numba.kernels.walk import (
+    AFTER_WALK,
+    IMAGES,
+    RUN,
+    STEP2,
+    TAP_COUNT,
+    TAPS,
+    X2,
+    Y_IMAGE,
+    ZEROS,
+    look_up,
+    pixel_count,
+)
 
 (
     W,
@@ -31,6 +43,7 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK, RUN, STEP2, TAP_COUNT,
     CELLS,
     TURNED,
 ) = range(AFTER_WALK, AFTER_WALK + len(Direct._fields))
+LINE, CACHED = 64, 2**22  # bytes: of a line of the cache; of a y that is soon out of a core's cache
 
 
 @njit
@@ -180,11 +193,17 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
     @njit
     def fill_panel(args, outs, pixels, start, stop, group):
         """Zeros, as where strides step over cells: an activation of 0 that tiles apply is 0."""
-        offset = (group * args[OUT_CHANNELS] + start) * size
+        offset, count = (group * args[OUT_CHANNELS] + start) * size, (stop - start) * size
+        large = args[IMAGES] * args[Y_IMAGE] > CACHED
         for m in range(pixels):
-            out = numbers(words(outs)[m] + offset)
-            for i in range(stop - start):
-                out[i] = 0
+            place = words(outs)[m] + offset
+            if large and (place | count) % LINE == 0:
+                for at in range(0, count, LINE):
+                    clear_line(place + at)
+            else:
+                out = numbers(place)
+                for i in range(stop - start):
+                    out[i] = 0
 
     def kernel(args, task, slot):
         total, chunk = pixel_count(args), args[CHUNK]
