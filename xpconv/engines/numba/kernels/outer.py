@@ -105,7 +105,7 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
 
     @njit
     def clear(args, dw, tap, stop_tap, low, high, start, stop, group):
-        """No pixels at all."""
+        """Zeros, where there are no pixels at all."""
         taps = words(args[TAPS])
         for t in range(tap, stop_tap):
             for c in range(low, high):

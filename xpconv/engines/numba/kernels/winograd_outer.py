@@ -54,7 +54,7 @@ def outer(dtype, rows, vectors, tail, lanes, form):
 
     @njit
     def clear(sums, c, o, start, stop):
-        """No tiles at all."""
+        """Zeros, where there are no tiles at all."""
         for q in range(terms * c):
             row = numbers(sums + q * o * size)
             for i in range(start, stop):
