@@ -77,7 +77,7 @@ def cut(work: Work, room: Room) -> Cut:
     """The tasks of `direct`."""
     split, terms = channels(work.dtype, work.out_channels), work.p.run * work.in_channels
     cell = work.in_channels * work.groups * work.item
-    turned = TERM_BLOCK * split.block * work.item + 32 * len(work.p.taps) if work.turned else 0
+    turned = TERM_BLOCK * split.block * work.item + 64 * len(work.p.taps) if work.turned else 0  # whole lines
 
     def slot(tiles: int) -> int:
         return scratch_bytes(tiles * split.rows, split.rows, work.p, cell) + turned
