@@ -36,6 +36,7 @@ _TASK, _ADDRESS = 500, 6
 # Bytes of sums that stay in a core's cache beside x and dy, and what it costs where they do not.
 _CACHE, _BEYOND = 2**18, 1.06
 _STRETCH, _APART = 512, 1024  # pixels at most; bytes between them whose multiples are shunned
+_SMALL = 2**16  # bytes of sums that stay near whatever a tile goes along
 
 
 class Cut(NamedTuple):
@@ -83,11 +84,12 @@ def cut(work: Work, room: Room) -> Cut:
 def _stretch(work: Work) -> int:
     """Pixels that a tile goes along before the next one does.
 
-    Many leave its sums in the cache, unless other taps want the same cells, or pixels lie so far apart that they fall
-    into few sets of the cache.
+    Many leave its sums in the cache, where all sums are not there anyway; unless other taps want the same cells, or
+    pixels lie so far apart that they fall into few sets of the cache.
     """
     rows = (channels * work.groups * work.item for channels in (work.in_channels, work.out_channels))
-    return PIXEL_BLOCK if len(work.p.taps) > 1 or any(row % _APART == 0 for row in rows) else _STRETCH
+    small = work.weights * work.item <= _SMALL
+    return PIXEL_BLOCK if small or len(work.p.taps) > 1 or any(row % _APART == 0 for row in rows) else _STRETCH
 
 
 def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, groups: int, cut: Cut) -> None:
