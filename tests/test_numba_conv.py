@@ -207,18 +207,40 @@ def test_scratch_and_packed_weights_stay_within_the_limit(monkeypatch):
     assert algorithm == ["Winograd", "Winograd", "direct s"]
 
 
-def test_weights_too_large_to_pack_are_packed_in_parts_or_declined():
+def test_weights_too_large_to_pack_are_turned_in_tasks_or_declined():
     x, w = draw(2, 24, 24, 64), draw(3, 3, 64, 64)
+    assert "Winograd" in algorithms(x, w, padding=1)[1]
     with xpconv.workspace_limit(w.nbytes // 2):
-        assert "of 64 channels at a time" in algorithms(x, w, padding=1)[1]
-        assert "of 64 channels at a time" in xpconv.explain(ops.linear, draw(2, 64), draw(64, 1500))["numba"]
-    grouped = draw(3, 3, 32, 64)
-    with xpconv.workspace_limit(grouped.nbytes - 1):
-        text = xpconv.explain(ops.conv, x, grouped, groups=2)["numba"]
-    assert "would pack 73728 bytes of grouped weights, more than workspace_limit allows" in text
+        assert "direct sum" in algorithms(x, w, padding=1)[1]
+    depthwise = draw(3, 3, 1, 64)
+    with xpconv.workspace_limit(depthwise.nbytes - 1):
+        text = xpconv.explain(ops.conv, x, depthwise, groups=64)["numba"]
+    assert "would pack 2304 bytes of depthwise weights, more than workspace_limit allows" in text
 
 
-def test_a_linear_layer_packs_its_weights_in_parts():
+@pytest.mark.parametrize("channels", [64, 24])
+def test_a_large_input_gradient_is_zero_where_no_window_reaches(channels):
+    x, w = draw(1, 260, 180, channels), draw(1, 1, channels, 20)  # more than 4 MiB
+    y, dx, _ = on("numba", x, w, stride=2)
+    np.testing.assert_allclose(dx[:, ::2, ::2], draw(*y.shape, seed=9) @ w[0, 0].T, rtol=1e-4, atol=1e-4)
+    assert not dx[:, 1::2].any()
+    assert not dx[:, :, 1::2].any()
+
+
+@pytest.mark.parametrize("shapes", [((2, 9, 9, 200), (3, 3, 200, 140)), ((3, 12, 11, 40), (5, 3, 40, 6))])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_turned_in_parts_and_at_once_give_the_same(shapes, stride, monkeypatch):
+    direct_only(monkeypatch)
+    x, w = draw(*shapes[0]), draw(*shapes[1])
+    answers = []
+    for threads, limit in ((1, "256M"), (3, "256M"), (2, "1K")):
+        with xpconv.set_num_threads(threads), xpconv.workspace_limit(limit):
+            answers.append(on("numba", x, w, padding=1, stride=stride)[1])
+    np.testing.assert_allclose(answers[0], exact(x, w, padding=1, stride=stride)[1], rtol=1e-4, atol=1e-3)
+    assert all(np.array_equal(answers[0], other) for other in answers[1:])
+
+
+def test_a_linear_layer_gives_the_same_in_little_scratch():
     x, w = draw(3, 70), draw(70, 40)
     y, pullback = xpconv.vjp(ops.linear, x, w)
     dx, dw = pullback(y)

@@ -21,7 +21,8 @@ _HOW = {
     "error": "largest over the judged parts, in units of the permitted error (xpconv.parity.bounds); steps: of the "
     "losses of the first two steps against float64, relative, in units of 1e-4 in float32, 1e-2 in TF32, 2e-2 in "
     "float16, 5e-2 in bfloat16; of ResNet-50, on fewer images, 2e-2 in float32 and TF32, 1e-1 in half precision",
-    "memory": "growth of the peak resident memory by one forward and backward in a process of its own, inputs apart",
+    "memory": "growth of the peak resident memory by one forward and backward in a process of its own, inputs apart; "
+    "what was freed before has gone back to the system",
     "ratio": "the peer's median over xpconv's",
 }
 

@@ -79,6 +79,8 @@ class Worker:
         if case.direction != "step":  # loads code and compiles what is compiled once
             small = chosen(replace(case, batch=1))
             _waited(small)
+            del small
+            self.drop()  # what is kept of that call is not there for nothing
         whole = chosen(case)
         return self._device.peak(lambda: _waited(whole))
 

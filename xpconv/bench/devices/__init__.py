@@ -5,6 +5,7 @@ All that differs between a host and a GPU is here. Each side names its `Device`;
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -49,6 +50,9 @@ class Device:
 
     def release(self) -> None:
         """Give memory back that a library keeps for later: other sides are on the same device."""
+        engine = sys.modules.get("xpconv.engines.numba")
+        if engine is not None:
+            engine.release()
 
     def facts(self) -> dict[str, Any]:
         """What the machine's own facts do not say of the device."""

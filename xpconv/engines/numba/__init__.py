@@ -25,6 +25,8 @@ try:
         machine,
         norm,
         pool,
+        reuse,
+        scratch,
         softmax,
         store,
         sums,
@@ -41,6 +43,12 @@ PRIMITIVES = {
 }
 
 team.start()  # where numba itself cannot be imported, this raises ImportError, and no op need find out
+
+
+def release() -> None:
+    """Let memory go that waits to be used again."""
+    reuse.outputs.clear()
+    scratch.clear()
 
 
 def facts() -> dict[str, str]:

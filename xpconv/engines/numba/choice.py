@@ -59,8 +59,8 @@ class Problem(NamedTuple):
         return Work(self.dtype, self.images, p, self.in_channels, self.out_channels, self.groups)
 
     def work_back(self, p: Pass) -> Work:
-        """A pass over the gradient of the output, with packed weights."""
-        return Work(self.dtype, self.images, p, self.out_channels, self.in_channels, self.groups)
+        """A pass over the gradient of the output."""
+        return Work(self.dtype, self.images, p, self.out_channels, self.in_channels, self.groups, True)
 
 
 class Step(NamedTuple):
@@ -106,12 +106,13 @@ def weight_step(problem: Problem, room: Room) -> Step:
 
 @lru_cache(maxsize=1024)
 def of_pass(work: Work, room: Room, kept: bool, packed: int = 0) -> Choice:
-    """The cheapest way to do a pass that there is scratch for, beside so many bytes of packed weights."""
+    """The cheapest way to do a pass that there is scratch for; ``packed``: bytes of turned weights, for those that want
+    them."""
     if _is_depthwise(work):
         cut = depthwise.cut(work, room.without(packed))
         tile = tile_text(cut.split._replace(rows=cut.lines * cut.split.rows), "pixels")
         return _chosen("depthwise sum", depthwise.depthwise, cut, tile, work, work.multiply_adds, cut.threads, packed)
-    options = [_direct(work, room, packed)]
+    options = [_direct(work, room)]
     forms = (winograd.form_of(work, large) for large in ((False, True) if room.fast else (False,)))
     options += [_winograd(work, form, room, kept, packed) for form in forms if form is not None]
     return _cheapest(options, room)
@@ -130,14 +131,6 @@ def of_sum(work: Work, room: Room) -> Choice:
     if form is not None:
         options.append(_winograd_outer(work, form, room))
     return _cheapest(options, room)
-
-
-def share(channels: int, nbytes: int, dtype: str, room: Room) -> int:
-    """Of how many input channels weights may be packed at a time, each so many bytes: all, or some whole vectors."""
-    if channels * nbytes <= room.scratch // 2:
-        return channels
-    lanes = machine().lanes(dtype)  # a part that is not contiguous is copied before it is packed
-    return max(room.scratch // (4 * nbytes) // lanes, 1) * lanes
 
 
 def _is_depthwise(work: Work) -> bool:
@@ -161,11 +154,11 @@ def _filled(work: Work) -> int:
     return -(-work.out_channels // lanes) * lanes
 
 
-def _direct(work: Work, room: Room, packed: int) -> Choice:
-    cut = direct.cut(work, room.without(packed))
+def _direct(work: Work, room: Room) -> Choice:
+    cut = direct.cut(work, room)
     cost = work.pixels * work.p.cells * work.in_channels * _filled(work) * work.groups
     tile = tile_text(cut.split, "pixels")
-    return _chosen("direct sum", direct.direct, cut, tile, work, cost, cut.threads, packed)
+    return _chosen("direct sum", direct.direct, cut, tile, work, cost, cut.threads)
 
 
 def _columns(work: Work, window: Window, room: Room, packed: int) -> Choice:
@@ -220,8 +213,8 @@ def tile_text(split: Channels, rows: str) -> str:
     return f"tiles of {split.rows} {rows} × {vectors} vector{'s' * (vectors != 1)} of {split.lanes}"
 
 
-def told(choices: list[Choice], part: int = 0, channels: int = 0) -> str:
-    """Passes that are done one after another, for part of the channels at a time perhaps, in words for `explain`."""
+def told(choices: list[Choice]) -> str:
+    """Passes that are done one after another, in words for `explain`."""
     if not choices:
         return "nothing to do"
     first = max(choices, key=lambda choice: choice.cost)
@@ -229,9 +222,8 @@ def told(choices: list[Choice], part: int = 0, channels: int = 0) -> str:
     threads, scratch = (max(getattr(choice, part) for choice in choices) for part in ("threads", "scratch"))
     passes = f" in {len(choices)} passes" if len(choices) > 1 else ""
     paid = "" if cost == plain else f" at the cost of {_amount(cost, 1000)}"
-    parts = f"for {part} of {channels} channels at a time: " if part < channels else ""
     return (
-        f"{parts}{first.name}{passes}, {first.tile}, {threads} thread{'s' * (threads != 1)}, "
+        f"{first.name}{passes}, {first.tile}, {threads} thread{'s' * (threads != 1)}, "
         f"{_amount(plain, 1000)} multiply-adds{paid}, {_amount(scratch, 1024)}B scratch"
     )
 

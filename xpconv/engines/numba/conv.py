@@ -12,7 +12,7 @@ from xpconv.engines.numba import choice
 from xpconv.engines.numba.arrays import dense, dense_channels, empty, has_dense_channels, kept, place, unsupported
 from xpconv.engines.numba.columns import columns
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.direct import Finish, Weights
+from xpconv.engines.numba.direct import Finish, Weights, direct
 from xpconv.engines.numba.fields import Pack
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import outer
@@ -41,34 +41,25 @@ def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue
 
 def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: np.ndarray | None) -> np.ndarray:
     """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
-    dy, c = dense_channels(dy), w.shape[-2]
+    dy, source, w = dense_channels(dy), w, dense(w)
+    c, o = w.shape[-2], w.shape[-1] // groups
     dx = empty((dy.shape[0], *window.size, c * groups), dy.dtype)
-    share = _share(w, groups)
-    if share == c:
-        _dgrad_into(dx, dy, w, window, groups, bias)
-        return dx
-    for start in range(0, c, share):
-        part = slice(start, start + share)
-        _dgrad_into(dx[..., part], dy, w[..., part, :], window, 1, None if bias is None else bias[part])
-    return dx
-
-
-def _dgrad_into(
-    dx: np.ndarray, dy: np.ndarray, w: np.ndarray, window: Window, groups: int, bias: np.ndarray | None
-) -> None:
-    steps = _input_steps(dy, w, window, groups, bias is None and dx.flags.c_contiguous)
+    steps = _input_steps(dy, source, window, groups, bias is None)
     if not steps:  # an axis of size 0
-        return
-    source, w = w, dense(w)
+        return dx
     if steps[0].choice.run is columns:
         columns(dy, w, dx, window, steps[0].p, steps[0].choice.cut)
-        return
-    c, o = w.shape[-2], w.shape[-1] // groups
-    packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
-    weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
+        return dx
     finish = Finish(None if bias is None else dense(bias))
     for p, chosen in steps:
+        if chosen.run is direct:
+            cells = math.prod(w.shape[:-2])
+            weights = Weights(place(w), o * groups * w.itemsize, o, c, groups, source, "input", cells)
+        else:
+            packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
+            weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
         chosen.run(dy, weights, dx, window.out, p, finish, chosen.cut)
+    return dx
 
 
 def wgrad(x: np.ndarray, dy: np.ndarray, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> np.ndarray:
@@ -110,12 +101,6 @@ def _runs(x: Any, window: Window, groups: int) -> bool:
     return x.strides[-2] == x.shape[-1] * x.itemsize or not has_dense_channels(x)  # which is copied
 
 
-def _share(w: Any, groups: int) -> int:
-    """Of how many input channels of a group weights are packed at a time."""
-    c = w.shape[-2]
-    return c if groups > 1 else choice.share(c, w.size // c * w.itemsize, dtype_name(w.dtype), room())
-
-
 def input_weights(w: np.ndarray, groups: int) -> np.ndarray:
     """(*kernel, C / groups, O) -> (cells in reverse order, O / groups, C)."""
     c, o = w.shape[-2], w.shape[-1] // groups
@@ -140,8 +125,8 @@ def _declines(x: Any, w: Any, *, groups: int, w_shape: tuple[int, ...] | None = 
 
 
 def _dgrad_declines(dy: Any, w: Any, *, groups: int, **_: Any) -> str | None:
-    if groups > 1 and w.nbytes > room().scratch:
-        return f"would pack {w.nbytes} bytes of grouped weights, more than workspace_limit allows"
+    if groups > 1 and w.shape[-2] == 1 and w.nbytes > room().scratch:
+        return f"would pack {w.nbytes} bytes of depthwise weights, more than workspace_limit allows"
     return _declines(dy, w, groups=groups)
 
 
@@ -150,9 +135,7 @@ def _describe_fprop(x: Any, w: Any, *, window: Window, groups: int, epilogue: An
 
 
 def _describe_dgrad(dy: Any, w: Any, *, window: Window, groups: int, bias: Any) -> str:
-    part = w[..., : _share(w, groups), :] if groups == 1 else w
-    steps = _input_steps(dy, part, window, groups, bias is None and part.shape == w.shape)
-    return choice.told([step.choice for step in steps], part.shape[-2], w.shape[-2])
+    return choice.told([step.choice for step in _input_steps(dy, w, window, groups, bias is None)])
 
 
 def _describe_wgrad(x: Any, dy: Any, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> str:

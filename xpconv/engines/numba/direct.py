@@ -9,14 +9,18 @@ import numpy as np
 
 from xpconv.engines.numba.arrays import place, place_of
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.fields import Direct, Walk
+from xpconv.engines.numba.fields import TERM_BLOCK, Direct, Walk
 from xpconv.engines.numba.plan import Pass, triple
 from xpconv.engines.numba.scratch import borrowed, zeros_address
 from xpconv.engines.numba.team import run
-from xpconv.engines.numba.tiling import Channels, Room, Work, channels, panel_of
+from xpconv.engines.numba.tiling import Channels, Room, Work, channels, shared_out
 from xpconv.errors import dtype_name
 
 _TILES = 16  # of pixels in a task: enough for a panel of weights to pay for its way into the cache
+_TURNED_TILES, _LONGEST = 64, 128  # and for being turned; more where their input is small enough to stay in the cache
+_CACHE = 2**19
+# What a task costs, in multiply-adds of a vector: in all, and for an address in a table.
+_TASK, _ADDRESS = 500, 8
 _IN_TILE = {None: 0, "relu": 1, "relu6": 2}  # kernels.registers
 
 
@@ -30,6 +34,7 @@ class Weights(NamedTuple):
     groups: int
     source: np.ndarray  # what they were made of, and how: the name that more can be kept under
     layout: str
+    cells: int = 0  # of weights as they came, (cells, out_channels, in_channels of all groups), to be turned when read
 
 
 class Finish(NamedTuple):
@@ -58,6 +63,7 @@ class Cut(NamedTuple):
     chunk: int  # pixels
     panel: int
     tasks: int
+    turned: int  # where a thread's scratch has turned weights
     slot: int  # bytes of scratch of a thread
     threads: int
 
@@ -69,18 +75,24 @@ class Cut(NamedTuple):
 @lru_cache(maxsize=1024)
 def cut(work: Work, room: Room) -> Cut:
     """The tasks of `direct`."""
-    split = channels(work.dtype, work.out_channels)
+    split, terms = channels(work.dtype, work.out_channels), work.p.run * work.in_channels
     cell = work.in_channels * work.groups * work.item
+    turned = TERM_BLOCK * split.block * work.item + 64 * len(work.p.taps) if work.turned else 0  # whole lines
 
     def slot(tiles: int) -> int:
-        return scratch_bytes(tiles * split.rows, split.rows, work.p, cell)
+        return scratch_bytes(tiles * split.rows, split.rows, work.p, cell) + turned
 
-    tiles, threads = room.fitted(_TILES, room.threads_for(work.multiply_adds), slot)
-    chunks = -(-work.pixels // (tiles * split.rows))
-    tiles = -(-work.pixels // (max(chunks, 1) * split.rows))  # as many in the last task as in the others, or nearly
-    panel = panel_of(split, work.out_channels, chunks * work.groups)
-    tasks = chunks * -(-work.out_channels // panel) * work.groups
-    return Cut(split, tiles * split.rows, panel, tasks, slot(tiles), threads)
+    def cost(tiles: int, vectors: int, _: int) -> float:
+        sums = (tiles + work.turned) * vectors * terms + tiles * _ADDRESS  # turning costs as much as a tile
+        return sums * len(work.p.taps) * split.rows + _TASK
+
+    most = min(max(_CACHE // (split.rows * cell), _TURNED_TILES), _LONGEST) if work.turned else _TILES
+    most, threads = room.fitted(most, room.threads_for(work.multiply_adds), slot)
+    tiles = -(-work.pixels // split.rows)
+    tiles, panel = shared_out(tiles, 1, most, split, work.out_channels, [1] * work.groups, threads, cost)
+    chunk = tiles * split.rows
+    tasks = -(-work.pixels // chunk) * -(-work.out_channels // panel) * work.groups
+    return Cut(split, chunk, panel, tasks, slot(tiles) - turned, slot(tiles), threads)
 
 
 def walk(x: np.ndarray, y: np.ndarray, size: tuple[int, ...], p: Pass, cell: int) -> tuple[int, ...]:
@@ -117,7 +129,7 @@ def direct(
     x: np.ndarray, weights: Weights, y: np.ndarray, size: tuple[int, ...], p: Pass, finish: Finish, cut: Cut
 ) -> None:
     """y = finish(Σ x · w), for the pixels of one pass."""
-    _, row_bytes, c, o, groups, _, _ = weights
+    c, o, groups = weights.in_channels, weights.out_channels, weights.groups
     late = finish.late
     sums = y if finish.sums is None else finish.sums
     with borrowed(cut.scratch) as scratch:
@@ -127,7 +139,7 @@ def direct(
             *walk(x, sums, size, p, x.shape[-1] * x.itemsize),
             *Direct(
                 weights.address,
-                row_bytes,
+                weights.row_bytes,
                 p.run * c,
                 o,
                 groups,
@@ -140,6 +152,8 @@ def direct(
                 scratch,
                 cut.slot,
                 place(y) - place(sums) if late else 0,
+                weights.cells,
+                cut.turned,
             ),
             threads=cut.threads,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TERM_BLOCK = 128  # terms of a sum in registers: the most that keeps constant images exact enough (parity/bounds.py)
 TAP_BLOCK = 32  # taps of a depthwise sum in registers; long rows of equal terms drift in proportion
 PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels
 UPDATE_FIELDS = 8  # words that `kernels.update` reads of each parameter
@@ -62,6 +63,8 @@ class Direct(NamedTuple):
     scratch: int
     scratch_slot: int  # bytes of each slot
     sums: int  # bytes from where the sums are kept to where the activation of them goes
+    cells: int  # of weights that are turned in the task: (cells, out_channels, terms), cells in reverse order; or 0
+    turned: int  # bytes from a thread's scratch to where they go
 
 
 class Outer(NamedTuple):
@@ -77,7 +80,9 @@ class Outer(NamedTuple):
     slab_pixels: int
     slab_bytes: int
     tap_share: int  # taps of a task
+    band: int  # numbers under a tap of a task
     panel: int  # output channels of a task
+    stretch: int  # pixels that are looked up at a time
     scratch: int
     scratch_slot: int
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -11,8 +10,7 @@ import numpy as np
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba import activation as activations
 from xpconv.engines.numba import choice
-from xpconv.engines.numba.arrays import dense, empty, kept, place, unsupported
-from xpconv.engines.numba.conv import input_weights
+from xpconv.engines.numba.arrays import dense, empty, place, unsupported
 from xpconv.engines.numba.direct import Finish, Weights
 from xpconv.engines.numba.outer import outer
 from xpconv.engines.numba.plan import line_pass
@@ -57,20 +55,12 @@ def backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray |
 
 
 def _input_gradient(rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """(1, rows, out), (in, out) -> (1, rows, in), for as many inputs at a time as weights may be packed of."""
+    """(1, rows, out), (in, out) -> (1, rows, in)."""
+    step, w = _input_step(rows, w), dense(w)
     dx = empty((*rows.shape[:-1], w.shape[0]), rows.dtype)
-    share = _share(w)
-    for start in range(0, w.shape[0], max(share, 1)):
-        part = w if share == w.shape[0] else w[start : start + share]
-        p, chosen = _input_step(rows, part)
-        packed = kept(part, ("input", 1), functools.partial(_turned, part))
-        weights = Weights(place(packed), part.shape[0] * w.itemsize, w.shape[1], part.shape[0], 1, part, "input")
-        chosen.run(rows, weights, dx[..., start : start + share], rows.shape[1:2], p, Finish(), chosen.cut)
+    weights = Weights(place(w), w.shape[1] * w.itemsize, w.shape[1], w.shape[0], 1, w, "input", 1)
+    step.choice.run(rows, weights, dx, rows.shape[1:2], step.p, Finish(), step.choice.cut)
     return dx
-
-
-def _turned(w: np.ndarray) -> np.ndarray:
-    return input_weights(dense(w), 1)
 
 
 def _output_step(x: Any, w: Any) -> choice.Step:
@@ -81,8 +71,8 @@ def _output_step(x: Any, w: Any) -> choice.Step:
 
 def _input_step(dz: Any, w: Any) -> choice.Step:
     """How dx is computed."""
-    work = _work(dz, *w.shape[::-1])
-    return choice.Step(work.p, choice.of_pass(work, room(), place_for(w) is not None, w.nbytes))
+    work = _work(dz, *w.shape[::-1])._replace(turned=True)
+    return choice.Step(work.p, choice.of_pass(work, room(), place_for(w) is not None))
 
 
 def _weight_step(dz: Any, shape: tuple[int, ...]) -> choice.Step:
@@ -95,16 +85,11 @@ def _work(x: Any, c: int, o: int) -> Work:
     return Work(dtype_name(x.dtype), 1, line_pass(math.prod(x.shape[:-1])), c, o, 1)
 
 
-def _share(w: Any) -> int:
-    return choice.share(w.shape[0], w.shape[1] * w.itemsize, dtype_name(w.dtype), room())
-
-
 def _describe(x: Any, w: Any, b: Any, **_: Any) -> str:
     """The output, and what the gradients would take."""
-    part = w[: _share(w)]
     told = {
         "y": choice.told([_output_step(x, w).choice]),
-        "dx": choice.told([_input_step(x, part).choice], part.shape[0], w.shape[0]),
+        "dx": choice.told([_input_step(x, w).choice]),
         "dw": choice.told([_weight_step(x, w.shape).choice]),
     }
     return "; ".join(f"{name}: {text}" for name, text in told.items())

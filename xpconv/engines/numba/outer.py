@@ -22,22 +22,32 @@ from xpconv.engines.numba.tiling import (
     Work,
     channels,
     cut_slabs,
+    filled,
     least_slabs,
-    panel_of,
+    shared_out,
     slabs_of,
     taps_of,
 )
 from xpconv.errors import dtype_name
 
 PIECE = 8192  # numbers of a task that adds slabs up
+_LEAST_TILES = 4  # of input channels in a task
+# What a task costs, in multiply-adds of a vector: in all, and for an address in a table.
+_TASK, _ADDRESS = 500, 6
+# Bytes of sums that stay in a core's cache beside x and dy, and what it costs where they do not.
+_CACHE, _BEYOND = 2**18, 1.06
+_STRETCH, _APART = 512, 1024  # pixels at most; bytes between them whose multiples are shunned
+_SMALL = 2**16  # bytes of sums that stay near whatever a tile goes along
 
 
 class Cut(NamedTuple):
-    """A weight gradient in tasks: a slab of pixels by some taps by some output channels of a group."""
+    """A weight gradient in tasks: a slab of pixels by some taps by some input and output channels of a group."""
 
     split: Channels
     share: int  # taps
+    band: int  # numbers under a tap
     panel: int
+    stretch: int
     tasks: int
     slabs: Slabs
 
@@ -50,16 +60,36 @@ class Cut(NamedTuple):
 def cut(work: Work, room: Room) -> Cut:
     """The tasks of `outer`."""
     taps, o = len(work.p.taps), work.out_channels
-    split = channels(work.dtype, o)
-    split = split._replace(rows=min(split.rows, work.p.run * work.in_channels))
-    slot = scratch_bytes(PIXEL_BLOCK, split.rows, work.p, work.in_channels * work.groups * work.item)
+    terms = work.p.run * work.in_channels
+    split = filled(channels(work.dtype, o), terms)
+    stretch = _stretch(work)
+    slot = scratch_bytes(stretch, split.rows, work.p, work.in_channels * work.groups * work.item)
     sum_bytes, threads = work.weights * work.item, room.threads_for(work.multiply_adds)
     wanted, least = slabs_of(sum_bytes, work.pixels), least_slabs(work.pixels)
     parts = cut_slabs(work.pixels, wanted, least, PIXEL_BLOCK, slot, sum_bytes, threads, room)
     share = taps_of(taps, parts.number * work.groups)
-    shares = -(-taps // share)
-    panel = panel_of(split, o, parts.number * work.groups * shares)
-    return Cut(split, share, panel, parts.number * shares * -(-o // panel) * work.groups, parts)
+    repeats = parts.sizes(work.pixels) * (-(-taps // share) * work.groups)
+
+    def cost(tiles: int, vectors: int, pixels: int) -> float:
+        sums: float = tiles * vectors * split.rows
+        sums *= 1 if sums * split.lanes * work.item * share <= _CACHE else _BEYOND
+        return (sums + _ADDRESS) * share * pixels + _TASK
+
+    tiles = -(-terms // split.rows)
+    tiles, panel = shared_out(tiles, _LEAST_TILES, tiles, split, o, repeats, parts.threads, cost)
+    band = tiles * split.rows
+    return Cut(split, share, band, panel, stretch, len(repeats) * -(-terms // band) * -(-o // panel), parts)
+
+
+def _stretch(work: Work) -> int:
+    """Pixels that a tile goes along before the next one does.
+
+    Many leave its sums in the cache, where all sums are not there anyway; unless other taps want the same cells, or
+    pixels lie so far apart that they fall into few sets of the cache.
+    """
+    rows = (channels * work.groups * work.item for channels in (work.in_channels, work.out_channels))
+    small = work.weights * work.item <= _SMALL
+    return PIXEL_BLOCK if small or len(work.p.taps) > 1 or any(row % _APART == 0 for row in rows) else _STRETCH
 
 
 def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], p: Pass, groups: int, cut: Cut) -> None:
@@ -82,7 +112,9 @@ def outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[int, ...], 
                 slabs.size,
                 dw.nbytes,
                 cut.share,
+                cut.band,
                 cut.panel,
+                cut.stretch,
                 scratch,
                 slabs.slot,
             ),

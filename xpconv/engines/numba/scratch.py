@@ -51,6 +51,12 @@ def _take(nbytes: int) -> np.ndarray:
     return np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
 
 
+def clear() -> None:
+    """Let all go that is not borrowed."""
+    with _lock:
+        _free.clear()
+
+
 def zeros_address(nbytes: int) -> int:
     """The address of at least so many bytes that are always zero: what kernels read where a window hangs over an edge.
 

@@ -6,7 +6,8 @@ Each launcher has a function of a `Work` and the `Room` for it that answers with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from xpconv.settings import current
 
 _LOADS = 2  # what a tile's loads cost, in its multiply-adds
 _TASKS = 16  # enough for a few threads to come out even, and the same for any number of them
+_MANY, _TRIES = 64, 8  # tasks that come out even however they are cut; and numbers of pieces that are looked at
 
 
 class Work(NamedTuple):
@@ -30,6 +32,7 @@ class Work(NamedTuple):
     in_channels: int  # of a group
     out_channels: int  # of a group
     groups: int
+    turned: bool = False  # whether weights lie the other way round, as for an input gradient
 
     @property
     def item(self) -> int:
@@ -92,6 +95,10 @@ class Slabs(NamedTuple):
     slot: int  # bytes of scratch of a thread
     threads: int
 
+    def sizes(self, pieces: int) -> list[int]:
+        """How many of so many pieces are in each."""
+        return [min(self.size, pieces - start) for start in range(0, pieces, self.size)] or [0]
+
     @property
     def slots(self) -> int:
         """Bytes of scratch of all threads, in whole pages."""
@@ -148,6 +155,50 @@ def filled(split: Channels, rows: int) -> Channels:
     most = machine().accumulators // vectors
     sizes = [size for size in (split.rows, 16, 8) if size <= min(most, rows)] or [rows]
     return split._replace(rows=min(sizes, key=lambda size: -(-rows // size) * (size * vectors + _LOADS)))
+
+
+def shared_out(
+    tiles: int,
+    least: int,
+    most: int,
+    split: Channels,
+    count: int,
+    repeats: list[int],
+    threads: int,
+    cost: Callable[[int, int, int], float],
+) -> tuple[int, int]:
+    """Tiles and output channels of a task, so that threads, which take tasks as they come, are done soonest.
+
+    A task has so many tiles at least and at most, and is done once for each of ``repeats``; ``cost`` tells what some
+    tiles by some vectors take for one of them.
+    """
+    blocks, fewest = -(-count // split.block), max(-(-tiles // most), 1)
+    best, soonest = (0, 0), float("inf")
+    for pieces in range(fewest, max(min(fewest + _TRIES, tiles // least), fewest) + 1):
+        piece = max(-(-tiles // pieces), 1)
+        sizes = _cut(tiles, piece)
+        for parts in range(1, min(blocks, _TASKS) + 1):
+            panel = -(-blocks // parts) * split.block
+            widths = [-(-width // split.lanes) for width in _cut(count, panel)]
+            if best[0] and len(sizes) * len(widths) * len(repeats) > _MANY:
+                break
+            end = _end((cost(size, width, of) for width in widths for size in sizes for of in repeats), threads)
+            if end < soonest:
+                best, soonest = (piece, panel), end
+    return best
+
+
+def _cut(total: int, size: int) -> list[int]:
+    """A number in pieces of a size, the last perhaps smaller."""
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def _end(costs: Iterable[float], threads: int) -> float:
+    """When so many threads have done all tasks, each taking the next one when it is free."""
+    busy = [0.0] * threads
+    for cost in costs:
+        heapq.heapreplace(busy, busy[0] + cost)
+    return max(busy)
 
 
 def panel_of(split: Channels, count: int, tasks: int) -> int:

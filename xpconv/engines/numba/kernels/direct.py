@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from numba import njit
 
+from xpconv.engines.numba.fields import TERM_BLOCK as BLOCK
 from xpconv.engines.numba.fields import Direct
 from xpconv.engines.numba.kernels.mathematics import activate
-from xpconv.engines.numba.kernels.memory import number_type, pointers, words
+from xpconv.engines.numba.kernels.memory import clear_line, number_type, pointers, words
+from xpconv.engines.numba.kernels.pack import mover
 from xpconv.engines.numba.kernels.tile import product_tile
 from xpconv.engines.numba.kernels.vectors import vectors as vectors_of
-from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS, X2, ZEROS, look_up, pixel_count
+from xpconv.engines.numba.kernels.walk import (
+    AFTER_WALK,
+    IMAGES,
+    RUN,
+    STEP2,
+    TAP_COUNT,
+    TAPS,
+    X2,
+    Y_IMAGE,
+    ZEROS,
+    look_up,
+    pixel_count,
+)
 
 (
     W,
@@ -26,8 +40,10 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS
     SCRATCH,
     SCRATCH_SLOT,
     SUMS,
+    CELLS,
+    TURNED,
 ) = range(AFTER_WALK, AFTER_WALK + len(Direct._fields))
-BLOCK = 128  # terms of a sum in registers: the most that keeps constant images exact enough (parity/bounds.py)
+LINE, CACHED = 64, 2**22  # bytes: of a line of the cache; of a y that is soon out of a core's cache
 
 
 @njit
@@ -66,14 +82,37 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
     """
     size = 8 if dtype == "float64" else 4
     block = vectors * lanes
+    turned_row = max(vectors, tail) * lanes * size
+    turned_bytes = BLOCK * turned_row
     rest = product_tile(dtype, rows, max(tail, 1), lanes, partial)
     whole = product_tile(dtype, rows, vectors, lanes, False) if vectors else rest
 
     activate_pixels = late_activation(activation, dtype, lanes)
     numbers = pointers(number_type(dtype))
+    matrix = mover(dtype, lanes)
 
     @njit
-    def sum_panel(args, table, outs, pixels, start, stop, group):
+    def turn(args, turned, tap, tap_end, c, c_end, start, stop, group):
+        """Weights of a part of a sum for some output channels, turned as tiles read them; and behind them the taps,
+        which say where the rows of each now start."""
+        taps, found = words(args[TAPS]), words(turned + turned_bytes)
+        rows = args[TERMS] // args[RUN]
+        cell_bytes = args[OUT_CHANNELS] * args[W_ROW]
+        source = args[W] + group * rows * size + start * args[W_ROW]
+        target = turned
+        for t in range(tap, tap_end):
+            found[4 * t + 3] = (target - turned) // turned_row - c
+            at, end = taps[4 * t + 3] + c, taps[4 * t + 3] + c_end
+            while at < end:
+                cell, row = args[CELLS] - 1 - at // rows, at % rows
+                count = min(end - at, rows - row)
+                place = source + cell * cell_bytes + row * size
+                matrix(place, args[W_ROW], target, turned_row, stop - start, count)
+                at += count
+                target += count * turned_row
+
+    @njit
+    def sum_panel(args, table, outs, pixels, start, stop, group, turned):
         """Output channels start to stop of a group, for the pixels in the table."""
         terms, tap_count = args[TERMS], args[TAP_COUNT]
         ahead = rows * args[STEP2] * args[X2]
@@ -81,7 +120,9 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
             wide = vectors > 0 and stop - start >= block
             left = 0 if wide else stop - start - (tail - 1) * lanes
             offset = (group * args[OUT_CHANNELS] + start) * size
-            w = args[W] + offset
+            w, w_row, taps = args[W] + offset, args[W_ROW], args[TAPS]
+            if args[CELLS]:
+                w, w_row, taps = turned, turned_row, turned + turned_bytes
             tap, c = 0, 0
             while True:
                 tap_end, c_end = next_part(tap, c, terms, tap_count)
@@ -90,6 +131,8 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                 bias = args[BIAS] if last else 0
                 residual = args[RESIDUAL] if last else 0
                 act = args[ACTIVATION] if last else 0
+                if args[CELLS]:
+                    turn(args, turned, tap, tap_end, c, c_end, start, start + block if wide else stop, group)
                 at, out = table, outs
                 done = 0
                 while done < pixels:
@@ -99,14 +142,14 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                             at,
                             0,
                             ahead,
-                            args[TAPS],
+                            taps,
                             args[ZEROS],
                             tap,
                             tap_end,
                             c,
                             c_end,
                             w,
-                            args[W_ROW],
+                            w_row,
                             out,
                             offset,
                             more,
@@ -121,14 +164,14 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                             at,
                             0,
                             ahead,
-                            args[TAPS],
+                            taps,
                             args[ZEROS],
                             tap,
                             tap_end,
                             c,
                             c_end,
                             w,
-                            args[W_ROW],
+                            w_row,
                             out,
                             offset,
                             more,
@@ -152,11 +195,17 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
     @njit
     def fill_panel(args, outs, pixels, start, stop, group):
         """Zeros, as where strides step over cells: an activation of 0 that tiles apply is 0."""
-        offset = (group * args[OUT_CHANNELS] + start) * size
+        offset, count = (group * args[OUT_CHANNELS] + start) * size, (stop - start) * size
+        large = args[IMAGES] * args[Y_IMAGE] > CACHED
         for m in range(pixels):
-            out = numbers(words(outs)[m] + offset)
-            for i in range(stop - start):
-                out[i] = 0
+            place = words(outs)[m] + offset
+            if large and (place | count) % LINE == 0:
+                for at in range(0, count, LINE):
+                    clear_line(place + at)
+            else:
+                out = numbers(place)
+                for i in range(stop - start):
+                    out[i] = 0
 
     def kernel(args, task, slot):
         total, chunk = pixel_count(args), args[CHUNK]
@@ -188,7 +237,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
         if args[TAP_COUNT] == 0 and args[BIAS] == 0 and args[RESIDUAL] == 0:
             fill_panel(args, outs, pixels, start, stop, group)
         else:
-            sum_panel(args, table, outs, pixels, start, stop, group)
+            sum_panel(args, table, outs, pixels, start, stop, group, outs + args[TURNED])
         if activation is not None:
             activate_pixels(outs, pixels, (group * args[OUT_CHANNELS] + start) * size, args[SUMS], stop - start)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -32,3 +33,18 @@ def pointers(element: Any) -> Callable[[int], Any]:
 
 
 words = pointers(types.int64)
+
+
+@intrinsic
+def clear_line(typing_context, address):
+    """Write zeros to the 64 bytes at an address that is a multiple of that, past the caches: nothing is read first."""
+
+    def codegen(context, builder, signature, args):
+        number = ir.IntType(32)
+        line = ir.VectorType(number, 16)
+        store = builder.store(ir.Constant(line, [0] * 16), builder.inttoptr(args[0], line.as_pointer()))
+        store.align = 64
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(number, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen

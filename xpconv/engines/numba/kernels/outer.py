@@ -1,7 +1,8 @@
 """Weight gradients: sums over pixels of outer products of x under a tap and dy, in register tiles.
 
 Pixels are cut into slabs by the shape alone, each with a dw of its own, and the slabs are added in order: the result
-does not depend on how many threads there are.
+does not depend on how many threads there are. A tile goes along a stretch of pixels before the next one does, in blocks
+that it adds to dw, whose part of a tile stays in the cache meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK, STEP2, TAP_COUNT, TAPS
     SLAB_PIXELS,
     SLAB_BYTES,
     TAP_SHARE,
+    BAND,
     PANEL,
+    STRETCH,
     SCRATCH,
     SCRATCH_SLOT,
 ) = range(AFTER_WALK, AFTER_WALK + len(Outer._fields))
@@ -44,9 +47,10 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
     numbers = pointers(number_type(dtype))
 
     @njit
-    def add_products(args, table, outs, dw, pixels, tap, stop_tap, start, stop, group):
-        """Add what the pixels in the table give to dw, for taps and output channels from .. to."""
-        terms, shared = args[TERMS], stop_tap - tap
+    def add_products(args, table, outs, dw, pixels, tap, stop_tap, low, high, start, stop, group, more):
+        """What the pixels in the table give to dw, for taps, input and output channels from .. to; ``more``: it is
+        added to what is there."""
+        shared = stop_tap - tap
         taps = words(args[TAPS])
         ahead = BLOCK * args[STEP2] * args[X2]
         while start < stop:
@@ -57,44 +61,82 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
             dy_row = words(outs)[1] - words(outs)[0] if pixels > 1 else 0
             for t in range(tap, stop_tap):
                 at = table + (t - tap) * 8
-                for c in range(0, terms, rows):
-                    first = min(c, terms - rows)  # the last tile overlaps the one before, and skips what that has added
+                for c in range(low, high, rows):
+                    first = min(c, high - rows)  # the last tile overlaps the one before, and skips what that has added
                     x, skip = first * size, c - first
                     dy_ahead = BLOCK * dy_row + c // rows % lines * lanes * size
                     out = dw + (taps[4 * t + 3] + first) * args[DW_ROW] + column
-                    if wide:
-                        whole(at, x, shared, pixels, ahead, dy_ahead, dy, dy_row, out, args[DW_ROW], skip, left)
-                    else:
-                        rest(at, x, shared, pixels, ahead, dy_ahead, dy, dy_row, out, args[DW_ROW], skip, left)
+                    for done in range(0, pixels, BLOCK):
+                        count, add = min(BLOCK, pixels - done), more + done
+                        here, there = at + done * shared * 8, dy + done * dy_row
+                        if wide:
+                            whole(
+                                here,
+                                x,
+                                shared,
+                                count,
+                                ahead,
+                                dy_ahead,
+                                there,
+                                dy_row,
+                                out,
+                                args[DW_ROW],
+                                skip,
+                                add,
+                                left,
+                            )
+                        else:
+                            rest(
+                                here,
+                                x,
+                                shared,
+                                count,
+                                ahead,
+                                dy_ahead,
+                                there,
+                                dy_row,
+                                out,
+                                args[DW_ROW],
+                                skip,
+                                add,
+                                left,
+                            )
             start += block if wide else stop - start
+
+    @njit
+    def clear(args, dw, tap, stop_tap, low, high, start, stop, group):
+        """Zeros, where there are no pixels at all."""
+        taps = words(args[TAPS])
+        for t in range(tap, stop_tap):
+            for c in range(low, high):
+                row = numbers(dw + (taps[4 * t + 3] + c) * args[DW_ROW] + group * args[OUT_CHANNELS] * size)
+                for o in range(start, stop):
+                    row[o] = 0
 
     def kernel(args, task, slot):
         total = pixel_count(args)
         shares = -(-args[TAP_COUNT] // args[TAP_SHARE])
+        bands = -(-args[TERMS] // args[BAND])
         panels = -(-args[OUT_CHANNELS] // args[PANEL])
-        slab = task % args[SLABS]
-        share = task // args[SLABS] % shares
-        panel = task // (args[SLABS] * shares) % panels
-        group = task // (args[SLABS] * shares * panels)
+        slab, rest_of = task % args[SLABS], task // args[SLABS]
+        share, rest_of = rest_of % shares, rest_of // shares
+        band, rest_of = rest_of % bands, rest_of // bands
+        panel, group = rest_of % panels, rest_of // panels
         dw = args[DW] + slab * args[SLAB_BYTES]
-        start = panel * args[PANEL]
+        start, low, tap = panel * args[PANEL], band * args[BAND], share * args[TAP_SHARE]
         stop = min(start + args[PANEL], args[OUT_CHANNELS])
-        tap = share * args[TAP_SHARE]
+        high = min(low + args[BAND], args[TERMS])
         stop_tap = min(tap + args[TAP_SHARE], args[TAP_COUNT])
-        taps = words(args[TAPS])
-        for t in range(tap, stop_tap):
-            for c in range(args[TERMS]):
-                row = numbers(dw + (taps[4 * t + 3] + c) * args[DW_ROW] + group * args[OUT_CHANNELS] * size)
-                for o in range(start, stop):
-                    row[o] = 0
         outs = args[SCRATCH] + slot * args[SCRATCH_SLOT]
-        steps = outs + BLOCK * 8
+        steps = outs + args[STRETCH] * 8
         table = steps + args[TAP_COUNT] * 8
-        edge = table + BLOCK * args[TAP_SHARE] * 8
-        first = slab * args[SLAB_PIXELS]
-        end = min(first + args[SLAB_PIXELS], total)
-        while first < end:
-            pixels = min(BLOCK, end - first)
+        edge = table + args[STRETCH] * args[TAP_SHARE] * 8
+        begin = slab * args[SLAB_PIXELS]
+        end = min(begin + args[SLAB_PIXELS], total)
+        if begin >= end:
+            clear(args, dw, tap, stop_tap, low, high, start, stop, group)
+        for first in range(begin, end, args[STRETCH]):
+            pixels = min(args[STRETCH], end - first)
             look_up(
                 args,
                 tap,
@@ -108,8 +150,8 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
                 words(outs),
                 edge,
             )
-            add_products(args, table, outs, dw, pixels, tap, stop_tap, start, stop, group)
-            first += BLOCK
+            more = first - begin
+            add_products(args, table, outs, dw, pixels, tap, stop_tap, low, high, start, stop, group, more)
 
     return kernel
 

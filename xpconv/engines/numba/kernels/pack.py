@@ -58,22 +58,33 @@ def transpose_square(dtype: str, lanes: int) -> Callable[..., Any]:
     return move
 
 
-def transpose(dtype, lanes):
-    """(cells, C / groups, O) -> (cells in reverse order, O / groups, C); a task: some outputs of a cell and group."""
+def mover(dtype, lanes):
+    """The function that moves a matrix, rows for columns, with the bytes from row to row of each."""
     size = 8 if dtype == "float64" else 4
     square = transpose_square(dtype, lanes)
     numbers = pointers(number_type(dtype))
 
     @njit
     def matrix(source, source_row, target, target_row, rows, columns):
-        whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
-        for i in range(0, whole_rows, lanes):
-            for j in range(0, whole_columns, lanes):
-                square(source + i * source_row + j * size, source_row, target + j * target_row + i * size, target_row)
-        for i in range(rows):
-            row = numbers(source + i * source_row)
-            for j in range(whole_columns if i < whole_rows else 0, columns):
-                numbers(target + j * target_row)[i] = row[j]
+        if rows < lanes or columns < lanes:
+            for i in range(rows):
+                row = numbers(source + i * source_row)
+                for j in range(columns):
+                    numbers(target + j * target_row)[i] = row[j]
+            return
+        for i in range(0, rows, lanes):
+            a = min(i, rows - lanes)  # the last squares overlap those before
+            for j in range(0, columns, lanes):
+                b = min(j, columns - lanes)
+                square(source + a * source_row + b * size, source_row, target + b * target_row + a * size, target_row)
+
+    return matrix
+
+
+def transpose(dtype, lanes):
+    """(cells, C / groups, O) -> (cells in reverse order, O / groups, C); a task: some outputs of a cell and group."""
+    size = 8 if dtype == "float64" else 4
+    matrix = mover(dtype, lanes)
 
     def kernel(args, task, slot):
         c, o, strip = args[IN_CHANNELS], args[OUT_CHANNELS], args[STRIP]

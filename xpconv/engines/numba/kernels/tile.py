@@ -104,14 +104,16 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
     Arguments, all integers: ``table`` of input addresses, one for each pixel, ``pixels`` of them, ``stride`` words
     apart, and ``x_offset``, the bytes from there to channel c; ``ahead`` and ``dy_ahead``, the bytes to what will be
     wanted of x and dy in the next block of pixels, fetched meanwhile; ``dy``, the address of the first pixel's part,
-    and the bytes from pixel to pixel; ``out``, where sums are added, the bytes from row to row, and how many rows to
-    ``skip``; ``left``.
+    and the bytes from pixel to pixel; ``out``, where the sums go, the bytes from row to row, how many rows to ``skip``,
+    and whether they are added to what is there; ``left``.
     """
 
     @intrinsic
-    def tile(typing_context, table, x_offset, stride, pixels, ahead, dy_ahead, dy, dy_row, out, out_row, skip, left):
+    def tile(
+        typing_context, table, x_offset, stride, pixels, ahead, dy_ahead, dy, dy_row, out, out_row, skip, more, left
+    ):
         def codegen(context, builder, signature, args):
-            table, x_offset, stride, pixels, ahead, dy_ahead, dy, dy_row, out, out_row, skip, left = args
+            table, x_offset, stride, pixels, ahead, dy_ahead, dy, dy_row, out, out_row, skip, more, left = args
             b = builder
             registers = Registers(b, dtype, rows, vectors, lanes, left if partial else None)
             registers.clear()
@@ -126,10 +128,14 @@ def outer_tile(dtype: str, rows: int, vectors: int, lanes: int, partial: bool) -
             for p in range(rows):
                 with b.if_then(b.icmp_signed(">=", ir.Constant(I64, p), skip)):
                     place = b.add(out, b.mul(out_row, ir.Constant(I64, p)))
+                    with b.if_then(b.icmp_signed("!=", more, ir.Constant(I64, 0))):
+                        for v in range(vectors):
+                            total = b.fadd(registers.load(place, v), b.load(registers.sums[p][v]))
+                            b.store(total, registers.sums[p][v])
                     for v in range(vectors):
-                        registers.store(b.fadd(registers.load(place, v), b.load(registers.sums[p][v])), place, v)
+                        registers.store(b.load(registers.sums[p][v]), place, v)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 12), codegen
+        return types.void(*[types.int64] * 13), codegen
 
     return tile

@@ -32,8 +32,8 @@ def outer(dtype, rows, vectors, tail, lanes, form):
     numbers = pointers(number_type(dtype))
 
     @njit
-    def add_products(args, table, patches, others, tiles, start, stop, sums):
-        """Add the outer products of one term of some tiles."""
+    def add_products(args, table, patches, others, tiles, start, stop, sums, more):
+        """The outer products of one term of some tiles; ``more``: they are added to what is there."""
         c, o = args[C], args[OUT_C]
         for t in range(tiles):
             words(table)[t] = patches + t * c * size
@@ -47,10 +47,18 @@ def outer(dtype, rows, vectors, tail, lanes, form):
                 out = sums + (first * o + at) * size
                 row, out_row = (stop - start) * size, o * size
                 if wide:
-                    whole(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, 0)
+                    whole(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, more, 0)
                 else:
-                    rest(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, 0)
+                    rest(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, more, 0)
             at += block if wide else stop - at
+
+    @njit
+    def clear(sums, c, o, start, stop):
+        """Zeros, where there are no tiles at all."""
+        for q in range(terms * c):
+            row = numbers(sums + q * o * size)
+            for i in range(start, stop):
+                row[i] = 0
 
     def kernel(args, task, slot):
         c, o, chunk = args[C], args[OUT_C], args[TILES]
@@ -58,19 +66,18 @@ def outer(dtype, rows, vectors, tail, lanes, form):
         start = task // args[SLABS] * args[PANEL]
         stop = min(start + args[PANEL], o)
         sums = args[SUM] + slab * terms * c * o * size
-        for q in range(terms * c):
-            row = numbers(sums + q * o * size)
-            for i in range(start, stop):
-                row[i] = 0
         cells = args[SCRATCH] + slot * args[SCRATCH_SLOT]
         table = cells + TABLE
         patches = -(-(table + chunk * 8) // 64) * 64
         plane, other_plane = chunk * c * size + PLANE_PAD, chunk * args[PANEL] * size + PLANE_PAD
         others = patches + terms * plane
-        first = slab * args[SLAB_TILES]
-        end = min(first + args[SLAB_TILES], tile_count(args))
-        spot = spot_of(args, first)
-        while first < end:
+        begin = slab * args[SLAB_TILES]
+        end = min(begin + args[SLAB_TILES], tile_count(args))
+        if begin >= end:
+            clear(sums, c, o, start, stop)
+            return
+        spot = spot_of(args, begin)
+        for first in range(begin, end, chunk):
             tiles = min(chunk, end - first)
             for t in range(tiles):
                 cells_of(args, spot, words(cells))
@@ -85,8 +92,8 @@ def outer(dtype, rows, vectors, tail, lanes, form):
                     from_dy(cells, (start + v) * size, others + (t * (stop - start) + v) * size, other_plane)
             for term in range(terms):
                 dy = others + plane_of[term] * other_plane
-                add_products(args, table, patches + term * plane, dy, tiles, start, stop, sums + term * c * o * size)
-            first += chunk
+                into = sums + term * c * o * size
+                add_products(args, table, patches + term * plane, dy, tiles, start, stop, into, first - begin)
 
     return kernel
 
