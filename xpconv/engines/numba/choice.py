@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from xpconv.engines.numba import columns, depthwise, direct, outer, winograd, winograd_outer
 from xpconv.engines.numba.forms import Form, additions
 from xpconv.engines.numba.machine import machine
-from xpconv.engines.numba.plan import Pass, input_passes, output_pass
+from xpconv.engines.numba.plan import Pass, input_passes, joint_pass, output_pass
 from xpconv.engines.numba.tiling import Channels, Room, Work, channels
 from xpconv.window import Window
 
@@ -82,6 +82,10 @@ def input_steps(problem: Problem, room: Room, kept: bool, plain: bool) -> tuple[
         whole = _columns(work, problem.window, room, packed)
         if whole.scratch <= room.scratch:
             return (Step(p, whole),)
+    if _is_depthwise(work):
+        joint = joint_pass(problem.window, problem.out_channels)
+        if joint is not None and depthwise.suits(joint):
+            return (Step(joint, of_pass(problem.work_back(joint), room, kept, packed)),)
     passes = input_passes(problem.window, problem.out_channels, problem.runs and problem.window.stride[-1] == 1)
     return tuple(Step(p, of_pass(problem.work_back(p), room, kept, packed)) for p in passes)
 

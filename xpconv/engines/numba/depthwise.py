@@ -13,7 +13,7 @@ from xpconv.engines.numba.direct import Finish, Weights, walk
 from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise, DepthwiseOuter
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import add_up, sums_at
-from xpconv.engines.numba.plan import Pass
+from xpconv.engines.numba.plan import Pass, triple
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.team import run
 from xpconv.engines.numba.tiling import (
@@ -61,6 +61,13 @@ def blocks(p: Pass, most: int) -> Blocks:
     return Blocks(1, run, w_tap, 0)
 
 
+def suits(p: Pass) -> bool:
+    """Whether the sums of a pixel that stands for several outputs fit the registers, and its taps one block."""
+    most = 2 * _NEIGHBOURS if machine().registers >= 32 else _NEIGHBOURS
+    block = blocks(p, TAP_BLOCK)
+    return p.up[0] * p.up[1] <= most and block.tap_rows * block.run == len(p.taps)
+
+
 class Cut(NamedTuple):
     """A pass in tasks: some groups of lines of pixels by some channels."""
 
@@ -82,8 +89,10 @@ class Cut(NamedTuple):
 def cut(work: Work, room: Room) -> Cut:
     """The tasks of `depthwise`."""
     p, many = work.p, machine().registers >= 32
-    lines = 2 if p.count[1] > 1 else 1
-    most = _NEIGHBOURS if many or lines == 1 else _NEIGHBOURS // 2
+    outputs = p.up[0] * p.up[1]  # of a pixel
+    lines = 2 if p.count[1] > 1 and outputs == 1 else 1
+    most = _NEIGHBOURS if many or lines * outputs == 1 else _NEIGHBOURS // 2
+    most = max(2 * most // outputs, 1) if outputs > 1 else most
     rows = -(-p.count[2] // -(-p.count[2] // most)) if p.count[2] else 1  # lines come out even, or nearly
     split = channels(work.dtype, work.groups, 1)._replace(rows=rows)
     groups = work.images * p.count[0] * -(-p.count[1] // lines)
@@ -115,6 +124,8 @@ def depthwise(
                 run_,
                 p.step[1],
                 p.step[2],
+                *p.up,
+                *p.shift,
                 len(p.taps) == tap_rows * run_,
                 late,
             ),
@@ -135,6 +146,7 @@ def depthwise(
                 cut.slot,
                 place(y) - place(sums) if late else 0,
                 int(late is None and streams(x, sums, lanes)),
+                *triple(y.shape[1:-1], 1)[1:],
             ),
             threads=cut.threads,
         )

@@ -126,6 +126,8 @@ class Depthwise(NamedTuple):
     scratch_slot: int
     sums: int
     stream: int  # whether x and y are larger than the caches, and vectors whole lines of theirs
+    outputs1: int  # on the last two axes: as many as there are pixels, or several for each
+    outputs2: int
 
 
 class DepthwiseOuter(NamedTuple):
