@@ -13,7 +13,7 @@ from xpconv.engines.numba.direct import Finish, Weights, walk
 from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise, DepthwiseOuter
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import add_up, sums_at
-from xpconv.engines.numba.plan import Pass, triple
+from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.team import run
 from xpconv.engines.numba.tiling import (
@@ -146,7 +146,7 @@ def depthwise(
                 cut.slot,
                 place(y) - place(sums) if late else 0,
                 int(late is None and streams(x, sums, lanes)),
-                *triple(y.shape[1:-1], 1)[1:],
+                *(p.outputs or p.count[1:]),
             ),
             threads=cut.threads,
         )

@@ -41,6 +41,7 @@ class Pass:
     # axis, the r-th of them meets the q-th cell under the box of taps by tap up · q - r + shift.
     up: tuple[int, int] = (1, 1)
     shift: tuple[int, int] = (0, 0)
+    outputs: tuple[int, int] | None = None  # on those axes, where they are not the pixels
 
     @property
     def cells(self) -> int:
@@ -151,7 +152,7 @@ def joint_pass(window: Window, rows: int) -> Pass | None:
     count0, count1, count2 = (-(-n // s) for n, s in zip(size, stride, strict=True))
     up, shift = stride[1:], (ahead[1] % stride[1], ahead[2] % stride[2])
     one = (1, 1, 1)
-    return Pass((0, 0, 0), one, (count0, count1, count2), one, _table(taps), 1, window.rank, up, shift)
+    return Pass((0, 0, 0), one, (count0, count1, count2), one, _table(taps), 1, window.rank, up, shift, size[1:])
 
 
 @lru_cache(maxsize=1024)
