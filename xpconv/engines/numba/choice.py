@@ -1,8 +1,8 @@
 """Which algorithm does a convolution, by what each would cost; `conv` and `linear` run the choice, `explain` tells it.
 
 Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What else
-Winograd's tiles cost was fitted to times of ResNet-50's layers at batch 8 on two cores of Zen 4. Packed weights are
-scratch.
+Winograd's tiles cost was fitted to times of ResNet-50's layers at batch 8 on two cores of Zen 4, what addresses and
+copies of few channels cost to layers of 1 and 3 on one. Packed weights are scratch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from xpconv.engines.numba import columns, depthwise, direct, outer, winograd, winograd_outer
+from xpconv.engines.numba import bands, columns, depthwise, direct, outer, winograd, winograd_outer
 from xpconv.engines.numba.forms import Form, additions
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass, input_passes, joint_pass, output_pass
@@ -23,6 +23,9 @@ from xpconv.window import Window
 _TRANSFORM, _LARGE_TRANSFORM, _FEW = 3, 5, 32
 # Of each transformed weight, or sum that is one: where all of them stay in a core's cache, and where they do not.
 _NEAR, _FAR, _CACHE = 4, 70, 2**21
+# Of the address of each run of cells under a pixel, some of which are copied; of each number that is copied to have
+# pixels in the lanes; and of each output that is turned then.
+_ADDRESS, _COPY, _TURN = 140, 16, 8
 
 
 class Choice(NamedTuple):
@@ -69,7 +72,12 @@ class Step(NamedTuple):
 def output_step(problem: Problem, room: Room, kept: bool) -> Step:
     """How the output is computed; ``kept``: what is made of the weights outlives the call."""
     p = output_pass(problem.window, problem.in_channels, problem.runs)
-    return Step(p, of_pass(problem.work(p), room, kept))
+    work = problem.work(p)
+    chosen = of_pass(work, room, kept)
+    options = [chosen]
+    options += [_pixels(work, room)] if bands.suits_pixels(work) else []
+    options += [_lines(work, room)] if bands.suits_lines(work) else []
+    return Step(p, _cheapest(options, room))
 
 
 @lru_cache(maxsize=1024)
@@ -155,10 +163,27 @@ def _filled(work: Work) -> int:
 
 
 def _direct(work: Work, room: Room, packed: int) -> Choice:
-    cut = direct.cut(work, room.without(packed))
-    cost = work.pixels * work.p.cells * work.in_channels * _filled(work) * work.groups
+    cut, p = direct.cut(work, room.without(packed)), work.p
+    cost = work.pixels * p.cells * work.in_channels * _filled(work) * work.groups
+    cost += _ADDRESS * work.pixels * len(p.taps) if p.run > 1 else 0
     tile = tile_text(cut.split, "pixels")
     return _chosen("direct sum", direct.direct, cut, tile, work, cost, cut.threads, packed)
+
+
+def _pixels(work: Work, room: Room) -> Choice:
+    cut, (_, lines, across) = bands.pixels_cut(work, room), work.p.count
+    outputs = work.images * lines * -(-across // cut.lanes) * cut.lanes * work.out_channels
+    cost = outputs * (cut.offsets.size + _TURN) + cut.copied * cut.tasks * _COPY * work.p.step[2]
+    tile = f"tiles of {_counted(cut.rows, 'line')} × {_counted(cut.vectors, 'vector')} of {cut.lanes} pixels"
+    return _chosen("sum with pixels in the lanes", bands.banded, cut, tile, work, cost, cut.threads)
+
+
+def _lines(work: Work, room: Room) -> Choice:
+    cut, (_, lines, across) = bands.lines_cut(work, room), work.p.count
+    pixels = work.images * lines * -(-across // cut.rows) * cut.rows
+    cost = pixels * work.out_channels * work.p.cells * work.in_channels + cut.copied * cut.tasks
+    tile = tile_text(Channels(cut.rows, cut.vectors, 0, cut.lanes, False), "pixels")
+    return _chosen("sum along copied lines", bands.banded, cut, tile, work, cost, cut.threads)
 
 
 def _columns(work: Work, window: Window, room: Room, packed: int) -> Choice:
@@ -210,7 +235,12 @@ def _winograd_outer(work: Work, form: Form, room: Room) -> Choice:
 def tile_text(split: Channels, rows: str) -> str:
     """The register tile in words."""
     vectors = split.vectors or split.tail
-    return f"tiles of {split.rows} {rows} × {vectors} vector{'s' * (vectors != 1)} of {split.lanes}"
+    return f"tiles of {split.rows} {rows} × {_counted(vectors, 'vector')} of {split.lanes}"
+
+
+def _counted(number: int, what: str) -> str:
+    """``2 lines``."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def told(choices: list[Choice], part: int = 0, channels: int = 0) -> str:
@@ -224,7 +254,7 @@ def told(choices: list[Choice], part: int = 0, channels: int = 0) -> str:
     paid = "" if cost == plain else f" at the cost of {_amount(cost, 1000)}"
     parts = f"for {part} of {channels} channels at a time: " if part < channels else ""
     return (
-        f"{parts}{first.name}{passes}, {first.tile}, {threads} thread{'s' * (threads != 1)}, "
+        f"{parts}{first.name}{passes}, {first.tile}, {_counted(threads, 'thread')}, "
         f"{_amount(plain, 1000)} multiply-adds{paid}, {_amount(scratch, 1024)}B scratch"
     )
 

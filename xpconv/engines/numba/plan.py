@@ -37,8 +37,8 @@ class Pass:
     taps: np.ndarray  # int64 (taps, 4): the cell's offset on each axis, and the first of its rows of weights
     run: int  # neighbouring cells on the last axis that a tap stands for
     rank: int  # spatial axes that there really are
-    # A pixel may stand for up[0] · up[1] neighbours on the last two axes, all phases of an input gradient at once: on an
-    # axis, the r-th of them meets the q-th cell under the box of taps by tap up · q - r + shift.
+    # A pixel may stand for up[0] · up[1] neighbours on the last two axes, all phases of an input gradient at once: on
+    # an axis, the r-th of them meets the q-th cell under the box of taps by tap up · q - r + shift.
     up: tuple[int, int] = (1, 1)
     shift: tuple[int, int] = (0, 0)
     outputs: tuple[int, int] | None = None  # on those axes, where they are not the pixels

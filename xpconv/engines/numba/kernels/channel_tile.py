@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -13,8 +12,7 @@ from numba.extending import intrinsic
 from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise
 from xpconv.engines.numba.kernels.cells import Block, Cells, Fields, Taps, constant
 from xpconv.engines.numba.kernels.memory import WORDS
-from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch, word
-from xpconv.engines.numba.kernels.vectors import I32
+from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch, store_past_caches, word
 from xpconv.engines.numba.kernels.walk import AFTER_WALK, COUNT2, STEP2, TAP_COUNT, TAPS, Y1, Y2
 
 (
@@ -49,8 +47,8 @@ def channel_tile(
     several outputs (`Taps.up`), tiles have the outputs of all.
     Arguments: ``args`` (`fields.Depthwise` after a `Walk`), then integers: ``image``, the address of an image in x, and
     the first line's (i, j) in cells, but for taps' offsets; ``out``, the address of its first output; how many
-    lines of outputs are kept; the bytes to the first channel, and to the channel to stop at; ``left``, the lanes that are there
-    if the vector is partial. ``single``: there is one block of taps.
+    lines of outputs are kept; the bytes to the first channel, and to the channel to stop at; ``left``, the lanes that
+    are there if the vector is partial. ``single``: there is one block of taps.
     """
 
     @intrinsic
@@ -244,19 +242,7 @@ class _End:
         with when(b.icmp_signed("==", self.act, constant(RELU6))):
             update(lambda z, place: b.select(b.fcmp_ordered(">", z, high), high, z))
         with b.if_else(self.stream) as branches:
-            for branch, store in zip(branches, (_store_past_caches, _store), strict=True):
+            for branch, store in zip(branches, (store_past_caches, Registers.store), strict=True):
                 with branch:
                     for at, place in zip(reversed(sums), reversed(places), strict=True):
-                        store(r, b.load(at), place)
-
-
-def _store(r: Registers, value: Any, place: Any) -> None:
-    r.store(value, place, 0)
-
-
-def _store_past_caches(r: Registers, value: Any, place: Any) -> None:
-    """Store a whole line of the cache that nobody will read soon, without reading it first."""
-    b = r.b
-    store = b.store(value, b.inttoptr(place, r.kind.as_pointer()))
-    store.align = r.lanes * r.size
-    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+                        store(r, b.load(at), place, 0)
