@@ -107,11 +107,11 @@ def test_a_bad_cell_spoils_the_windows_that_hold_it(bad, outputs, stride, name):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_what_goes_past_the_caches_is_the_same(monkeypatch, stride):
-    from xpconv.engines.numba import depthwise
+    from xpconv.engines.numba import arrays
 
     x, w, b = draw(2, 19, 22, 3), draw(3, 3, 3, 32), draw(32)
     near = ops.conv(x, w, b, padding=1, stride=stride, activation="relu")
-    monkeypatch.setattr(depthwise, "_CACHED", 0)
+    monkeypatch.setattr(arrays, "_CACHED", 0)
     np.testing.assert_array_equal(ops.conv(x, w, b, padding=1, stride=stride, activation="relu"), near)
 
 

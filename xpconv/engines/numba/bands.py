@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpconv.engines.numba.arrays import place, place_of
+from xpconv.engines.numba.arrays import place, place_of, streams
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.depthwise import streams
 from xpconv.engines.numba.direct import Finish, Weights, walk
 from xpconv.engines.numba.fields import Bands
 from xpconv.engines.numba.machine import machine

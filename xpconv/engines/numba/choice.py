@@ -74,10 +74,7 @@ def output_step(problem: Problem, room: Room, kept: bool) -> Step:
     p = output_pass(problem.window, problem.in_channels, problem.runs)
     work = problem.work(p)
     chosen = of_pass(work, room, kept)
-    options = [chosen]
-    options += [_pixels(work, room)] if bands.suits_pixels(work) else []
-    options += [_lines(work, room)] if bands.suits_lines(work) else []
-    return Step(p, _cheapest(options, room))
+    return Step(p, min((chosen, *_banded(work, room)), key=lambda option: _with_addresses(option, work)))
 
 
 @lru_cache(maxsize=1024)
@@ -163,11 +160,22 @@ def _filled(work: Work) -> int:
 
 
 def _direct(work: Work, room: Room, packed: int) -> Choice:
-    cut, p = direct.cut(work, room.without(packed)), work.p
-    cost = work.pixels * p.cells * work.in_channels * _filled(work) * work.groups
-    cost += _ADDRESS * work.pixels * len(p.taps) if p.run > 1 else 0
+    cut = direct.cut(work, room.without(packed))
+    cost = work.pixels * work.p.cells * work.in_channels * _filled(work) * work.groups
     tile = tile_text(cut.split, "pixels")
     return _chosen("direct sum", direct.direct, cut, tile, work, cost, cut.threads, packed)
+
+
+def _banded(work: Work, room: Room) -> list[Choice]:
+    """The ways to do a pass from copied rows that there is scratch for."""
+    options = [_pixels(work, room)] if bands.suits_pixels(work) else []
+    options += [_lines(work, room)] if bands.suits_lines(work) else []
+    return [option for option in options if option.scratch <= room.scratch]
+
+
+def _with_addresses(option: Choice, work: Work) -> int:
+    """The cost of an option, and of looking up where its cells are."""
+    return option.cost + (_ADDRESS * work.pixels * len(work.p.taps) if option.run is direct.direct else 0)
 
 
 def _pixels(work: Work, room: Room) -> Choice:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpconv.engines.numba.arrays import place, place_of
+from xpconv.engines.numba.arrays import place, place_of, streams
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import Finish, Weights, walk
 from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise, DepthwiseOuter
@@ -33,8 +33,6 @@ _TASKS = 64  # at most, of whole groups of lines
 _NEIGHBOURS = 8  # pixels of a tile
 _WEIGHT = 4  # of a multiply-add: it waits for memory
 _SLOT = 64  # bytes of scratch of a thread: an address
-_CACHED = 2**24  # bytes of x and y together; beyond, what is stored would push out what is yet to be read
-_LINE = 64  # bytes of a cache line
 
 
 class Blocks(NamedTuple):
@@ -150,13 +148,6 @@ def depthwise(
             ),
             threads=cut.threads,
         )
-
-
-def streams(x: np.ndarray, y: np.ndarray, lanes: int) -> bool:
-    """Whether stores should go past the caches: where there is too much for them, and vectors are lines of theirs."""
-    if x.nbytes + y.nbytes <= _CACHED or lanes * y.itemsize != _LINE:
-        return False
-    return not any(stride % _LINE for stride in (place(y), *y.strides[:-1]))
 
 
 class OuterCut(NamedTuple):

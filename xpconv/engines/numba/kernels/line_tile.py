@@ -52,7 +52,7 @@ def line_tile(dtype: str, rows: int, vectors: int, lanes: int, step: int, single
             if single:
                 add_taps(constant(0), taps)
             else:
-                totals = [[cgutils.alloca_once_value(b, r.constant(0.0)) for _ in row] for row in r.sums]
+                totals = [[cgutils.alloca_once(b, r.kind) for _ in row] for row in r.sums]
                 for row in totals:
                     for total in row:
                         b.store(r.constant(0.0), total)
