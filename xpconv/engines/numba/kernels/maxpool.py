@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
-from xpconv.engines.numba.kernels.pool import Helper, access, gather, helper, known, of_windows
+from xpconv.engines.numba.kernels.pool import Helper, access, gather, helper, of_windows
 from xpconv.engines.numba.kernels.vectors import VectorType, choose, vectors
 
 # Codes are as wide as the numbers they are chosen with, until they are kept: the masks of comparisons fit them then.
@@ -55,21 +55,20 @@ def forward(
     """Rows of y, (N, *out, C), and of the winners' codes (none kept if ``codes`` is empty).
 
     For windows with k0 · k1 · k2 real cells, unless it is 0, the compiler writes out all cells: at the edges there are
-    others. ``past``: y is stored past the caches. Arguments: x, y, codes, plan, channels, numbers in a pixel's codes, rows of all images, rows of a task.
+    others. ``past``: y is stored past the caches. Arguments: x, y, codes, plan, channels, numbers in a pixel's codes,
+    rows of all images, rows of a task.
     """
     number, integer = number_type(dtype), _INTEGERS[dtype]
     numbers, keeps = pointers(number), pointers(number_type(codes or "uint8"))
     (load, store), keep = access(dtype, lanes, whole, past), _keeper(codes, lanes)
     splat, lowest = vectors(dtype, lanes).splat, number(float("-inf"))
     splat_code, code_type = vectors(integer, lanes).splat, number_type(integer)
-    size0, size1, size2, written_out = known(k0), known(k1), known(k2), k0 * k1 * k2 > 0
+    written_out = k0 * k1 * k2 > 0
 
     @helper
-    def look(x, plan, image, first0, first1, first2, count0, count1, count2, channels, c):
+    def look(x, image, axis0, axis1, axis2, first0, first1, first2, count0, count1, count2, channels, c):
         """The maximum of a window for some channels, and the code of the cell that won."""
-        n0, _, _, step0, codes0, _ = of_windows(plan, 0)
-        n1, _, _, step1, codes1, _ = of_windows(plan, 1)
-        n2, _, _, step2, codes2, _ = of_windows(plan, 2)
+        (n0, step0, codes0), (n1, step1, codes1), (n2, step2, codes2) = axis0, axis1, axis2
         left = channels - c
         best, won = splat(lowest), splat_code(code_type(0))
         # From the last cell to the first, so that of equals and of nans the first stays.
@@ -89,9 +88,10 @@ def forward(
     def kernel(args, task, slot):
         x, y, kept, plan = numbers(args[0]), numbers(args[1]), keeps(args[2]), words(args[3])
         channels, code_row, rows, each = args[4], args[5], args[6], args[7]
-        _, m0, cells0, _, _, _ = of_windows(plan, 0)
-        _, m1, cells1, _, _, _ = of_windows(plan, 1)
-        _, m2, cells2, _, _, _ = of_windows(plan, 2)
+        n0, m0, cells0, step0, codes0, _ = of_windows(plan, 0)
+        n1, m1, cells1, step1, codes1, _ = of_windows(plan, 1)
+        n2, m2, cells2, step2, codes2, _ = of_windows(plan, 2)
+        p, q, r = (n0, step0, codes0), (n1, step1, codes1), (n2, step2, codes2)
         for row in range(task * each, min(rows, (task + 1) * each)):
             image, i, j = row // (m0 * m1), row // m1 % m0, row % m1
             first0, count0, first1, count1 = cells0[2 * i], cells0[2 * i + 1], cells1[2 * j], cells1[2 * j + 1]
@@ -101,11 +101,9 @@ def forward(
                 usual = written_out and count0 == k0 and count1 == k1 and count2 == k2
                 for c in range(0, channels, lanes):
                     if usual:
-                        best, won = look(
-                            x, plan, image, first0, first1, first2, size0(0), size1(0), size2(0), channels, c
-                        )
+                        best, won = look(x, image, p, q, r, first0, first1, first2, k0, k1, k2, channels, c)
                     else:
-                        best, won = look(x, plan, image, first0, first1, first2, count0, count1, count2, channels, c)
+                        best, won = look(x, image, p, q, r, first0, first1, first2, count0, count1, count2, channels, c)
                     store(y, pixel * channels + c, best, channels - c)
                     keep(kept, pixel * code_row + c, won)
 
