@@ -62,7 +62,7 @@ def _forward(x: np.ndarray, plan: PoolPlan, out: tuple[int, ...], keeps: bool) -
     if y.size:
         each, tasks, threads = row_tasks(rows, plan.out_row * row * plan.cells)
         codes_as, past = plan.code_dtype if keeps else "", whole and streams(x, y, lanes)
-        kernel = address("maxpool", "forward", dtype, codes_as, lanes, whole, *plan.most, past)
+        kernel = address("maxpool", "forward", dtype, codes_as, lanes, whole, *plan.most, plan.alike, past)
         words = (place(x), place(y), place_of(codes), plan.address, channels, row, rows, each)
         run(kernel, tasks, *words, threads=threads)
     return y, codes

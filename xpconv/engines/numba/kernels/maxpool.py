@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
@@ -50,13 +50,13 @@ def _same(typing_context, codes, code):
 
 
 def forward(
-    dtype: str, codes: str, lanes: int, whole: bool, k0: int, k1: int, k2: int, past: bool
+    dtype: str, codes: str, lanes: int, whole: bool, k0: int, k1: int, k2: int, alike: bool, past: bool
 ) -> Callable[..., Any]:
     """Rows of y, (N, *out, C), and of the winners' codes (none kept if ``codes`` is empty).
 
-    For windows with k0 · k1 · k2 real cells, unless it is 0, the compiler writes out all cells: at the edges there are
-    others. ``past``: y is stored past the caches. Arguments: x, y, codes, plan, channels, numbers in a pixel's codes,
-    rows of all images, rows of a task.
+    For windows with k0 · k1 · k2 real cells, unless it is 0, the compiler writes out all cells; unless all are
+    ``alike``, there are others at the edges. ``past``: y is stored past the caches. Arguments: x, y, codes, plan,
+    channels, numbers in a pixel's codes, rows of all images, rows of a task.
     """
     number, integer = number_type(dtype), _INTEGERS[dtype]
     numbers, keeps = pointers(number), pointers(number_type(codes or "uint8"))
@@ -65,7 +65,7 @@ def forward(
     splat_code, code_type = vectors(integer, lanes).splat, number_type(integer)
     written_out = k0 * k1 * k2 > 0
 
-    @helper
+    @njit(error_model="numpy", inline="always")  # so that the compiler knows the counts
     def look(x, image, axis0, axis1, axis2, first0, first1, first2, count0, count1, count2, channels, c):
         """The maximum of a window for some channels, and the code of the cell that won."""
         (n0, step0, codes0), (n1, step1, codes1), (n2, step2, codes2) = axis0, axis1, axis2
@@ -98,7 +98,7 @@ def forward(
             for k in range(m2):
                 first2, count2 = cells2[2 * k], cells2[2 * k + 1]
                 pixel = row * m2 + k
-                usual = written_out and count0 == k0 and count1 == k1 and count2 == k2
+                usual = written_out and (alike or (count0 == k0 and count1 == k1 and count2 == k2))
                 for c in range(0, channels, lanes):
                     if usual:
                         best, won = look(x, image, p, q, r, first0, first1, first2, k0, k1, k2, channels, c)
