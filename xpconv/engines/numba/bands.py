@@ -22,7 +22,7 @@ _TERMS = 128  # of one running sum
 _TASKS = 16  # bands in all, where there are lines for them
 _BAND = 4  # lines of a task at least: the rows that two share are copied for each
 _COPIED = 2**14  # bytes of the copies of a task, about: they stay in the core's nearest cache
-_LEAST = 4  # lanes of the shortest vectors
+_LEAST = 4  # lanes of the shortest vectors, if the CPU has as many
 _TABLE = 64  # bytes of scratch of a thread for an address
 _LINE = 64  # bytes of a cache line
 
@@ -64,7 +64,7 @@ def suits_lines(work: Work) -> bool:
 def suits_pixels(work: Work) -> bool:
     """Whether sums of all output channels fit the registers and are one run of terms, and a line fills a vector."""
     few = work.out_channels <= _accumulators() * 2 // 3 and work.p.cells * work.in_channels <= _TERMS
-    return _suits(work) and few and work.p.count[2] >= _LEAST
+    return _suits(work) and few and len(_widths(work.dtype, work.p.count[2])) > 0
 
 
 def _accumulators() -> int:
@@ -107,15 +107,20 @@ def pixels_cut(work: Work, room: Room) -> Cut:
     return Cut("pixels", rows, vectors, lanes, (c, o, step), offsets, 1, offsets.size, *_bands(work, room, row, rows))
 
 
+def _widths(dtype: str, pixels: int) -> list[int]:
+    """How many lanes the vectors of a line may have."""
+    most = machine().lanes(dtype)
+    return [lanes for lanes in (most, most // 2, most // 4) if min(_LEAST, most) <= lanes <= pixels]
+
+
 def _lanes_for(dtype: str, pixels: int) -> int:
     """Lanes of the vectors that do a line of pixels in the least time."""
     cpu = machine()
-    widths = [lanes for lanes in (cpu.lanes(dtype) >> half for half in range(3)) if _LEAST <= lanes <= pixels]
 
     def time(lanes: int) -> float:
         return -(-pixels // lanes) * (max(lanes, cpu.lanes(dtype) // 2) if cpu.halves else 1)
 
-    return min(widths, key=time)
+    return min(_widths(dtype, pixels), key=time)
 
 
 def _bands(work: Work, room: Room, row: int, lines: int) -> tuple[int, int, int, int, int, int]:
