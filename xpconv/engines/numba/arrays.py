@@ -16,6 +16,7 @@ DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 
 _LINE = 64  # bytes of a cache line, and of the widest vector: one that lies across two lines takes twice as long
+_CACHED = 2**24  # bytes of x and y together; beyond, what is stored would push out what is yet to be read
 _SMALL = 4096  # bytes up to which aligning an array costs more than it saves
 
 
@@ -44,6 +45,13 @@ def place(x: np.ndarray) -> int:
 def place_of(x: np.ndarray | None) -> int:
     """The address of the first element, 0 for none."""
     return 0 if x is None else place(x)
+
+
+def streams(x: np.ndarray, y: np.ndarray, lanes: int) -> bool:
+    """Whether stores should go past the caches: where there is too much for them, and vectors are lines of theirs."""
+    if x.nbytes + y.nbytes <= _CACHED or lanes * y.itemsize % _LINE:
+        return False
+    return not any(stride % _LINE for stride in (place(y), *y.strides[:-1]))
 
 
 def dense(x: np.ndarray) -> np.ndarray:

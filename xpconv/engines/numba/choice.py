@@ -1,8 +1,8 @@
 """Which algorithm does a convolution, by what each would cost; `conv` and `linear` run the choice, `explain` tells it.
 
 Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What else
-Winograd's tiles cost was fitted to times of ResNet-50's layers at batch 8 on two cores of Zen 4. Packed weights are
-scratch.
+Winograd's tiles cost was fitted to times of ResNet-50's layers at batch 8 on two cores of Zen 4, what addresses and
+copies of few channels cost to layers of 1 and 3 on one. Packed weights are scratch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from xpconv.engines.numba import columns, depthwise, direct, outer, winograd, winograd_outer
+from xpconv.engines.numba import bands, columns, depthwise, direct, outer, winograd, winograd_outer
 from xpconv.engines.numba.forms import Form, additions
 from xpconv.engines.numba.machine import machine
-from xpconv.engines.numba.plan import Pass, input_passes, output_pass
+from xpconv.engines.numba.plan import Pass, input_passes, joint_pass, output_pass
 from xpconv.engines.numba.tiling import Channels, Room, Work, channels
 from xpconv.window import Window
 
@@ -23,6 +23,9 @@ from xpconv.window import Window
 _TRANSFORM, _LARGE_TRANSFORM, _FEW = 2, 5, 32
 # Of each transformed weight, or sum that is one: where all of them stay in a core's cache, and where they do not.
 _NEAR, _FAR, _CACHE = 4, 70, 2**21
+# Of the address of each run of cells under a pixel, some of which are copied; of each number that is copied to have
+# pixels in the lanes; and of each output that is turned then.
+_ADDRESS, _COPY, _TURN = 60, 16, 8
 
 
 class Choice(NamedTuple):
@@ -78,7 +81,11 @@ def _cost(step: Step) -> int:
 def output_step(problem: Problem, room: Room, kept: bool) -> Step:
     """How the output is computed; ``kept``: what is made of the weights outlives the call."""
     passes = (output_pass(problem.window, problem.in_channels, runs) for runs in problem.ways)
-    return min((Step(p, of_pass(problem.work(p), room, kept)) for p in passes), key=_cost)
+    ways = [(problem.work(p), of_pass(problem.work(p), room, kept)) for p in passes]
+    first, _ = ways[0]
+    ways += [(first, option) for option in _banded(first, room)]
+    work, chosen = min(ways, key=lambda way: _with_addresses(way[1], way[0]))
+    return Step(work.p, chosen)
 
 
 @lru_cache(maxsize=1024)
@@ -91,6 +98,10 @@ def input_steps(problem: Problem, room: Room, kept: bool, plain: bool) -> tuple[
         whole = _columns(work, problem.window, room, packed)
         if whole.scratch <= room.scratch:
             return (Step(p, whole),)
+    if _is_depthwise(work):
+        joint = joint_pass(problem.window, problem.out_channels)
+        if joint is not None and depthwise.suits(joint):
+            return (Step(joint, of_pass(problem.work_back(joint), room, kept, packed)),)
     ways = problem.ways if problem.window.stride[-1] == 1 else (False,)
     passes = zip(*(input_passes(problem.window, problem.out_channels, runs) for runs in ways), strict=True)
     steps = ([Step(p, of_pass(problem.work_back(p), room, kept, packed)) for p in each] for each in passes)
@@ -161,6 +172,34 @@ def _direct(work: Work, room: Room) -> Choice:
     return _chosen("direct sum", direct.direct, cut, tile, work, cost, cut.threads)
 
 
+def _banded(work: Work, room: Room) -> list[Choice]:
+    """The ways to do a pass from copied rows that there is scratch for."""
+    options = [_pixels(work, room)] if bands.suits_pixels(work) else []
+    options += [_lines(work, room)] if bands.suits_lines(work) else []
+    return [option for option in options if option.scratch <= room.scratch]
+
+
+def _with_addresses(option: Choice, work: Work) -> int:
+    """The cost of an option, and of looking up where its cells are."""
+    return option.cost + (_ADDRESS * work.pixels * len(work.p.taps) if option.run is direct.direct else 0)
+
+
+def _pixels(work: Work, room: Room) -> Choice:
+    cut, (_, lines, across) = bands.pixels_cut(work, room), work.p.count
+    outputs = work.images * lines * -(-across // cut.lanes) * cut.lanes * work.out_channels
+    cost = outputs * (cut.offsets.size + _TURN) + cut.copied * cut.tasks * _COPY * work.p.step[2]
+    tile = f"tiles of {_counted(cut.rows, 'line')} × {_counted(cut.vectors, 'vector')} of {cut.lanes} pixels"
+    return _chosen("sum with pixels in the lanes", bands.banded, cut, tile, work, cost, cut.threads)
+
+
+def _lines(work: Work, room: Room) -> Choice:
+    cut, (_, lines, across) = bands.lines_cut(work, room), work.p.count
+    pixels = work.images * lines * -(-across // cut.rows) * cut.rows
+    cost = pixels * work.out_channels * work.p.cells * work.in_channels + cut.copied * cut.tasks
+    tile = tile_text(Channels(cut.rows, cut.vectors, 0, cut.lanes, False), "pixels")
+    return _chosen("sum along copied lines", bands.banded, cut, tile, work, cost, cut.threads)
+
+
 def _columns(work: Work, window: Window, room: Room, packed: int) -> Choice:
     cut = columns.cut(work, window, room.without(packed))
     lanes = machine().lanes(work.dtype)
@@ -210,7 +249,12 @@ def _winograd_outer(work: Work, form: Form, room: Room) -> Choice:
 def tile_text(split: Channels, rows: str) -> str:
     """The register tile in words."""
     vectors = split.vectors or split.tail
-    return f"tiles of {split.rows} {rows} × {vectors} vector{'s' * (vectors != 1)} of {split.lanes}"
+    return f"tiles of {split.rows} {rows} × {_counted(vectors, 'vector')} of {split.lanes}"
+
+
+def _counted(number: int, what: str) -> str:
+    """``2 lines``."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def told(choices: list[Choice]) -> str:
@@ -223,7 +267,7 @@ def told(choices: list[Choice]) -> str:
     passes = f" in {len(choices)} passes" if len(choices) > 1 else ""
     paid = "" if cost == plain else f" at the cost of {_amount(cost, 1000)}"
     return (
-        f"{first.name}{passes}, {first.tile}, {threads} thread{'s' * (threads != 1)}, "
+        f"{first.name}{passes}, {first.tile}, {_counted(threads, 'thread')}, "
         f"{_amount(plain, 1000)} multiply-adds{paid}, {_amount(scratch, 1024)}B scratch"
     )
 

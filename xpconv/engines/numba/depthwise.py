@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpconv.engines.numba.arrays import place, place_of
+from xpconv.engines.numba.arrays import place, place_of, streams
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import Finish, Weights, walk
 from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise, DepthwiseOuter
@@ -33,8 +33,6 @@ _TASKS = 64  # at most, of whole groups of lines
 _NEIGHBOURS = 8  # pixels of a tile
 _WEIGHT = 4  # of a multiply-add: it waits for memory
 _SLOT = 64  # bytes of scratch of a thread: an address
-_CACHED = 2**24  # bytes of x and y together; beyond, what is stored would push out what is yet to be read
-_LINE = 64  # bytes of a cache line
 
 
 class Blocks(NamedTuple):
@@ -61,6 +59,13 @@ def blocks(p: Pass, most: int) -> Blocks:
     return Blocks(1, run, w_tap, 0)
 
 
+def suits(p: Pass) -> bool:
+    """Whether the sums of a pixel that stands for several outputs fit the registers, and its taps one block."""
+    most = 2 * _NEIGHBOURS if machine().registers >= 32 else _NEIGHBOURS
+    block = blocks(p, TAP_BLOCK)
+    return p.up[0] * p.up[1] <= most and block.tap_rows * block.run == len(p.taps)
+
+
 class Cut(NamedTuple):
     """A pass in tasks: some groups of lines of pixels by some channels."""
 
@@ -82,8 +87,10 @@ class Cut(NamedTuple):
 def cut(work: Work, room: Room) -> Cut:
     """The tasks of `depthwise`."""
     p, many = work.p, machine().registers >= 32
-    lines = 2 if p.count[1] > 1 else 1
-    most = _NEIGHBOURS if many or lines == 1 else _NEIGHBOURS // 2
+    outputs = p.up[0] * p.up[1]  # of a pixel
+    lines = 2 if p.count[1] > 1 and outputs == 1 else 1
+    most = _NEIGHBOURS if many or lines * outputs == 1 else _NEIGHBOURS // 2
+    most = max(2 * most // outputs, 1) if outputs > 1 else most
     rows = -(-p.count[2] // -(-p.count[2] // most)) if p.count[2] else 1  # lines come out even, or nearly
     split = channels(work.dtype, work.groups, 1)._replace(rows=rows)
     groups = work.images * p.count[0] * -(-p.count[1] // lines)
@@ -115,6 +122,8 @@ def depthwise(
                 run_,
                 p.step[1],
                 p.step[2],
+                *p.up,
+                *p.shift,
                 len(p.taps) == tap_rows * run_,
                 late,
             ),
@@ -135,16 +144,10 @@ def depthwise(
                 cut.slot,
                 place(y) - place(sums) if late else 0,
                 int(late is None and streams(x, sums, lanes)),
+                *(p.outputs or p.count[1:]),
             ),
             threads=cut.threads,
         )
-
-
-def streams(x: np.ndarray, y: np.ndarray, lanes: int) -> bool:
-    """Whether stores should go past the caches: where there is too much for them, and vectors are lines of theirs."""
-    if x.nbytes + y.nbytes <= _CACHED or lanes * y.itemsize != _LINE:
-        return False
-    return not any(stride % _LINE for stride in (place(y), *y.strides[:-1]))
 
 
 class OuterCut(NamedTuple):

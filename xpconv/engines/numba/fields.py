@@ -131,6 +131,30 @@ class Depthwise(NamedTuple):
     scratch_slot: int
     sums: int
     stream: int  # whether x and y are larger than the caches, and vectors whole lines of theirs
+    outputs1: int  # on the last two axes: as many as there are pixels, or several for each
+    outputs2: int
+
+
+class Bands(NamedTuple):
+    """What `kernels.bands` reads after a `Walk`; see `Direct`."""
+
+    w: int
+    w_row: int
+    out_channels: int
+    offsets: int  # address of the bytes from a pixel's first cell to each tap, or term, in what is copied
+    offset_count: int
+    terms: int  # numbers from each of them on
+    part: int  # of them, in a running sum
+    line: int  # bytes from what a line of pixels reads first to what the next one does
+    row: int  # bytes of a copied row
+    bias: int
+    residual: int
+    activation: int
+    band: int  # lines of a task
+    scratch: int
+    scratch_slot: int
+    sums: int
+    stream: int  # as in `Depthwise`
 
 
 class DepthwiseOuter(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.numba.arrays import dense, empty, place, place_of
+from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.pool_plan import PoolPlan, adaptive_plan, sliding_plan
 from xpconv.engines.numba.pooling import lanes_for, row_tasks, unfit
@@ -61,7 +61,8 @@ def _forward(x: np.ndarray, plan: PoolPlan, out: tuple[int, ...], keeps: bool) -
     codes = empty((rows * plan.out_row, row), plan.code_dtype) if keeps else None
     if y.size:
         each, tasks, threads = row_tasks(rows, plan.out_row * row * plan.cells)
-        kernel = address("maxpool", "forward", dtype, plan.code_dtype if keeps else "", lanes, whole, *plan.fixed)
+        codes_as, past = plan.code_dtype if keeps else "", whole and streams(x, y, lanes)
+        kernel = address("maxpool", "forward", dtype, codes_as, lanes, whole, *plan.most, plan.alike, past)
         words = (place(x), place(y), place_of(codes), plan.address, channels, row, rows, each)
         run(kernel, tasks, *words, threads=threads)
     return y, codes

@@ -37,6 +37,11 @@ class Pass:
     taps: np.ndarray  # int64 (taps, 4): the cell's offset on each axis, and the first of its rows of weights
     run: int  # neighbouring cells on the last axis that a tap stands for
     rank: int  # spatial axes that there really are
+    # A pixel may stand for up[0] · up[1] neighbours on the last two axes, all phases of an input gradient at once: on
+    # an axis, the r-th of them meets the q-th cell under the box of taps by tap up · q - r + shift.
+    up: tuple[int, int] = (1, 1)
+    shift: tuple[int, int] = (0, 0)
+    outputs: tuple[int, int] | None = None  # on those axes, where they are not the pixels
 
     @property
     def cells(self) -> int:
@@ -124,6 +129,30 @@ def input_passes(window: Window, rows: int, fused: bool) -> tuple[Pass, ...]:
         start, pixels = (phase[0], phase[1], phase[2]), (count[0], count[1], count[2])
         passes.append(Pass(start, stride, pixels, (1, 1, 1), _table(taps), run, window.rank))
     return tuple(passes)
+
+
+@lru_cache(maxsize=1024)
+def joint_pass(window: Window, rows: int) -> Pass | None:
+    """The passes of an input gradient as one whose pixels stand for all phases of the strides on the last two axes.
+
+    There is none where taps are apart, or strides of the first axis have phases of their own. Taps are the box of all
+    kernel cells from the first cell of the gradient that a pixel sees on; `Pass.up` says which meets which.
+    """
+    kernel, stride = triple(window.kernel, 1), triple(window.stride, 1)
+    size, padding = triple(window.size, 1), triple(window.padding, (0, 0))
+    if stride[1] * stride[2] == 1 or stride[0] > 1 or any(d > 1 for d in window.dilation):
+        return None
+    # Tap t is kernel cell k - 1 - t, and meets the cell (r + lo - (k - 1 - t)) / s where that is whole.
+    ahead = [k - 1 - lo for k, (lo, _) in zip(kernel, padding, strict=True)]
+    firsts = [-(a // s) for a, s in zip(ahead, stride, strict=True)]
+    taps = [
+        (*(first + t for first, t in zip(firsts, cell, strict=True)), _flat(cell, kernel) * rows)
+        for cell in itertools.product(*(range(k) for k in kernel))
+    ]
+    count0, count1, count2 = (-(-n // s) for n, s in zip(size, stride, strict=True))
+    up, shift = stride[1:], (ahead[1] % stride[1], ahead[2] % stride[2])
+    one = (1, 1, 1)
+    return Pass((0, 0, 0), one, (count0, count1, count2), one, _table(taps), 1, window.rank, up, shift, size[1:])
 
 
 @lru_cache(maxsize=1024)

@@ -50,10 +50,10 @@ class PoolPlan:
         self.back_run = RUN if self.meeting > RUN else 0
         streams = self.cells // counts[2] * -(-counts[2] // STREAMS)
         self.wide = self.cells > _UNROLLED and streams <= RUN  # whether sums by whole cells pay, and do not drift
-        alike = all(axis.cells.number.min() == axis.cells.number.max() for axis in axes)
-        self.fixed = (0, 0, 0)  # the size of all windows, where they are small and alike
-        if alike and self.cells <= _UNROLLED:
-            self.fixed = (counts[0], counts[1], counts[2])
+        self.alike = all(axis.cells.number.min() == axis.cells.number.max() for axis in axes)
+        # The size of the largest windows, where they are small, and of all, where they are alike, too.
+        self.most = (counts[0], counts[1], counts[2]) if self.cells <= _UNROLLED else (0, 0, 0)
+        self.fixed = self.most if self.alike else (0, 0, 0)
         # Codes tell the cells of one window apart, or all cells of the plane.
         moduli = [axis.n if whole_plane else min(axis.extent, axis.n) for axis in axes]
         if math.prod(moduli) > 256:

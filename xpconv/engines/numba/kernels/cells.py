@@ -16,13 +16,16 @@ from xpconv.engines.numba.kernels.walk import SIZE0, SIZE1, SIZE2, X0, X1, X2, Z
 class Taps(NamedTuple):
     """What is known of a pass when its tiles are compiled: taps in blocks of neighbours, and how far pixels are apart.
 
-    A block is some tap rows below one another, each a run of taps side by side.
+    A block is some tap rows below one another, each a run of taps side by side. A pixel may stand for several outputs
+    beside one another (`plan.Pass.up`), all of which are counted here.
     """
 
     tap_rows: int
     run: int
     line_step: int  # cells from a line of pixels to the next
     step: int  # and from pixel to pixel
+    up: tuple[int, int] = (1, 1)  # outputs of a pixel on the last two axes
+    shift: tuple[int, int] = (0, 0)
 
     @property
     def number(self) -> int:
@@ -31,15 +34,30 @@ class Taps(NamedTuple):
 
     def positions(self, rows: int) -> int:
         """Cells in a row of x under P neighbouring pixels."""
-        return (rows - 1) * self.step + self.run
+        return _reach(rows, self.step, self.run, self.up[1], self.shift[1])
+
+    def depth(self, lines: int) -> int:
+        """Rows of x under L lines of pixels."""
+        return _reach(lines, self.line_step, self.tap_rows, self.up[0], self.shift[0])
 
     def met(self, rows: int, q: int) -> list[tuple[int, int]]:
-        """Which of P neighbouring pixels see the cell at a position, and by which tap of a row."""
-        return [(p, q - p * self.step) for p in range(rows) if 0 <= q - p * self.step < self.run]
+        """Which outputs of P neighbouring pixels see the cell at a position, and by which tap of a row."""
+        return _meetings(rows, self.step, self.run, self.up[1], self.shift[1], q)
 
     def lines_met(self, lines: int, row: int) -> list[tuple[int, int]]:
-        """Which of L lines of pixels see a row of cells, and by which tap row."""
-        return [(y, row - y * self.line_step) for y in range(lines) if 0 <= row - y * self.line_step < self.tap_rows]
+        """Which lines of outputs of L lines of pixels see a row of cells, and by which tap row."""
+        return _meetings(lines, self.line_step, self.tap_rows, self.up[0], self.shift[0], row)
+
+
+def _reach(pixels: int, step: int, taps: int, up: int, shift: int) -> int:
+    """Cells on one axis under neighbouring pixels."""
+    return (pixels - 1) * step + (taps - 1 + up - 1 - shift) // up + 1
+
+
+def _meetings(pixels: int, step: int, taps: int, up: int, shift: int, q: int) -> list[tuple[int, int]]:
+    """Which outputs of neighbouring pixels see the q-th of those cells, and by which tap."""
+    seen = [(p * up + r, up * (q - p * step) - r + shift) for p in range(pixels) for r in range(up)]
+    return [(output, tap) for output, tap in seen if 0 <= tap < taps]
 
 
 def constant(number: int) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -13,13 +12,27 @@ from numba.extending import intrinsic
 from xpconv.engines.numba.fields import TAP_BLOCK, Depthwise
 from xpconv.engines.numba.kernels.cells import Block, Cells, Fields, Taps, constant
 from xpconv.engines.numba.kernels.memory import WORDS
-from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch, word
-from xpconv.engines.numba.kernels.vectors import I32
+from xpconv.engines.numba.kernels.registers import RELU6, Registers, prefetch, store_past_caches, word
 from xpconv.engines.numba.kernels.walk import AFTER_WALK, COUNT2, STEP2, TAP_COUNT, TAPS, Y1, Y2
 
-(W, W_ROW, W_TAP, W_LINE, CHANNELS, BIAS, RESIDUAL, ACTIVATION, CHUNK, PANEL, SCRATCH, SCRATCH_SLOT, SUMS, STREAM) = (
-    range(AFTER_WALK, AFTER_WALK + len(Depthwise._fields))
-)
+(
+    W,
+    W_ROW,
+    W_TAP,
+    W_LINE,
+    CHANNELS,
+    BIAS,
+    RESIDUAL,
+    ACTIVATION,
+    CHUNK,
+    PANEL,
+    SCRATCH,
+    SCRATCH_SLOT,
+    SUMS,
+    STREAM,
+    OUTPUTS1,
+    OUTPUTS2,
+) = range(AFTER_WALK, AFTER_WALK + len(Depthwise._fields))
 _AHEAD = 4  # cells fetched early for each pixel at most: wider strides leave it to the CPU
 _HELD = 9  # weights that are kept in registers along a line
 
@@ -30,11 +43,12 @@ def channel_tile(
     """L lines of pixels × some channels, each by itself, a vector and P pixels of each line at a time: finish(Σ x · w).
 
     Each cell under the L · P pixels of a tile and a block of taps is loaded once for all the products it is in. All
-    tiles are whole: the last in a line overlaps the one before, and computes the same again.
+    tiles are whole: the last in a line overlaps the one before, and computes the same again. Where pixels stand for
+    several outputs (`Taps.up`), tiles have the outputs of all.
     Arguments: ``args`` (`fields.Depthwise` after a `Walk`), then integers: ``image``, the address of an image in x, and
-    the first line's (i, j) in cells, but for taps' offsets; ``out``, the address of its first output; how many of the
-    L lines are kept; the bytes to the first channel, and to the channel to stop at; ``left``, the lanes that are there
-    if the vector is partial. ``single``: there is one block of taps.
+    the first line's (i, j) in cells, but for taps' offsets; ``out``, the address of its first output; how many
+    lines of outputs are kept; the bytes to the first channel, and to the channel to stop at; ``left``, the lanes that
+    are there if the vector is partial. ``single``: there is one block of taps.
     """
 
     @intrinsic
@@ -42,9 +56,11 @@ def channel_tile(
         def codegen(context, builder, signature, arguments):
             args, image, i, j, out, kept, start, stop, left = arguments
             b, fields = builder, Fields(builder, args)
-            r = Registers(b, dtype, lines * rows, 1, lanes, left if partial else None)
-            cells, end = Cells(b, fields, image, i, j), _End(r, fields, rows, kept)
-            first_tap, count2, step2, y2 = (fields[name] for name in (TAPS, COUNT2, STEP2, Y2))
+            (up1, up2), left = taps.up, left if partial else None
+            r = Registers(b, dtype, lines * up1 * rows * up2, 1, lanes, left)
+            cells, end = Cells(b, fields, image, i, j), _End(r, fields, rows * up2, kept, up2)
+            first_tap, count2, step2 = (fields[name] for name in (TAPS, COUNT2, STEP2))
+            y2 = b.mul(fields[Y2], constant(up2))
             last = b.sub(count2, constant(rows))
             only = cells.under(first_tap) if single else None
             vectors = cgutils.for_range_slice(b, start, stop, constant(lanes * r.size))
@@ -56,6 +72,7 @@ def channel_tile(
                 with pixels as (k, _):
                     k = b.select(b.icmp_signed("<", k, last), k, last)
                     at, column = b.add(line, b.mul(k, y2)), b.mul(k, step2)
+                    end.start(k)
                     if single:
                         r.clear()
                         _add_block(r, lines, rows, taps, block, column, held or weights.of(first_tap), end.stream)
@@ -137,7 +154,7 @@ def _add_block(
 ) -> None:
     """Add what one block of taps gives to a tile whose first pixel is at a column, in cells."""
     b, column = r.b, block.column(column)
-    count, depth = taps.positions(rows), (lines - 1) * taps.line_step + taps.tap_rows
+    count, depth, across = taps.positions(rows), taps.depth(lines), rows * taps.up[1]
 
     def add_row(row: int, whole: bool) -> None:
         met = taps.lines_met(lines, row)
@@ -149,7 +166,7 @@ def _add_block(
                 x = r.load(place(q), 0)
                 for y, t in met:
                     for p, tap in uses:
-                        at = r.sums[y * rows + p][0]
+                        at = r.sums[y * across + p][0]
                         b.store(b.call(r.fma, [x, weights[t][tap], b.load(at)]), at)
 
     with b.if_else(block.whole(column, count)) as branches:
@@ -172,9 +189,11 @@ def _add_block(
 class _End:
     """How tiles end: what is due is added to their sums, and they are stored."""
 
-    def __init__(self, r: Registers, fields: Fields, rows: int, kept: Any) -> None:
+    def __init__(self, r: Registers, fields: Fields, rows: int, kept: Any, up: int) -> None:
+        """``rows`` outputs in a line, ``up`` for each pixel, of which the last may have fewer."""
         b = r.b
-        self.r, self.rows, self.y2 = r, rows, fields[Y2]
+        self.r, self.rows, self.up, self.y2 = r, rows, up, fields[Y2]
+        self.columns, self.most = [b.mul(self.y2, constant(p)) for p in range(rows)], fields[OUTPUTS2]
         self.bias, self.residual, self.act = fields[BIAS], fields[RESIDUAL], fields[ACTIVATION]
         self.stream = b.icmp_signed("!=", fields[STREAM], constant(0))
         y1, last = fields[Y1], b.sub(kept, constant(1))
@@ -184,6 +203,15 @@ class _End:
             for y in range(len(r.sums) // rows)
         ]
 
+    def start(self, k: Any) -> None:
+        """A tile starts at a pixel: where the outputs of its last one that are not there go, as those of lines do."""
+        b = self.r.b
+        if self.up > 1:
+            last = b.sub(self.most, b.add(b.mul(k, constant(self.up)), constant(1)))
+            for p in range(self.rows - self.up + 1, self.rows):
+                fits = b.icmp_signed("<=", constant(p), last)
+                self.columns[p] = b.mul(self.y2, b.select(fits, constant(p), last))
+
     def store(self, out: Any, offset: Any, more: Any = None, last: Any = None) -> None:
         """Store the sums of the tile whose first pixel's output is at an address; ``offset``, the bytes to its channel.
 
@@ -191,7 +219,7 @@ class _End:
         """
         b, r = self.r.b, self.r
         sums = [row[0] for row in r.sums]
-        places = [b.add(b.add(out, line), b.mul(self.y2, constant(p))) for line in self.lines for p in range(self.rows)]
+        places = [b.add(b.add(out, line), column) for line in self.lines for column in self.columns]
 
         def when(condition: Any) -> Any:
             return b.if_then(condition if last is None else b.and_(condition, last))
@@ -214,19 +242,7 @@ class _End:
         with when(b.icmp_signed("==", self.act, constant(RELU6))):
             update(lambda z, place: b.select(b.fcmp_ordered(">", z, high), high, z))
         with b.if_else(self.stream) as branches:
-            for branch, store in zip(branches, (_store_past_caches, _store), strict=True):
+            for branch, store in zip(branches, (store_past_caches, Registers.store), strict=True):
                 with branch:
                     for at, place in zip(reversed(sums), reversed(places), strict=True):
-                        store(r, b.load(at), place)
-
-
-def _store(r: Registers, value: Any, place: Any) -> None:
-    r.store(value, place, 0)
-
-
-def _store_past_caches(r: Registers, value: Any, place: Any) -> None:
-    """Store a whole line of the cache that nobody will read soon, without reading it first."""
-    b = r.b
-    store = b.store(value, b.inttoptr(place, r.kind.as_pointer()))
-    store.align = r.lanes * r.size
-    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+                        store(r, b.load(at), place, 0)

@@ -14,6 +14,8 @@ from xpconv.engines.numba.kernels.channel_outer import channel_outer_tile
 from xpconv.engines.numba.kernels.channel_tile import (
     CHANNELS,
     CHUNK,
+    OUTPUTS1,
+    OUTPUTS2,
     PANEL,
     SCRATCH,
     SCRATCH_SLOT,
@@ -45,13 +47,15 @@ from xpconv.engines.numba.kernels.walk import (
 )
 
 
-def depthwise(dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step, single, activation):
+def depthwise(
+    dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step, up1, up2, shift1, shift2, single, activation
+):
     """As `direct.direct`, for as many groups as channels; blocks of ``tap_rows`` × ``run`` taps (`cells.Taps`).
 
     A task is some pairs (or more: ``lines``) of lines of pixels, and some channels.
     """
     size = 8 if dtype == "float64" else 4
-    taps = Taps(tap_rows, run, line_step, step)
+    taps = Taps(tap_rows, run, line_step, step, (up1, up2), (shift1, shift2))
     whole = channel_tile(dtype, lines, rows, lanes, False, taps, single)
     rest = channel_tile(dtype, lines, rows, lanes, True, taps, single) if partial else whole
     activate_pixels = late_activation(activation, dtype, lanes)
@@ -60,7 +64,7 @@ def depthwise(dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step
     def sum_lines(args, n, i, j, kept, start, stop):
         """Some lines of pixels, for some channels."""
         image = args[X] + n * args[X_IMAGE]
-        out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * args[Y1]
+        out = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + j * up1 * args[Y1]
         a, b = i * args[STEP0], j * args[STEP1]
         even = start + (stop - start) // lanes * lanes
         whole(args, image, a, b, out, kept, start * size, even * size, 0)
@@ -78,11 +82,11 @@ def depthwise(dtype, lines, rows, lanes, partial, tap_rows, run, line_step, step
         for group in range(first, min(first + args[CHUNK], total)):
             j, plane = group % groups * lines, group // groups
             i, n = plane % args[COUNT0], plane // args[COUNT0]
-            kept = min(lines, args[COUNT1] - j)
+            kept = min(lines * up1, args[OUTPUTS1] - j * up1)
             sum_lines(args, n, i, j, kept, start, stop)
             if activation is not None:
-                for y in range(j, j + kept):
-                    for k in range(args[COUNT2]):
+                for y in range(j * up1, j * up1 + kept):
+                    for k in range(args[OUTPUTS2]):
                         words(table)[0] = args[Y] + n * args[Y_IMAGE] + i * args[Y0] + y * args[Y1] + k * args[Y2]
                         activate_pixels(table, 1, start * size, args[SUMS], stop - start)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
-from xpconv.engines.numba.kernels.pool import Helper, access, gather, helper, known, of_windows
+from xpconv.engines.numba.kernels.pool import Helper, access, gather, helper, of_windows
 from xpconv.engines.numba.kernels.vectors import VectorType, choose, vectors
 
 # Codes are as wide as the numbers they are chosen with, until they are kept: the masks of comparisons fit them then.
@@ -49,18 +49,41 @@ def _same(typing_context, codes, code):
     return VectorType(types.boolean, codes.lanes)(codes, code), codegen
 
 
-def forward(dtype: str, codes: str, lanes: int, whole: bool, k0: int, k1: int, k2: int) -> Callable[..., Any]:
+def forward(
+    dtype: str, codes: str, lanes: int, whole: bool, k0: int, k1: int, k2: int, alike: bool, past: bool
+) -> Callable[..., Any]:
     """Rows of y, (N, *out, C), and of the winners' codes (none kept if ``codes`` is empty).
 
-    Where every window has k0 · k1 · k2 real cells, the compiler may know (else 0). Arguments: x, y, codes, plan,
+    For windows with k0 · k1 · k2 real cells, unless it is 0, the compiler writes out all cells; unless all are
+    ``alike``, there are others at the edges. ``past``: y is stored past the caches. Arguments: x, y, codes, plan,
     channels, numbers in a pixel's codes, rows of all images, rows of a task.
     """
     number, integer = number_type(dtype), _INTEGERS[dtype]
     numbers, keeps = pointers(number), pointers(number_type(codes or "uint8"))
-    (load, store), keep = access(dtype, lanes, whole), _keeper(codes, lanes)
+    (load, store), keep = access(dtype, lanes, whole, past), _keeper(codes, lanes)
     splat, lowest = vectors(dtype, lanes).splat, number(float("-inf"))
     splat_code, code_type = vectors(integer, lanes).splat, number_type(integer)
-    size0, size1, size2 = known(k0), known(k1), known(k2)
+    written_out = k0 * k1 * k2 > 0
+
+    @njit(error_model="numpy", inline="always")  # so that the compiler knows the counts
+    def look(x, image, axis0, axis1, axis2, first0, first1, first2, count0, count1, count2, channels, c):
+        """The maximum of a window for some channels, and the code of the cell that won."""
+        (n0, step0, codes0), (n1, step1, codes1), (n2, step2, codes2) = axis0, axis1, axis2
+        left = channels - c
+        best, won = splat(lowest), splat_code(code_type(0))
+        # From the last cell to the first, so that of equals and of nans the first stays.
+        for e in range(count0):
+            a = first0 + (count0 - 1 - e) * step0
+            for f in range(count1):
+                b = first1 + (count1 - 1 - f) * step1
+                line, above = ((image * n0 + a) * n1 + b) * n2, codes0[a] + codes1[b]
+                for g in range(count2):
+                    d = first2 + (count2 - 1 - g) * step2
+                    cell = load(x, (line + d) * channels + c, left)
+                    new = _reaches(cell, best)
+                    best = choose(new, cell, best)
+                    won = choose(new, splat_code(code_type(above + codes2[d])), won)
+        return best, won
 
     def kernel(args, task, slot):
         x, y, kept, plan = numbers(args[0]), numbers(args[1]), keeps(args[2]), words(args[3])
@@ -68,30 +91,20 @@ def forward(dtype: str, codes: str, lanes: int, whole: bool, k0: int, k1: int, k
         n0, m0, cells0, step0, codes0, _ = of_windows(plan, 0)
         n1, m1, cells1, step1, codes1, _ = of_windows(plan, 1)
         n2, m2, cells2, step2, codes2, _ = of_windows(plan, 2)
+        p, q, r = (n0, step0, codes0), (n1, step1, codes1), (n2, step2, codes2)
         for row in range(task * each, min(rows, (task + 1) * each)):
             image, i, j = row // (m0 * m1), row // m1 % m0, row % m1
-            first0, count0 = cells0[2 * i], size0(cells0[2 * i + 1])
-            first1, count1 = cells1[2 * j], size1(cells1[2 * j + 1])
+            first0, count0, first1, count1 = cells0[2 * i], cells0[2 * i + 1], cells1[2 * j], cells1[2 * j + 1]
             for k in range(m2):
-                first2, count2 = cells2[2 * k], size2(cells2[2 * k + 1])
+                first2, count2 = cells2[2 * k], cells2[2 * k + 1]
                 pixel = row * m2 + k
+                usual = written_out and (alike or (count0 == k0 and count1 == k1 and count2 == k2))
                 for c in range(0, channels, lanes):
-                    left = channels - c
-                    best, won = splat(lowest), splat_code(code_type(0))
-                    # From the last cell to the first, so that of equals and of nans the first stays.
-                    for e in range(count0):
-                        a = first0 + (count0 - 1 - e) * step0
-                        for f in range(count1):
-                            b = first1 + (count1 - 1 - f) * step1
-                            line = ((image * n0 + a) * n1 + b) * n2
-                            above = codes0[a] + codes1[b]
-                            for g in range(count2):
-                                d = first2 + (count2 - 1 - g) * step2
-                                cell = load(x, (line + d) * channels + c, left)
-                                new = _reaches(cell, best)
-                                best = choose(new, cell, best)
-                                won = choose(new, splat_code(code_type(above + codes2[d])), won)
-                    store(y, pixel * channels + c, best, left)
+                    if usual:
+                        best, won = look(x, image, p, q, r, first0, first1, first2, k0, k1, k2, channels, c)
+                    else:
+                        best, won = look(x, image, p, q, r, first0, first1, first2, count0, count1, count2, channels, c)
+                    store(y, pixel * channels + c, best, channels - c)
                     keep(kept, pixel * code_row + c, won)
 
     return kernel

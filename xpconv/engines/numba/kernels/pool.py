@@ -15,7 +15,7 @@ from typing import Any
 from numba import njit
 
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
-from xpconv.engines.numba.kernels.vectors import choose, vectors
+from xpconv.engines.numba.kernels.vectors import choose, store_past_caches, vectors
 
 Helper = Callable[..., Any]
 _doubles = pointers(number_type("float64"))
@@ -40,12 +40,15 @@ def of_cells(plan, axis):
     return plan[at], plan[at + 1], words(plan[at + 4]), plan[at + 5], words(plan[at + 6]), _doubles(plan[at + 7])
 
 
-def access(dtype: str, lanes: int, whole: bool) -> tuple[Helper, Helper]:
-    """``load(pointer, index, count)`` and ``store(pointer, index, vector, count)`` of whole vectors or count lanes."""
+def access(dtype: str, lanes: int, whole: bool, past: bool = False) -> tuple[Helper, Helper]:
+    """``load(pointer, index, count)`` and ``store(pointer, index, vector, count)`` of whole vectors or count lanes.
+
+    ``past``: whole vectors are stored past the caches.
+    """
     functions = vectors(dtype, lanes)
     if not whole:
         return functions.load_some, functions.store_some
-    load_all, store_all = functions.load, functions.store
+    load_all, store_all = functions.load, store_past_caches if past else functions.store
 
     def load(pointer, index, count):
         return load_all(pointer, index)

@@ -34,7 +34,7 @@ class Registers:
 
     def load(self, address: Any, v: int) -> Any:
         """Vector v of a row of numbers at an address."""
-        pointer = self._pointer(address, v)
+        pointer = self.pointer(address, v)
         if self.mask is not None and v == self.columns - 1:
             function, _ = masked(self.b, self.kind, 8 * self.size)
             align = ir.Constant(ir.IntType(32), self.size)
@@ -44,7 +44,7 @@ class Registers:
         return value
 
     def store(self, value: Any, address: Any, v: int) -> None:
-        pointer = self._pointer(address, v)
+        pointer = self.pointer(address, v)
         if self.mask is not None and v == self.columns - 1:
             _, function = masked(self.b, self.kind, 8 * self.size)
             self.b.call(function, [value, pointer, ir.Constant(ir.IntType(32), self.size), self.mask])
@@ -69,7 +69,7 @@ class Registers:
     def constant(self, value: float) -> Any:
         return ir.Constant(self.kind, [value] * self.lanes)
 
-    def _pointer(self, address: Any, v: int) -> Any:
+    def pointer(self, address: Any, v: int) -> Any:
         offset = ir.Constant(I64, v * self.lanes * self.size)
         return self.b.inttoptr(self.b.add(address, offset), self.kind.as_pointer())
 
@@ -89,6 +89,14 @@ def prefetch(builder: Any, address: Any, write: bool = False) -> None:
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     read, near, data = (ir.Constant(ir.IntType(32), value) for value in (int(write), 2, 1))
     builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
+
+
+def store_past_caches(r: Registers, value: Any, address: Any, v: int) -> None:
+    """Store vector v of a row, a whole line of the cache that nobody will read soon, without reading it first."""
+    b = r.b
+    store = b.store(value, r.pointer(address, v))
+    store.align = r.lanes * r.size
+    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
 
 def _when(builder: Any, flag: Any) -> Any:

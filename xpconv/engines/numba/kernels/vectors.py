@@ -130,6 +130,20 @@ def vectors(dtype: str, lanes: int) -> Vectors:
     return Vectors(load, store, load_some, store_some, splat)
 
 
+@intrinsic
+def store_past_caches(typing_context, pointer, index, vector):
+    """As ``store``, for vectors that are whole lines of the cache, and that nobody will read soon."""
+
+    def codegen(context, builder, signature, args):
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), args[2].type.as_pointer())
+        stored = builder.store(args[2], place)
+        stored.align = 64
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(I32, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, vector), codegen
+
+
 def _arithmetic(python_operator: Any, instruction: str) -> None:
     @intrinsic
     def apply(typing_context, left, right):
