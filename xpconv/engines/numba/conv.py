@@ -39,34 +39,42 @@ def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue
     return (y, y if sums is None else sums) if epilogue.keep_sums else y
 
 
-def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: np.ndarray | None) -> np.ndarray:
-    """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
+def dgrad(
+    dy: np.ndarray,
+    w: np.ndarray,
+    *,
+    window: Window,
+    groups: int,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+) -> np.ndarray:
+    """dx = the transpose of `fprop` in x, plus a bias and a residual: (N, *out, O) -> (N, *size, C)."""
     dy, c = dense_channels(dy), w.shape[-2]
     dx = empty((dy.shape[0], *window.size, c * groups), dy.dtype)
     share = _share(w, groups)
+    finish = Finish(None if bias is None else dense(bias), None if residual is None else dense(residual))
     if share == c:
-        _dgrad_into(dx, dy, w, window, groups, bias)
+        _dgrad_into(dx, dy, w, window, groups, finish)
         return dx
     for start in range(0, c, share):
         part = slice(start, start + share)
-        _dgrad_into(dx[..., part], dy, w[..., part, :], window, 1, None if bias is None else bias[part])
+        _dgrad_into(dx[..., part], dy, w[..., part, :], window, 1, finish.part(part))
     return dx
 
 
-def _dgrad_into(
-    dx: np.ndarray, dy: np.ndarray, w: np.ndarray, window: Window, groups: int, bias: np.ndarray | None
-) -> None:
-    steps = _input_steps(dy, w, window, groups, bias is None and dx.flags.c_contiguous)
+def _dgrad_into(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, window: Window, groups: int, finish: Finish) -> None:
+    steps = _input_steps(dy, w, window, groups, finish.bias is None and dx.flags.c_contiguous)
     if not steps:  # an axis of size 0
         return
     source, w = w, dense(w)
     if steps[0].choice.run is columns:
         columns(dy, w, dx, window, steps[0].p, steps[0].choice.cut)
+        if finish.residual is not None:
+            dx += finish.residual
         return
     c, o = w.shape[-2], w.shape[-1] // groups
     packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
     weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
-    finish = Finish(None if bias is None else dense(bias))
     for p, chosen in steps:
         chosen.run(dy, weights, dx, window.out, p, finish, chosen.cut)
 
@@ -149,7 +157,7 @@ def _describe_fprop(x: Any, w: Any, *, window: Window, groups: int, epilogue: An
     return choice.told([_output_step(x, w, window, groups).choice])
 
 
-def _describe_dgrad(dy: Any, w: Any, *, window: Window, groups: int, bias: Any) -> str:
+def _describe_dgrad(dy: Any, w: Any, *, window: Window, groups: int, bias: Any, residual: Any) -> str:
     part = w[..., : _share(w, groups), :] if groups == 1 else w
     steps = _input_steps(dy, part, window, groups, bias is None and part.shape == w.shape)
     return choice.told([step.choice for step in steps], part.shape[-2], w.shape[-2])

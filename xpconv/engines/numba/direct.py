@@ -40,6 +40,11 @@ class Finish(NamedTuple):
     activation: str | None = None
     sums: np.ndarray | None = None  # where to keep what the activation is applied to
 
+    def part(self, channels: slice) -> Finish:
+        """For some of the channels."""
+        bias, residual = (None if extra is None else extra[..., channels] for extra in (self.bias, self.residual))
+        return self._replace(bias=bias, residual=residual)
+
     @property
     def late(self) -> str | None:
         """The activation that waits until a task has all its sums: one that tiles lack, or whose sums are kept."""
