@@ -130,6 +130,25 @@ def vectors(dtype: str, lanes: int) -> Vectors:
     return Vectors(load, store, load_some, store_some, splat)
 
 
+def store_past(dtype: str, lanes: int) -> Callable[..., Any]:
+    """``store(pointer, index, vector)`` past the caches, of whole lines of theirs that nobody will read soon."""
+    element = number_type(dtype)
+    kind = VectorType(element, lanes)
+
+    @intrinsic
+    def store(typing_context, pointer, index, vector):
+        def codegen(context, builder, signature, args):
+            place = builder.bitcast(builder.gep(args[0], [args[1]]), args[2].type.as_pointer())
+            stored = builder.store(args[2], place)
+            stored.align = lanes * element.bitwidth // 8
+            stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(I32, 1)]))
+            return context.get_dummy_value()
+
+        return types.void(pointer, types.int64, kind), codegen
+
+    return store
+
+
 def _arithmetic(python_operator: Any, instruction: str) -> None:
     @intrinsic
     def apply(typing_context, left, right):
