@@ -230,7 +230,7 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
         y, backward = call.vjp(wanted)
     settings, like = current(), _likeness(y)
 
-    def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:
+    def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:  # beside: from layers, see `Pullback`
         check_array(known.name, "dy", dy)
         if _likeness(dy) != like:
             raise _unfit(known.name, dy, like)
