@@ -218,6 +218,18 @@ def test_weights_too_large_to_pack_are_packed_in_parts_or_declined():
     assert "would pack 73728 bytes of grouped weights, more than workspace_limit allows" in text
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_channels_in_parts_add_their_parts_of_bias_and_residual(stride):
+    x, w, b = draw(2, 12, 12, 64), draw(3, 3, 64, 64), draw(64, seed=1)
+    options = {"stride": stride, "padding": "same"}
+    side = draw(2, 12 * stride, 12 * stride, 64, seed=2)
+    with xpconv.workspace_limit(w.nbytes // 2):
+        assert "of 64 channels at a time" in xpconv.explain(ops.conv_transpose, x, w, b, **options)["numba"]
+        y = ops.conv_transpose(x, w, b, residual=side, **options)
+    right = ops.conv_transpose(*(a.astype("float64") for a in (x, w, b)), **options) + side
+    np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-4)
+
+
 def test_a_linear_layer_packs_its_weights_in_parts():
     x, w = draw(3, 70), draw(70, 40)
     y, pullback = xpconv.vjp(ops.linear, x, w)
