@@ -48,6 +48,11 @@ BAD = {
         ["b must have shape (16,)", "b (3,)"],
     ),
     "residual of another shape": (lambda: ops.conv(X, W, residual=X), ValueError, ["output's shape (8, 30, 30, 16)"]),
+    "residual of a transpose, of another shape": (
+        lambda: ops.conv_transpose(X, W[..., :6], residual=X),
+        ValueError,
+        ["conv_transpose: residual must have the output's shape (8, 34, 34, 6)", "residual (N=8, H=32, W=32, C=6)"],
+    ),
     "unknown activation": (lambda: ops.conv(X, W, activation="gelu"), ValueError, ["'gelu' is not known", "'relu'"]),
     "kernel too large": (
         lambda: ops.conv(X[:, :2], W, padding=((0, 0), (1, 1))),

@@ -98,6 +98,18 @@ def test_a_fused_call_is_one_launch_of_one_graph():
     assert cudnn_interpreter.launches == ["CONV_FPROP ADD ADD RELU_FWD"]
 
 
+@pytest.mark.parametrize(("dtype", "launched"), [("float32", "CONV_DGRAD ADD ADD"), ("float64", "CONV_DGRAD")])
+def test_an_input_gradient_adds_its_residual_in_the_launch_or_after_it(dtype, launched):
+    """In float64 the library adds neither that nor a bias to it."""
+    x, w, b, side = (made(*shape, dtype=dtype) for shape in ((2, 6, 6, 16), (3, 3, 8, 16), (8,), (2, 12, 12, 8)))
+    y = ops.conv_transpose(x, w, b, stride=2, padding="same", residual=side)
+    assert cudnn_interpreter.launches == [launched]
+    with xpconv.use_engine("portable"):
+        host = [a.get() for a in (x, w, b)]
+        expected = ops.conv_transpose(*host, stride=2, padding="same", residual=side.get())
+    np.testing.assert_allclose(y.get(), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_nothing_is_planned_twice_and_a_second_call_looks_up(monkeypatch):
     x, w = made(2, 7, 8, 8), made(3, 3, 8, 8)
     ops.conv(x, w)

@@ -276,3 +276,75 @@ def test_a_norm_takes_the_sum_of_its_block_in_training(dtype, activation, traini
     for part in (2, 3):
         for name, value in found[1][part].items():
             np.testing.assert_allclose(found[0][part][name], value, rtol=10 * close, atol=100 * close, err_msg=name)
+
+
+FORKS = {
+    "conv first": lambda: (nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm(6, activation="relu")),
+    "conv with an activation first": lambda: (nn.Conv2d(4, 6, 3, padding=1, activation="silu"),),
+    "sequence first": lambda: (nn.Sequential(nn.Conv2d(4, 6, 1), nn.BatchNorm(6)), nn.ReLU()),
+    "norm first": lambda: (nn.BatchNorm(4), nn.Conv2d(4, 6, 1)),
+    "transposed first": lambda: (nn.ConvTranspose2d(4, 6, 3, padding=1),),
+    "own layer first": lambda: (Doubled(4, 6, 1),),
+}
+SHORTCUTS = {
+    "none": (lambda: None, 1),
+    "identity": (lambda: nn.IdentityShortcut(5, stride=2), 2),
+    "projection": (lambda: nn.Conv2d(4, 5, 1, stride=2), 2),
+}
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable", "reference"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+@pytest.mark.parametrize("first", FORKS)
+def test_the_first_convolution_of_a_block_adds_the_gradient_of_its_shortcut(
+    first, shortcut, dtype, engine, monkeypatch
+):
+    """With the gradients of the convolution and the sum one after the other; else the sum is a pass of its own."""
+    make, stride = SHORTCUTS[shortcut]
+    body = nn.Sequential(*FORKS[first](), nn.Conv2d(6, 4 if shortcut == "none" else 5, 3, stride=stride, padding=1))
+    block = nn.Residual(body, make(), activation="relu").initialize(seed=2).to(dtype=dtype)
+    x = X.astype(dtype)
+
+    def run():
+        block.zero_grad()
+        y, pullback = block.vjp(x)
+        asked = calls_of(lambda: found.append(pullback(np.ones_like(y))), monkeypatch)
+        return asked, {name: p.grad for name, p in block.parameters().items()}
+
+    found = []
+    with xpconv.use_engine(engine):
+        asked, grads = run()
+        with monkeypatch.context() as patch:
+            patch.setattr(fusion, "_CONVOLUTIONS", ())
+            asked_apart, grads_apart = run()
+    joined = first in ("conv first", "conv with an activation first", "sequence first") and dtype != "float16"
+    assert ("add" in asked, "add" in asked_apart) == (not joined, True)
+    close = {"float16": 2e-2, "float32": 2e-6, "float64": 1e-14}[dtype] if joined else 0
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=close * np.abs(found[1]).max())
+    assert grads.keys() == grads_apart.keys()
+    for name, grad in grads_apart.items():
+        np.testing.assert_allclose(grads[name], grad, rtol=10 * close, atol=100 * close, err_msg=name)
+
+
+def test_a_block_that_needs_no_input_gradient_adds_none(monkeypatch):
+    net = nn.Sequential(
+        nn.Residual(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm(4)), activation="relu"),
+    ).initialize(seed=0)
+    y, pullback = net.vjp(X.astype("float32"), needs_input=False)
+    asked = calls_of(lambda: pullback(y), monkeypatch)
+    assert not {"add", "conv_dgrad"} & set(asked)
+
+
+def test_a_shortcut_of_another_dtype_raises_what_the_sum_raises():
+    class Wide(nn.Module):
+        """A shortcut whose gradient is of another dtype."""
+
+        def vjp(self, x, training=True, needs_input=True):
+            """The input, and its gradient in double precision."""
+            return x, lambda dy: dy.astype("float64")
+
+    block = nn.Residual(nn.Sequential(nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1)), Wide()).initialize(seed=0)
+    y, pullback = block.vjp(X.astype("float32"))
+    with pytest.raises(TypeError, match="add: "):
+        pullback(y)

@@ -218,6 +218,17 @@ def test_weights_too_large_to_pack_are_turned_in_tasks_or_declined():
     assert "would pack 2304 bytes of depthwise weights, more than workspace_limit allows" in text
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_turned_in_tasks_leave_bias_and_residual_right(stride):
+    x, w, b = draw(2, 12, 12, 64), draw(3, 3, 64, 64), draw(64, seed=1)
+    options = {"stride": stride, "padding": "same"}
+    side = draw(2, 12 * stride, 12 * stride, 64, seed=2)
+    with xpconv.workspace_limit(w.nbytes // 2):
+        y = ops.conv_transpose(x, w, b, residual=side, **options)
+    right = ops.conv_transpose(*(a.astype("float64") for a in (x, w, b)), **options) + side
+    np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("channels", [64, 24])
 def test_a_large_input_gradient_is_zero_where_no_window_reaches(channels):
     x, w = draw(1, 260, 180, channels), draw(1, 1, channels, 20)  # more than 4 MiB

@@ -109,6 +109,19 @@ def test_norm_with_an_activation_is_norm_then_activation(name):
         np.testing.assert_allclose(fused, apart, rtol=1e-5, atol=1e-5 * np.abs(apart).max())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_that_stores_past_the_caches_gives_the_same(dtype, monkeypatch):
+    x, dy, residual = np.random.default_rng(12).standard_normal((3, 2, 40, 33, 32)).astype(dtype)
+    results = []
+    for past in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr("xpconv.engines.numba.norm.streams", lambda x, y, lanes: past)  # noqa: B023
+            y, grads = on_engine("numba", ops.batch_norm, x, None, None, dy=dy, residual=residual, activation="relu")
+            results.append((y, *(g for g in grads if g is not None)))
+    for plain, past in zip(*results, strict=True):
+        assert np.array_equal(plain, past)
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "silu"])
 def test_norm_keeps_x_and_a_few_numbers_per_channel(activation):
     x = np.ones((64, 32, 8), dtype=np.float32)

@@ -226,6 +226,28 @@ def test_all_layers_without_a_form_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_adds_a_residual_of_its_own_is_not_saved_without_it(tmp_path):
+    class Plus(nn.Layer):
+        """A layer whose op adds its input to the answer."""
+
+        def __init__(self, op, shape):
+            self.op, self.w = op, nn.Parameter(shape, nn.init.ones)
+
+        def bind(self, x, training):
+            """The op with x for its residual."""
+            given = (None, self.w, self.w) if self.op is ops.batch_norm else ()
+            return self.op, (x, self.w, *given), {"residual": x}
+
+    layers = Plus(ops.conv, (1, 1, 3, 3)), Plus(ops.conv_transpose, (1, 1, 3, 3)), Plus(ops.batch_norm, (3,))
+    net = nn.Sequential(*layers).initialize()
+    with pytest.raises(xpconv.FileError) as raised:
+        exchange.onnx.save(net, tmp_path / "net.onnx", (5, 5, 3))
+    words = [line for line in str(raised.value).splitlines() if "with a residual of its own" in line]
+    assert [line.split("(Plus): ")[1].split(" with")[0] for line in words] == [
+        *("a convolution", "a transposed convolution", "a batch norm"),
+    ]
+
+
 def test_what_cannot_be_saved(tmp_path):
     path = tmp_path / "net.onnx"
     with pytest.raises(TypeError, match="takes a network, not a int"):

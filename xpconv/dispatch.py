@@ -24,7 +24,7 @@ CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "portable"), "cupy": ("
 ANY_LIBRARY = ("portable",)
 
 Needs = tuple[bool, ...]  # for each array parameter of an op: is its gradient wanted
-Pullback = Callable[[Array], tuple[Array | None, ...]]
+Pullback = Callable[..., tuple[Array | None, ...]]  # of dy; a convolution's also of what to add to dx
 P = ParamSpec("P")
 
 
@@ -230,14 +230,14 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
         y, backward = call.vjp(wanted)
     settings, like = current(), _likeness(y)
 
-    def pullback(dy: Array) -> tuple[Array | None, ...]:
+    def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:  # beside: from layers, see `Pullback`
         check_array(known.name, "dy", dy)
         if _likeness(dy) != like:
             raise _unfit(known.name, dy, like)
         if not any(wanted):
             return (None,) * entries
         with applied(settings), on_device_of(dy):
-            return backward(dy)[:entries]
+            return backward(dy, *beside)[:entries]
 
     return y, pullback
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpconv import dispatch, ops
@@ -107,6 +107,14 @@ def _in_turn(layers: list[Module], x: Any, training: bool, needs_input: bool) ->
     return x, pullback, wanted
 
 
+def _flattened(layer: Module, x: Any) -> list[Module]:
+    """The layers of a sequence, and of sequences in it, whose gates are passed here."""
+    if type(layer) is not Sequential or not len(layer):
+        return [layer]
+    layer._prepare(x)
+    return [part for child in layer for part in _flattened(child, x)]
+
+
 class Residual(Module):
     """``activation(body(x) + shortcut(x))``, where a shortcut of `None` is x itself."""
 
@@ -118,7 +126,7 @@ class Residual(Module):
     def __call__(self, x: Array) -> Array:
         """Inference; the convolution that the body ends in takes the sum and the activation into its own pass."""
         side = x if self.shortcut is None else self.shortcut(x)
-        *before, last = fusion.steps(self._parts(x))
+        *before, last = fusion.steps(_flattened(self.body, x))
         for step in before:
             x = step(x)
         y = last.plus(x, side, self.activation) if isinstance(last, fusion.Stretch) else None
@@ -134,15 +142,19 @@ class Residual(Module):
         side_back: LayerPullback = _same
         if self.shortcut is not None:
             side, side_back = self.shortcut.vjp(x, training=training, needs_input=needs_input)
-        *before, last = self._parts(x)
-        main, before_back, wanted = _in_turn(before, x, training, needs_input)
+        *before, last = _flattened(self.body, x)
+        main: Any = x
+        first_back: Callable[[Array, Array], Array] = ops.add
+        if before and needs_input:
+            main, first_back = fusion.beside_vjp(before.pop(0), x, training)
+        main, before_back, wanted = _in_turn(before, main, training, needs_input)
         y, last_back = self._end(last, main, side, training, wanted)
 
         def pullback(dy: Array) -> Array | None:
             dmain, dside = last_back(dy)
-            dx: Any = before_back(dmain) if wanted else None
             dx_side: Any = side_back(dside)
-            return ops.add(dx, dx_side) if needs_input else None
+            dx: Any = before_back(dmain) if wanted else None
+            return first_back(dx, dx_side) if needs_input else None
 
         return y, pullback
 
@@ -160,13 +172,6 @@ class Residual(Module):
             return back(dout), dside
 
         return y, pullback
-
-    def _parts(self, x: Array) -> list[Module]:
-        """The layers of the body, which pass its gate here: its last is run together with the sum."""
-        if type(self.body) is not Sequential or not len(self.body):
-            return [self.body]
-        self.body._prepare(x)
-        return list(self.body)
 
     def _check(self, main: Array, side: Array) -> None:
         if tuple(main.shape) != tuple(side.shape):

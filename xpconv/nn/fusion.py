@@ -2,8 +2,9 @@
 
 Containers ask `steps` for what to run. A convolution, a batch norm behind it and an activation behind those make one
 `Stretch`; at inference the norm's scale and shift are folded into the weights, which are kept until a parameter or a
-running statistic changes. `Residual` gives its sum and activation to the stretch that its body ends in. Only layers of
-this package are joined, not subclasses, which may do more; nothing is while `summary` watches.
+running statistic changes. `Residual` gives its sum and activation to the stretch that its body ends in, and on the way
+back the shortcut's gradient to the convolution that it begins with. Only layers of this package are joined, not
+subclasses, which may do more; nothing is while `summary` watches.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from xpconv import packing
+from xpconv import ops, packing
 from xpconv.backend import Array, backend_of, namespace
 from xpconv.errors import dtype_name
 from xpconv.nn import activation as activations
@@ -179,10 +180,29 @@ def plus_vjp(
     return None
 
 
+def beside_vjp(layer: Module, x: Array, training: bool) -> tuple[Any, Callable[[Array, Array], Array]]:
+    """layer(x), and ``pullback(dy, beside)``: dx plus a gradient of x from elsewhere, in one pass if that can be."""
+    conv: Any = layer
+    if watcher.get() is not None or type(layer) not in _CONVOLUTIONS or dtype_name(x.dtype) not in _FOLDED_IN:
+        y, alone = layer.vjp(x, training=training, needs_input=True)
+        return y, lambda dy, beside: ops.add(alone(dy), beside)
+    y, back = conv.vjp_beside(x, training)
+
+    def pullback(dy: Array, beside: Array) -> Array:
+        joins = type(beside) is type(x) and _alike(beside, x)
+        return back(dy, beside) if joins else ops.add(back(dy), beside)
+
+    return y, pullback
+
+
+def _alike(x: Array, other: Array) -> bool:
+    return tuple(x.shape) == tuple(other.shape) and x.dtype == other.dtype
+
+
 def _takes(layer: Any, x: Array, side: Array) -> bool:
     """Whether the layer can add a sum like its own output, which no activation of its own follows."""
     if type(layer) is BatchNorm:
         plain = layer.activation is None and dtype_name(x.dtype) in _FOLDED_IN
-        return plain and tuple(x.shape) == tuple(side.shape) and x.dtype == side.dtype
+        return plain and _alike(x, side)
     stretch = _stretch([layer])
     return stretch is not None and stretch.activation is None and stretch.fits(x, side)

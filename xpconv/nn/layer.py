@@ -77,9 +77,16 @@ class Layer(Module):
 
         return y, pullback
 
+    def vjp_beside(self, x: Array, training: bool) -> tuple[Any, Callable[..., Array | None]]:
+        """As `vjp`, and ``pullback(dy, beside)`` adds a gradient of x from elsewhere in the op's own pass: for
+        convolutions."""
+        self._prepare(x)
+        y, backward = self._applied(x, training, True, {})
+        return y, lambda dy, *beside: backward(dy, *beside)[0]
+
     def _applied(
         self, x: Array, training: bool, needs_input: bool, more: dict[str, Any]
-    ) -> tuple[Any, Callable[[Array], tuple[Array | None, ...]]]:
+    ) -> tuple[Any, dispatch.Pullback]:
         """The op of `bind`, with more options, and its pullback, which adds into the parameters' gradients."""
         self._check_rank(x)
         op, args, options = self.bind(x, training)
@@ -95,9 +102,9 @@ class Layer(Module):
         with packing.offering(parameters):
             y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
 
-        def pullback(dy: Array) -> tuple[Array | None, ...]:
+        def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:
             with packing.offering(parameters):
-                grads = backward(dy)
+                grads = backward(dy, *beside)
             for owner, grad in zip(owners, grads, strict=True):
                 if isinstance(owner, Parameter) and grad is not None:
                     owner.accumulate(grad, fresh=grad is not dy and grad is not grads[0])
@@ -111,7 +118,7 @@ class Layer(Module):
 
     def run_vjp(
         self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
-    ) -> tuple[Any, Callable[[Array], tuple[Any, ...]]]:
+    ) -> tuple[Any, dispatch.Pullback]:
         """Apply the op with its pullback, as `xpconv.vjp` does: its gradients are arrays of their own, or dy itself."""
         return dispatch.vjp(op, *args, needs=needs, **options)
 

@@ -11,6 +11,7 @@ import numpy as np
 from xpconv import ops
 from xpconv.arrays import check_array
 from xpconv.backend import HALVES, Array, cast, namespace
+from xpconv.dispatch import Pullback
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
 from xpconv.nn.layer import Bound, Layer, check_activation, check_arguments
@@ -73,7 +74,7 @@ class BatchNorm(Layer):
 
     def run_vjp(
         self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
-    ) -> tuple[Any, Callable[[Array], tuple[Any, ...]]]:
+    ) -> tuple[Any, Pullback]:
         """Apply the op with its pullback, in float32 if x is of half precision; its statistics stay so."""
         result, backward = super().run_vjp(op, _widened(args), options, needs)
         if not _is_half(args[0]):
@@ -86,9 +87,7 @@ class BatchNorm(Layer):
 
         return (cast(result[0], half), *result[1:]) if options.get("return_stats") else cast(result, half), narrowed
 
-    def _applied(
-        self, x: Array, training: bool, needs_input: bool, more: dict[str, Any]
-    ) -> tuple[Array, Callable[[Array], tuple[Array | None, ...]]]:
+    def _applied(self, x: Array, training: bool, needs_input: bool, more: dict[str, Any]) -> tuple[Array, Pullback]:
         """As any layer's; in training the running statistics move."""
         count = math.prod(x.shape[:-1])
         if training and count == 1:

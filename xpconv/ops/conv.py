@@ -89,14 +89,11 @@ def conv(
     validate.channel_vector("conv", "b", b, w.shape[-1])
     check_named("conv", activation, x)
     window = conv_window("conv", tuple(x.shape[1:-1]), tuple(w.shape[:-2]), stride, padding, dilation)
-    expected = (x.shape[0], *window.out, w.shape[-1])
-    if residual is not None and tuple(residual.shape) != expected:
-        rule = f"residual must have the output's shape {expected}."
-        raise ValueError(message("conv", rule, describe_all(x=x, w=w, residual=residual)))
+    _check_residual("conv", x, w, residual, (x.shape[0], *window.out, w.shape[-1]))
     return ConvCall("conv", (x, w, b, residual), {}, window, groups, activation)
 
 
-@op("x", "w", "b")
+@op("x", "w", "b", "residual")
 def conv_transpose(
     x: Array,
     w: Array,
@@ -107,13 +104,15 @@ def conv_transpose(
     output_padding: Ints = 0,
     dilation: Ints = 1,
     groups: int = 1,
+    residual: Array | None = None,
 ) -> Call:
     r"""Transposed convolution: the gradient of `conv` in its input, as an op of its own.
 
     ``(N, *spatial, C) , (*kernel, O / groups, C) -> (N, *out, O)``
 
     y[n, i·stride + j·dilation - before, o] += x[n, i, c] · w[j, o, c], summed over i, j and the c of o's group, plus
-    b[o]; ``out = (n - 1)·stride - before - after + dilation·(kernel - 1) + 1 + output_padding``.
+    b[o] and the residual at that cell;
+    ``out = (n - 1)·stride - before - after + dilation·(kernel - 1) + 1 + output_padding``.
 
     Parameters
     ----------
@@ -131,6 +130,8 @@ def conv_transpose(
         Cells added to the end of the output; smaller than the stride or the dilation.
     groups : int
         As in `conv`.
+    residual : array, (N, *out, O), optional
+        Added as the sums are stored.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def conv_transpose(
     >>> ops.conv_transpose(np.ones((1, 4, 4, 3)), np.ones((2, 2, 5, 3)), stride=2).shape
     (1, 8, 8, 5)
     """
-    validate.arrays("conv_transpose", "fc", x=x, w=w, b=b)
+    validate.arrays("conv_transpose", "fc", x=x, w=w, b=b, residual=residual)
     validate.activations("conv_transpose", x)
     groups = _check_weights("conv_transpose", x, w, groups)
     if x.shape[-1] != w.shape[-1]:
@@ -166,7 +167,8 @@ def conv_transpose(
     window = transposed_window(
         "conv_transpose", tuple(x.shape[1:-1]), tuple(w.shape[:-2]), stride, padding, dilation, output_padding
     )
-    return ConvTransposeCall("conv_transpose", (x, w, b), {}, window, groups)
+    _check_residual("conv_transpose", x, w, residual, (x.shape[0], *window.size, w.shape[-2] * groups))
+    return ConvTransposeCall("conv_transpose", (x, w, b, residual), {}, window, groups)
 
 
 def _check_weights(op: str, x: Array, w: Array, groups: int) -> int:
@@ -183,6 +185,12 @@ def _check_weights(op: str, x: Array, w: Array, groups: int) -> int:
         rule = f"the last axis of w, {w.shape[-1]}, is not a multiple of groups={groups}."
         raise ValueError(message(op, rule, _shapes(op, x, w, groups), "use a divisor of it."))
     return groups
+
+
+def _check_residual(op: str, x: Array, w: Array, residual: Array | None, expected: tuple[int, ...]) -> None:
+    if residual is not None and tuple(residual.shape) != expected:
+        rule = f"residual must have the output's shape {expected}."
+        raise ValueError(message(op, rule, describe_all(x=x, w=w, residual=residual)))
 
 
 def _channel_error(op: str, x: Array, w: Array, groups: int) -> ValueError:

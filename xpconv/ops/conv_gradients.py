@@ -48,13 +48,13 @@ class ConvCall(Call):
             return self._vjp_of_halves(needs)
         lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
         if activation is None:
-            return self.run(), lambda dy: lean.gradients(dy, None, needs)
+            return self.run(), lambda dy, beside=None: lean.gradients(dy, None, needs, beside)
         if activation in FROM_OUTPUT:
             kept = y = self.run()
         else:
             epilogue = Epilogue(_flat(b), residual, activation, keep_sums=True)
             y, kept = _fprop(x, w, self.window, self.groups, epilogue)
-        return y, lambda dy: lean.gradients(*_epilogue_grad(activation, kept, dy, needs[2]), needs)
+        return y, lambda dy, beside=None: lean.gradients(*_epilogue_grad(activation, kept, dy, needs[2]), needs, beside)
 
     def _vjp_of_halves(self, needs: Needs) -> tuple[Array, Pullback]:
         """The whole of it in float32, each result rounded once.
@@ -71,14 +71,16 @@ class ConvCall(Call):
 
         return cast(y, half), rounded
 
-    def gradients(self, dz: Array, db: Array | None, needs: Needs) -> tuple[Array | None, ...]:
+    def gradients(
+        self, dz: Array, db: Array | None, needs: Needs, beside: Array | None = None
+    ) -> tuple[Array | None, ...]:
         """Gradients from dz, that of the sum before the activation, and from db where it is known already.
 
-        No forward is needed for them.
+        No forward is needed for them. ``beside`` is added to dx as it is stored.
         """
         x, w, b, _ = self.arrays
         return (
-            _dgrad(dz, w, self.window, self.groups) if needs[0] else None,
+            _dgrad(dz, w, self.window, self.groups, residual=beside) if needs[0] else None,
             _wgrad(x, dz, self.window, self.groups) if needs[1] else None,
             _bias_grad(dz, b, db) if needs[2] else None,
             self._residual_grad(dz) if needs[3] else None,
@@ -86,7 +88,7 @@ class ConvCall(Call):
 
     def _residual_grad(self, dz: Array) -> Array:
         """dz itself, but for the caller's own dy, which it is where there is no activation."""
-        return namespace(dz).asarray(dz, copy=True) if self.activation is None else dz
+        return _copied(dz) if self.activation is None else dz
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b, residual = self.arrays
@@ -94,7 +96,7 @@ class ConvCall(Call):
         common = {"window": self.window, "groups": self.groups}
         return [
             ("conv_fprop", (x, w), {**common, "epilogue": Epilogue(_flat(b), residual, self.activation)}),
-            ("conv_dgrad", (y, w), {**common, "bias": None}),
+            ("conv_dgrad", (y, w), {**common, "bias": None, "residual": None}),
             ("conv_wgrad", (x, y), {**common, "w_shape": w.shape}),
             *([("bias_grad", (y,), {})] if b is not None and self.activation is None else []),
             *([("epilogue_grad", (y, y), {"activation": self.activation, "sum_it": True})] if self.activation else []),
@@ -109,29 +111,30 @@ class ConvTransposeCall(Call):
     groups: int
 
     def run(self) -> Array:
-        x, w, b = self.arrays
+        x, w, b, residual = self.arrays
         # dgrad and wgrad are adjoints and conjugate, where a transposed convolution does not
-        return _dgrad(x, conjugate(w), self.window, self.groups, _flat(b))
+        return _dgrad(x, conjugate(w), self.window, self.groups, _flat(b), residual)
 
     def vjp(self, needs: Needs) -> tuple[Array, Pullback]:
-        x, w, b = self.arrays
-        lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b))
+        x, w, b, _ = self.arrays
+        lean = replace(self, arrays=(x if needs[1] else None, w if needs[0] else None, b, None))
         return self.run(), lambda dy: lean.gradients(dy, needs)
 
     def gradients(self, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
-        x, w, b = self.arrays
+        x, w, b, _ = self.arrays
         return (
             _fprop(dy, conjugate(w), self.window, self.groups, Epilogue()) if needs[0] else None,
             conjugate(_wgrad(dy, x, self.window, self.groups)) if needs[1] else None,
             _bias_grad(dy, b, None) if needs[2] else None,
+            _copied(dy) if needs[3] else None,
         )
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-        x, w, b = self.arrays
+        x, w, b, residual = self.arrays
         y = _shaped(x, self.window.size, w.shape[-2] * self.groups)
         common = {"window": self.window, "groups": self.groups}
         return [
-            ("conv_dgrad", (x, w), {**common, "bias": _flat(b)}),
+            ("conv_dgrad", (x, w), {**common, "bias": _flat(b), "residual": residual}),
             ("conv_fprop", (y, w), {**common, "epilogue": Epilogue()}),
             ("conv_wgrad", (y, x), {**common, "w_shape": w.shape}),
             *([("bias_grad", (y,), {})] if b is not None else []),
@@ -143,8 +146,10 @@ def _fprop(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue) 
     return select("conv_fprop", x, w, **options).run(x, w, **options)
 
 
-def _dgrad(dy: Array, w: Array, window: Window, groups: int, bias: Array | None = None) -> Array:
-    options = {"window": window, "groups": groups, "bias": bias}
+def _dgrad(
+    dy: Array, w: Array, window: Window, groups: int, bias: Array | None = None, residual: Array | None = None
+) -> Array:
+    options = {"window": window, "groups": groups, "bias": bias, "residual": residual}
     return select("conv_dgrad", dy, w, **options).run(dy, w, **options)
 
 
@@ -163,6 +168,10 @@ def _epilogue_grad(activation: str, kept: Array, dy: Array, sum_it: bool) -> tup
 def _bias_grad(dy: Array, b: Array, db: Array | None) -> Array:
     """db in the shape of b, summed here unless it is known already."""
     return namespace(b).reshape(select("bias_grad", dy).run(dy) if db is None else db, tuple(b.shape))
+
+
+def _copied(dy: Array) -> Array:
+    return namespace(dy).asarray(dy, copy=True)
 
 
 def _flat(b: Array | None) -> Array | None:

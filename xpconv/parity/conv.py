@@ -21,7 +21,7 @@ def _transposed_terms(truth: Truth) -> tuple[int, ...]:
     w, x = truth.arrays["w"], truth.arrays["x"]
     taps, cells = math.prod(w.shape[:-2]), math.prod(x.shape[:-1])
     per_group = w.shape[-1] // truth.options.get("groups", 1)
-    return taps * per_group + 1, taps * w.shape[-2], cells, math.prod(truth.y.shape[:-1])
+    return taps * per_group + 1, taps * w.shape[-2], cells, math.prod(truth.y.shape[:-1]), 1
 
 
 def _call(x: tuple[int, ...], w: tuple[int, ...], bias: bool = True) -> dict[str, Spec]:
@@ -106,6 +106,31 @@ CONV_TRANSPOSE = Case(
         Sample("groups", {"x": (2, 4, 3, 6), "w": (3, 3, 2, 6), "b": (4,)}, {"groups": 2, "stride": 2}),
         Sample("depthwise", {"x": (2, 4, 3, 4), "w": (3, 3, 1, 4)}, {"groups": 4, "padding": 1}),
         Sample("1-D", {"x": (2, 7, 3), "w": (4, 2, 3), "b": (2,)}, {"stride": 2, "padding": 1}),
+        Sample(
+            "residual, stride 2",
+            {"x": (2, 4, 3, 5), "w": (3, 3, 19, 5), "b": (19,), "residual": (2, 8, 6, 19)},
+            {"stride": 2, "padding": "same"},
+        ),
+        Sample("residual, two channels", {"x": (2, 4, 5, 3), "w": (3, 3, 2, 3), "b": None, "residual": (2, 6, 7, 2)}),
+        Sample(
+            "residual, depthwise",
+            {"x": (2, 4, 3, 4), "w": (3, 3, 1, 4), "b": None, "residual": (2, 4, 3, 4)},
+            {"groups": 4, "padding": 1},
+        ),
+        Sample(
+            "residual, 64 channels",
+            {"x": (1, 5, 4, 64), "w": (3, 3, 64, 64), "b": None, "residual": (1, 5, 4, 64)},
+            {"padding": 1},
+        ),
+        Sample(
+            "residual, 1x1",
+            {"x": (2, 5, 4, 6), "w": (1, 1, 4, 6), "b": (4,), "residual": (2, 5, 4, 4)},
+        ),
+        Sample(
+            "residual, cells that no window reaches",
+            {"x": (1, 3, 2, 2), "w": (1, 2, 3, 2), "b": None, "residual": (1, 7, 5, 3)},
+            {"stride": 3},
+        ),
         Sample("one channel, 31x31", {"x": (1, 16, 32, 1), "w": (31, 31, 1, 1)}),
         Sample("1-D, 200 cells", {"x": (1, 220, 1), "w": (200, 1, 1)}),
         Sample("3-D", {"x": (1, 3, 4, 2, 2), "w": (2, 3, 2, 3, 2)}, {"stride": (2, 1, 2)}),

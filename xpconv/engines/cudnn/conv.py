@@ -44,12 +44,15 @@ def fprop(plan: Plan, x: Array, w: Array, *, window: Window, groups: int, epilog
     return finish(y, *rest, None if fused.activation else activation, keep)
 
 
-def dgrad(plan: Plan, dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
-    """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
+def dgrad(
+    plan: Plan, dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None
+) -> Array:
+    """dx = the transpose of `fprop` in x, plus a bias and a residual: (N, *out, O) -> (N, *size, C)."""
     dx = cupy.empty((dy.shape[0], *window.size, w.shape[-2] * groups), dy.dtype)
-    fused = plan.problem.bias
-    plan.run(_ready(dy), _packed(w), *((_ready(bias),) if fused else ()), dx)
-    return finish(dx, None if fused else bias, None, None, False)
+    fused = plan.problem
+    extras = [_ready(extra) for extra, taken in ((bias, fused.bias), (residual, fused.residual)) if taken]
+    plan.run(_ready(dy), _packed(w), *extras, dx)
+    return finish(dx, None if fused.bias else bias, None if fused.residual else residual, None, False)
 
 
 def wgrad(plan: Plan, x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
@@ -176,6 +179,6 @@ def _primitive(run: Callable[..., Any], problem_of: Callable[..., Problem], name
 
 PRIMITIVES: dict[str, Primitive] = {
     "conv_fprop": _primitive(fprop, fprop_problem, ("window", "groups", "epilogue")),
-    "conv_dgrad": _primitive(dgrad, dgrad_problem, ("window", "groups", "bias")),
+    "conv_dgrad": _primitive(dgrad, dgrad_problem, ("window", "groups", "bias", "residual")),
     "conv_wgrad": _primitive(wgrad, wgrad_problem, ("window", "groups", "w_shape")),
 }

@@ -64,9 +64,11 @@ def fprop_problem(x: Array, w: Array, *, window: Window, groups: int, epilogue: 
     return _problem("fprop", x, x.shape[-1], w.shape[-1], groups, window, fused)
 
 
-def dgrad_problem(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Problem:
-    """dx from dy and w, with a bias."""
-    fused = (bias is not None, False, None, False)
+def dgrad_problem(
+    dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None
+) -> Problem:
+    """dx from dy and w, with a bias and a residual."""
+    fused = (bias is not None, residual is not None, None, False)
     return _problem("dgrad", dy, w.shape[-2] * groups, w.shape[-1], groups, window, fused)
 
 

@@ -102,7 +102,9 @@ def dgrad(dy: Array, w: Array, sizes: Sizes, output: Output) -> None:
         columns = cupy.empty((rows, sizes.step), dtype=computed_in(dy.dtype))
         shares = sizes.columns(columns, rows)
         product(sizes.rows(dy, image * each, image * each + rows), sizes.weights(w).T, shares, batch=sizes.groups)
-        args = (columns, output.epilogue.bias, output.y[image : image + images], np.int32(sizes.groups))
+        bias, residual, *_ = output.epilogue
+        beside = None if residual is None else residual[image : image + images]
+        args = (columns, bias, beside, output.y[image : image + images], np.int32(sizes.groups))
         items, largest = images * cells(sizes.window) * sizes.channels, max(columns.size, output.y.size)
         w_struct = struct(sizes.window, images, sizes.channels)
         launch("columns", "from_columns", dy, items, *args, w_struct, largest=largest)

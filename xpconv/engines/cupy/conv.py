@@ -24,10 +24,11 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
     return output.result
 
 
-def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
-    """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
+def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None) -> Array:
+    """dx = the transpose of `fprop` in x, plus a bias and a residual: (N, *out, O) -> (N, *size, C)."""
     dy, w, sizes = dense(dy), dense(w), Sizes(window, groups, w.shape[-2] * groups, w.shape[-1])
-    output = Output.like(dy, (dy.shape[0], *window.size, sizes.channels), Epilogue(dense_or_none(bias)))
+    epilogue = Epilogue(dense_or_none(bias), dense_or_none(residual))
+    output = Output.like(dy, (dy.shape[0], *window.size, sizes.channels), epilogue)
     if output.y.size:
         _WAYS.get(choice.backward(dy, sizes).name, columns).dgrad(dy, w, sizes, output)
     return output.y
@@ -48,7 +49,7 @@ def _describe_fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue
     return str(choice.forward(x, Sizes(window, groups, x.shape[-1], w.shape[-1])))
 
 
-def _describe_dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> str:
+def _describe_dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Any, residual: Any) -> str:
     return str(choice.backward(dy, Sizes(window, groups, w.shape[-2] * groups, w.shape[-1])))
 
 

@@ -27,10 +27,10 @@ def fprop(x: Array, w: Array, sizes: Sizes, output: Output) -> None:
 
 
 def dgrad(dy: Array, w: Array, sizes: Sizes, output: Output) -> None:
-    """dx[..., c] = Σ over windows and multiples of dy · w, plus a bias."""
-    dx = output.y
+    """dx[..., c] = Σ over windows and multiples of dy · w, plus a bias and a residual."""
+    dx, (bias, residual, *_) = output.y, output.epilogue
     width = width_of(sizes.channels, dy, dx)
-    args = (dy, w, output.epilogue.bias, dx, np.int32(sizes.outputs // sizes.channels))
+    args = (dy, w, bias, residual, dx, np.int32(sizes.outputs // sizes.channels))
     window, largest = struct(sizes.window, dy.shape[0], sizes.channels), max(dx.size, dy.size)
     launch("depthwise", "inputs", dy, dx.size // width, *args, window, largest=largest, width=width)
 

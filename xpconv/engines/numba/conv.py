@@ -39,18 +39,28 @@ def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue
     return (y, y if sums is None else sums) if epilogue.keep_sums else y
 
 
-def dgrad(dy: np.ndarray, w: np.ndarray, *, window: Window, groups: int, bias: np.ndarray | None) -> np.ndarray:
-    """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
+def dgrad(
+    dy: np.ndarray,
+    w: np.ndarray,
+    *,
+    window: Window,
+    groups: int,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+) -> np.ndarray:
+    """dx = the transpose of `fprop` in x, plus a bias and a residual: (N, *out, O) -> (N, *size, C)."""
     dy, source, w = dense_channels(dy), w, dense(w)
     c, o = w.shape[-2], w.shape[-1] // groups
     dx = empty((dy.shape[0], *window.size, c * groups), dy.dtype)
+    finish = Finish(None if bias is None else dense(bias), None if residual is None else dense(residual))
     steps = _input_steps(dy, source, window, groups, bias is None)
     if not steps:  # an axis of size 0
         return dx
     if steps[0].choice.run is columns:
         columns(dy, w, dx, window, steps[0].p, steps[0].choice.cut)
+        if finish.residual is not None:
+            dx += finish.residual
         return dx
-    finish = Finish(None if bias is None else dense(bias))
     for p, chosen in steps:
         if chosen.run is direct:
             cells = math.prod(w.shape[:-2])
@@ -134,7 +144,7 @@ def _describe_fprop(x: Any, w: Any, *, window: Window, groups: int, epilogue: An
     return choice.told([_output_step(x, w, window, groups).choice])
 
 
-def _describe_dgrad(dy: Any, w: Any, *, window: Window, groups: int, bias: Any) -> str:
+def _describe_dgrad(dy: Any, w: Any, *, window: Window, groups: int, bias: Any, residual: Any) -> str:
     return choice.told([step.choice for step in _input_steps(dy, w, window, groups, bias is None)])
 
 

@@ -1,8 +1,10 @@
 """Batch normalisation on NumPy arrays, compiled: two passes over memory forward, two back, an activation in the same.
 
 Forward reads x for its statistics and once more to normalise it; backward reads x and dy for their sums and once more
-for dx. An activation's sums are not kept: both passes back make them again from x, which they read anyway. Where a
-residual is added before the activation, the first pass back writes dz, which is the residual's gradient too.
+for dx. The second pass starts at the end, where the first one left the cache full; what it stores goes past the cache
+if it would push that out. An activation's sums are not kept: both passes back make them again from x, which they read
+anyway. Where a residual is added before the activation, the first pass back writes dz, which is the residual's gradient
+too.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.activation import FROM_OUTPUT, word
 from xpconv.engines.numba.arrays import dense, empty, place, place_of, unsupported
 from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.depthwise import streams
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.sums import PANEL, Slabs, settled, vector
 from xpconv.engines.numba.team import run, threads_for
@@ -64,7 +67,8 @@ def _batch_norm(
         table[_MEAN], table[_DRIFT], table[_VAR] = mean, 0.0, var
         run(address("norm", "line", dtype_name(x.dtype), PANEL), -(-n // PANEL), *line, threads=threads_for(64 * n))
     y, joined = empty(x.shape, x.dtype), residual is not None
-    kernel, per = address("norm", "normalise", *vector(x), activation, joined), _run(n)
+    kind, per = vector(x), _run(n)
+    kernel = address("norm", "normalise", *kind, activation, joined, streams(x, y, kind.lanes))
     words = place(x), place(y), rows, n, per, line[1], place_of(residual)
     run(kernel, -(-rows // per), *words, threads=threads_for(x.size))
     kept = None
@@ -99,7 +103,8 @@ def _backward(kept: _Kept, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | N
     if needs[0]:
         dx, rows, per = empty(x.shape, x.dtype), x.size // n if n else 0, _run(n)
         activation = None if kept.joined else kept.activation
-        kernel = address("norm_back", "gradient", *vector(x), activation, kept.given)
+        kind = vector(x)
+        kernel = address("norm_back", "gradient", *kind, activation, kept.given, streams(x, dx, kind.lanes))
         words = place(x), place(dz), place(dx), rows, n, per, place(kept.table), place(result)
         run(kernel, -(-rows // per), *words, threads=threads_for(x.size))
     others = (result[row].copy() if need else None for row, need in zip(_GRADIENTS, needs[1:5], strict=True))

@@ -45,11 +45,19 @@ class Slabs(NamedTuple):
         return cls(rows, n, size, tasks, step, tasks * step * x.itemsize)
 
 
-def vector(x: np.ndarray) -> tuple[str, int, bool]:
-    """The constants that kernels of rows are made for: dtype, lanes, and whether a row ends within a vector."""
+class Vector(NamedTuple):
+    """The constants that kernels of rows are made for."""
+
+    dtype: str
+    lanes: int
+    ragged: bool  # whether a row ends within a vector
+
+
+def vector(x: np.ndarray) -> Vector:
+    """How rows of an array are read."""
     name = dtype_name(x.dtype)
     lanes = machine().lanes(name)
-    return name, lanes, x.shape[-1] % lanes != 0
+    return Vector(name, lanes, x.shape[-1] % lanes != 0)
 
 
 def settled(module: str, factory: str, x: np.ndarray, slabs: Slabs, parts: int, *args: int) -> None:

@@ -75,16 +75,17 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
     return y if sums is None else (y, sums)
 
 
-def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
-    """dx = the transpose of `fprop` in x, plus a bias: (N, *out, O) -> (N, *size, C)."""
+def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None) -> Array:
+    """dx = the transpose of `fprop` in x, plus a bias and a residual: (N, *out, O) -> (N, *size, C)."""
     kernel = _Kernel.of(conjugate(w), window, groups)
     channels = kernel.matrices.shape[1] * groups
     dx = Scatter(dy, window, channels, list(_boxes(dy, kernel, window, dy.shape[-1])))
     one_box = _depthwise_dgrad if kernel.depthwise else _dgrad_box
     for box in dx.boxes():
         one_box(dy[(*box, slice(None))], kernel, window, box, dx)
-    if bias is not None:
-        dx.total += bias
+    for extra in (bias, residual):
+        if extra is not None:
+            dx.total += extra
     return dx.total
 
 

@@ -36,7 +36,7 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
     return (y, sums) if epilogue.keep_sums else y
 
 
-def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None) -> Array:
+def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None) -> Array:
     """Each dy[n, i, o] goes back, weighted by w[..., o], to the cells of its window."""
     xp = namespace(dy)
     conj_w = conjugate(w)
@@ -47,7 +47,10 @@ def dgrad(dy: Array, w: Array, *, window: Window, groups: int, bias: Array | Non
         for o, channels in outputs(w, groups):
             dx_pad[(n, *cells, channels)] += conj_w[..., o] * dy[(n, *i, o)]
     dx[...] = dx_pad[(slice(None), *inner(window), slice(None))]
-    return dx if bias is None else dx + bias
+    for extra in (bias, residual):
+        if extra is not None:
+            dx += extra
+    return dx
 
 
 def wgrad(x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:

@@ -20,8 +20,10 @@ extern "C" __global__ void to_columns(const T *x, T *columns, long long first, l
   }
 }
 
-// dx[n, cell, c] = bias[c] + the sum of what every window that holds the cell has for it; columns are of whole images.
-extern "C" __global__ void from_columns(const A *columns, const T *bias, T *dx, int groups, const Window w) {
+// dx[n, cell, c] = the sum of what every window that holds the cell has for it + bias[c] + residual[n, cell, c];
+// columns are of whole images.
+extern "C" __global__ void from_columns(const A *columns, const T *bias, const T *residual, T *dx, int groups,
+                                        const Window w) {
   Index channels = w.channels, each = channels / groups, taps = w.kernel[0] * w.kernel[1] * w.kernel[2];
   Index cells = (Index)w.size[0] * w.size[1] * w.size[2];
   FOR_EACH(i, w.images * cells * channels) {
@@ -33,7 +35,10 @@ extern "C" __global__ void from_columns(const A *columns, const T *bias, T *dx, 
       Index row = ravel(image, w.out, out);
       sum.add(columns[((row * groups + group) * taps + t) * each + c % each]);
     }
-    dx[i] = narrow(bias ? sum.value() + wide(bias[c]) : sum.value());
+    A value = sum.value();
+    if (bias) value += wide(bias[c]);
+    if (residual) value += wide(residual[i]);
+    dx[i] = narrow(value);
   }
 }
 

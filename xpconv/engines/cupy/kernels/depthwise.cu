@@ -36,8 +36,9 @@ extern "C" __global__ void outputs(const T *x, const T *weights, const T *bias, 
   }
 }
 
-// dx = bias + the sum over the windows that hold the cell, and over the channels that c was multiplied to.
-extern "C" __global__ void inputs(const T *dy, const T *weights, const T *bias, T *dx, int multiplier, const Window w) {
+// dx = the sum over the windows that hold the cell, and over the channels that c was multiplied to, + bias + residual.
+extern "C" __global__ void inputs(const T *dy, const T *weights, const T *bias, const T *residual, T *dx, int multiplier,
+                                  const Window w) {
   Index channels = w.channels, packs = channels / WIDTH, cells = (Index)w.size[0] * w.size[1] * w.size[2];
   FOR_EACH(i, w.images * cells * packs) {
     Index c = i % packs * WIDTH;
@@ -51,7 +52,12 @@ extern "C" __global__ void inputs(const T *dy, const T *weights, const T *bias, 
         for (int m = 0; m < multiplier; m++) sum[k].add(wide(from[k * multiplier + m]) * wide(weight[k * multiplier + m]));
     }
     Pack result;
-    for (int k = 0; k < WIDTH; k++) result.v[k] = narrow(bias ? sum[k].value() + wide(bias[c + k]) : sum[k].value());
+    for (int k = 0; k < WIDTH; k++) {
+      A value = sum[k].value();
+      if (bias) value += wide(bias[c + k]);
+      if (residual) value += wide(residual[i * WIDTH + k]);
+      result.v[k] = narrow(value);
+    }
     store(dx + i * WIDTH, result);
   }
 }

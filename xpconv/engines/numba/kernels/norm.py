@@ -15,7 +15,7 @@ from numba import njit
 
 from xpconv.engines.numba.kernels.mathematics import activate, real
 from xpconv.engines.numba.kernels.memory import number_type, pointers
-from xpconv.engines.numba.kernels.sums import BLOCK, doubles, ends, row_tools, together
+from xpconv.engines.numba.kernels.sums import BLOCK, doubles, end_put, ends, row_tools, together
 from xpconv.engines.numba.kernels.vectors import choose, multiply_add, vectors
 
 FIRST = 32  # rows whose mean is the pivot
@@ -147,13 +147,16 @@ def line(dtype: str, panel: int) -> Callable[..., Any]:
     return kernel
 
 
-def normalise(dtype: str, lanes: int, ragged: bool, activation: str | None, joined: bool) -> Callable[..., Any]:
+def normalise(
+    dtype: str, lanes: int, ragged: bool, activation: str | None, joined: bool, stream: bool
+) -> Callable[..., Any]:
     """y of a run of rows. Arguments: x, y, rows, channels, rows in a run, table, and what is added to it if ``joined``.
 
     The last run comes first: what the pass over x before this one read last may still be in the cache.
     """
     at = pointers(number_type(dtype))
-    get, put = ends(dtype, lanes, ragged)
+    get, _ = ends(dtype, lanes, ragged)
+    put = end_put(dtype, lanes, ragged, stream)
     finish = identity if activation is None else activate(activation, dtype, lanes)
 
     @njit

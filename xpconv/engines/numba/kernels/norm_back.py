@@ -11,7 +11,7 @@ from xpconv.activations import FROM_OUTPUT
 from xpconv.engines.numba.kernels.mathematics import activate, slope
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.norm import DRIFT, RSTD, SCALE, SHIFT, identity
-from xpconv.engines.numba.kernels.sums import BLOCK, adder, doubles, ends, row_tools, together
+from xpconv.engines.numba.kernels.sums import BLOCK, adder, doubles, end_put, ends, row_tools, together
 from xpconv.engines.numba.kernels.vectors import multiply_add, vectors
 
 # Rows of what is settled, (6, channels): dx = dz · SCALE + (x - MEAN) · FACTOR + OFFSET.
@@ -157,13 +157,16 @@ def settle_gradients(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
     return kernel
 
 
-def gradient(dtype: str, lanes: int, ragged: bool, activation: str | None, given: bool) -> Callable[..., Any]:
+def gradient(
+    dtype: str, lanes: int, ragged: bool, activation: str | None, given: bool, stream: bool
+) -> Callable[..., Any]:
     """dx of a run of rows. Arguments: x, dy, dx, rows, channels, rows in a run, table, what `settle_gradients` left.
 
     Statistics that were given do not depend on x: then dx is dz · scale alone.
     """
     at = pointers(number_type(dtype))
-    get, put = ends(dtype, lanes, ragged)
+    get, _ = ends(dtype, lanes, ragged)
+    put = end_put(dtype, lanes, ragged, stream)
     through = _through(activation, dtype, lanes)
 
     @njit

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels.mathematics import slope
 from xpconv.engines.numba.kernels.memory import number_type, pointers
-from xpconv.engines.numba.kernels.vectors import VectorType, vectors
+from xpconv.engines.numba.kernels.vectors import VectorType, store_past_caches, vectors
 
 BLOCK = 128
 NARROW = 32  # columns up to which rows are read several at a time
@@ -37,6 +37,18 @@ def ends(dtype: str, lanes: int, ragged: bool) -> tuple[Callable[..., Any], Call
         store(pointer, index, vector)
 
     return get, put
+
+
+def end_put(dtype: str, lanes: int, ragged: bool, stream: bool) -> Callable[..., Any]:
+    """The ``put`` of `ends`, or one past the caches."""
+    if not stream:
+        return ends(dtype, lanes, ragged)[1]
+
+    @njit
+    def put(pointer, index, vector, left):
+        store_past_caches(pointer, index, vector)
+
+    return put
 
 
 @njit

@@ -132,12 +132,12 @@ def vectors(dtype: str, lanes: int) -> Vectors:
 
 @intrinsic
 def store_past_caches(typing_context, pointer, index, vector):
-    """As ``store``, for vectors that are whole lines of the cache, and that nobody will read soon."""
+    """As ``store``, for whole vectors of memory that nobody will read soon, aligned to their size."""
 
     def codegen(context, builder, signature, args):
         place = builder.bitcast(builder.gep(args[0], [args[1]]), args[2].type.as_pointer())
         stored = builder.store(args[2], place)
-        stored.align = 64
+        stored.align = vector.lanes * vector.element.bitwidth // 8
         stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(I32, 1)]))
         return context.get_dummy_value()
 

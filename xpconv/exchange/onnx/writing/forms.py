@@ -43,10 +43,14 @@ def _window(window: Window) -> dict[str, Any]:
     return {**given, "pads": _pads(window)}
 
 
+def _refuse_residual(a: dict[str, Any], what: str) -> None:
+    if a["residual"] is not None:
+        raise NoForm(f"{what} with a residual of its own")
+
+
 @form(ops.conv)
 def _conv(g: Writer, x: Tensor, a: dict[str, Any], shape: Shape) -> Tensor:
-    if a["residual"] is not None:
-        raise NoForm("a convolution with a residual of its own")
+    _refuse_residual(a, "a convolution")
     window = conv_window("conv", x.spatial, a["w"].shape[:-2], a["stride"], a["padding"], a["dilation"])
     weights = [g.parameter(a["w"], to_oihw), *g.optional(a["b"], np.ravel)]
     y = g.add("Conv", g.channels_first(x), *weights, shape=shape, group=a["groups"], **_window(window))
@@ -55,6 +59,7 @@ def _conv(g: Writer, x: Tensor, a: dict[str, Any], shape: Shape) -> Tensor:
 
 @form(ops.conv_transpose)
 def _conv_transpose(g: Writer, x: Tensor, a: dict[str, Any], shape: Shape) -> Tensor:
+    _refuse_residual(a, "a transposed convolution")
     kernel, options = a["w"].shape[:-2], (a["stride"], a["padding"], a["dilation"], a["output_padding"])
     window = transposed_window("conv_transpose", x.spatial, kernel, *options)
     extra = [
@@ -133,6 +138,7 @@ def _scales(g: Writer, a: dict[str, Any], channels: int) -> list[str]:
 def _batch_norm(g: Writer, x: Tensor, a: dict[str, Any], shape: Shape) -> Tensor:
     if a["mean"] is None:
         raise NoForm("a batch norm by the statistics of the batch")
+    _refuse_residual(a, "a batch norm")
     given = [*_scales(g, a, x.shape[-1]), g.parameter(a["mean"]), g.parameter(a["var"])]
     return activated(g, g.add("BatchNormalization", g.channels_first(x), *given, epsilon=a["eps"]), a["activation"])
 
