@@ -407,9 +407,8 @@ def test_explain_tells_algorithm_tile_threads_cost_and_scratch():
 def test_few_channels_are_not_worth_the_transforms():
     for channels in (8, 16, 64):
         x, w = draw(2, 28, 28, channels), draw(3, 3, channels, channels)
-        fprop, dgrad, _ = algorithms(x, w, padding=1)
-        for text, name in ((fprop, "sum"), (dgrad, "direct sum")):
-            assert (name if channels == 8 else "Winograd") in text, text
+        for text in algorithms(x, w, padding=1)[:2]:
+            assert ("Winograd" in text) == (channels > 8), text
 
 
 @pytest.mark.parametrize("out_channels", [6, 24, 40])
