@@ -32,8 +32,8 @@ from xpconv.errors import dtype_name
 
 PIECE = 8192  # numbers of a task that adds slabs up
 _LEAST_TILES = 4  # of input channels in a task
-# What a task costs, in multiply-adds of a vector: in all, and for an address in a table.
-_TASK, _ADDRESS = 500, 6
+# What a task costs, in multiply-adds of a vector: in all, and for a pixel that is looked up and read once more.
+_TASK, _PIXEL = 500, 12
 # Bytes of sums that stay in a core's cache beside x and dy, and what it costs where they do not.
 _CACHE, _BEYOND = 2**18, 1.06
 _STRETCH, _APART = 512, 1024  # pixels at most; bytes between them whose multiples are shunned
@@ -73,7 +73,7 @@ def cut(work: Work, room: Room) -> Cut:
     def cost(tiles: int, vectors: int, pixels: int) -> float:
         sums: float = tiles * vectors * split.rows
         sums *= 1 if sums * split.lanes * work.item * share <= _CACHE else _BEYOND
-        return (sums + _ADDRESS) * share * pixels + _TASK
+        return (sums + _PIXEL) * share * pixels + _TASK
 
     tiles = -(-terms // split.rows)
     tiles, panel = shared_out(tiles, _LEAST_TILES, tiles, split, o, repeats, parts.threads, cost)
