@@ -416,3 +416,32 @@ def test_channels_that_end_within_a_vector(out_channels):
     x, w = draw(2, 9, 8, 5), draw(3, 3, 5, out_channels)
     for ours, theirs in zip(on("numba", x, w, padding=1), on("portable", x, w, padding=1), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("limit", [2**18, 2**20, 3 * 2**20, 2**28])
+def test_the_algorithm_does_not_depend_on_the_threads(limit):
+    from xpconv.engines.numba import choice
+    from xpconv.engines.numba.tiling import Room
+    from xpconv.window import conv_window
+
+    for size, kernel, stride, padding in (
+        ((112, 5), (3, 1), 2, (1, 0)),
+        ((56, 56), (3, 3), 1, 1),
+        ((14, 14), (5, 5), 2, 2),
+    ):
+        window = conv_window("conv", size, kernel, stride, padding, 1)
+        for channels, dtype in ((32, "float32"), (64, "float64"), (128, "float32")):
+            problem = choice.Problem(dtype, 2, channels, channels, 1, window, False)
+            ways = {
+                tuple(
+                    (step.choice.name, step.choice.cost)
+                    for steps in (
+                        (choice.output_step(problem, room, False),),
+                        choice.input_steps(problem, room, False, True),
+                        (choice.weight_step(problem, room),),
+                    )
+                    for step in steps
+                )
+                for room in (Room(threads, limit, False) for threads in (1, 2, 8, 64))
+            }
+            assert len(ways) == 1

@@ -52,12 +52,13 @@ def assert_same(mine, theirs):
 @pytest.mark.parametrize("channels", [16, 64])
 def test_what_goes_past_the_caches_is_the_same(monkeypatch, channels):
     from xpconv.engines.numba import arrays
+    from xpconv.engines.numba.machine import machine
 
     x = spoilt(draw((2, 30, 31, channels)))
     with xpconv.use_engine("numba"):
         near = ops.max_pool(x, 3, stride=2, padding=1)
         monkeypatch.setattr(arrays, "_CACHED", 0)
-        assert arrays.streams(x, near, 16)
+        assert machine().lanes("float32") < 16 or arrays.streams(x, near, 16)
         np.testing.assert_array_equal(ops.max_pool(x, 3, stride=2, padding=1), near)
 
 

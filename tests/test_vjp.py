@@ -131,3 +131,16 @@ def test_a_gradient_is_dy_itself_or_shares_no_memory_with_what_was_given(name, e
             for i, g in enumerate(found):
                 others = [x for x in (*given, *again, *found[:i]) if x is not g]
                 assert not any(np.shares_memory(g, x) for x in others), f"{sample.name}, gradient {i}"
+
+
+def test_what_is_added_to_dx_must_be_like_x():
+    x, w = np.ones((2, 6, 6, 3), "float32"), np.ones((3, 3, 3, 4), "float32")
+    y, pullback = xpconv.vjp(ops.conv, x, w)
+    (plain, _), (joined, _) = pullback(y), pullback(y, 2 * x)
+    np.testing.assert_allclose(joined, plain + 2, rtol=1e-5)
+    for other, kind in ((x[:1], ValueError), (np.ones(x.shape), TypeError), (3, TypeError)):
+        with pytest.raises(kind, match="beside"):
+            pullback(y, other)
+    _, alone = xpconv.vjp(ops.relu, x)
+    with pytest.raises(TypeError, match="takes dy alone"):
+        alone(x, x)

@@ -11,7 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ClassVar, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -103,6 +103,7 @@ class Call:
     primitive: str
     arrays: tuple[Any, ...]
     options: dict[str, Any]
+    adds_beside: ClassVar[bool] = False  # whether the pullback takes a gradient of x from elsewhere and adds it
 
     def run(self) -> Any:
         """The op's result, with nothing kept."""
@@ -228,12 +229,14 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
     wanted = tuple([x is not None and bool(ask) and is_inexact(x) for x, ask in pairs])
     with on_device_of(call.arrays[0]):
         y, backward = call.vjp(wanted)
-    settings, like = current(), _likeness(y)
+    settings, like, like_x = current(), _likeness(y), _likeness(call.arrays[0]) if call.adds_beside else None
 
     def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:  # beside: from layers, see `Pullback`
         check_array(known.name, "dy", dy)
         if _likeness(dy) != like:
-            raise _unfit(known.name, dy, like)
+            raise _unfit(known.name, "dy", dy, "y", like)
+        if beside:
+            _check_beside(known.name, beside, like_x)
         if not any(wanted):
             return (None,) * entries
         with applied(settings), on_device_of(dy):
@@ -249,10 +252,18 @@ def _likeness(y: Any) -> tuple[Any, ...]:
     return (library(first), first.device, first.dtype, tuple(first.shape))
 
 
-def _unfit(op: str, dy: Array, like: tuple[Any, ...]) -> Exception:
-    kind = ValueError if _likeness(dy)[:3] == like[:3] else TypeError
-    y = f"y {like[3]} {dtype_name(like[2])} of {like[0]} on {like[1]}"
-    return kind(message(op, "dy must have the shape, dtype, library and device of y.", f"{describe('dy', dy)} · {y}"))
+def _unfit(op: str, name: str, given: Array, of: str, like: tuple[Any, ...]) -> Exception:
+    kind = ValueError if _likeness(given)[:3] == like[:3] else TypeError
+    evidence = f"{describe(name, given)} · {of} {like[3]} {dtype_name(like[2])} of {like[0]} on {like[1]}"
+    return kind(message(op, f"{name} must have the shape, dtype, library and device of {of}.", evidence))
+
+
+def _check_beside(op: str, beside: tuple[Array, ...], like: tuple[Any, ...] | None) -> None:
+    if like is None or len(beside) > 1:
+        raise TypeError(message(op, "a pullback takes dy alone.", f"given: {1 + len(beside)} arrays"))
+    check_array(op, "beside", beside[0])
+    if _likeness(beside[0]) != like:
+        raise _unfit(op, "beside", beside[0], "x", like)
 
 
 def is_inexact(x: Array) -> bool:

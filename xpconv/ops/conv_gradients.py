@@ -33,6 +33,7 @@ _PLAIN_SLOPE = (None, "relu")
 class ConvCall(Call):
     """conv and its derivatives: dx by dgrad, dw by wgrad, db and the residual's from dz, the gradient of the sum."""
 
+    adds_beside = True
     window: Window
     groups: int
     activation: str | None
@@ -66,8 +67,8 @@ class ConvCall(Call):
         wide = replace(self, arrays=tuple(None if x is None else cast(x, single) for x in self.arrays))
         y, pullback = wide.vjp(needs)
 
-        def rounded(dy: Array) -> tuple[Array | None, ...]:
-            return tuple(None if g is None else cast(g, half) for g in pullback(cast(dy, single)))
+        def rounded(*given: Array) -> tuple[Array | None, ...]:
+            return tuple(None if g is None else cast(g, half) for g in pullback(*(cast(x, single) for x in given)))
 
         return cast(y, half), rounded
 

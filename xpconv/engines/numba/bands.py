@@ -10,7 +10,7 @@ import numpy as np
 from xpconv.engines.numba.arrays import place, place_of, streams
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import Finish, Weights, walk
-from xpconv.engines.numba.fields import Bands
+from xpconv.engines.numba.fields import TERM_BLOCK, Bands
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import borrowed
@@ -18,7 +18,6 @@ from xpconv.engines.numba.team import run
 from xpconv.engines.numba.tiling import Room, Work
 from xpconv.errors import dtype_name
 
-_TERMS = 128  # of one running sum
 _TASKS = 16  # bands in all, where there are lines for them
 _BAND = 4  # lines of a task at least: the rows that two share are copied for each
 _COPIED = 2**14  # bytes of the copies of a task, about: they stay in the core's nearest cache
@@ -52,7 +51,7 @@ class Cut(NamedTuple):
 
 def _suits(work: Work) -> bool:
     p = work.p
-    runs = p.run > 1 and p.run * work.in_channels <= _TERMS
+    runs = p.run > 1 and p.run * work.in_channels <= TERM_BLOCK
     return runs and work.groups == 1 and p.rank <= 2 and len(p.taps) * p.count[1] * p.count[2] > 0
 
 
@@ -63,12 +62,8 @@ def suits_lines(work: Work) -> bool:
 
 def suits_pixels(work: Work) -> bool:
     """Whether sums of all output channels fit the registers and are one run of terms, and a line fills a vector."""
-    few = work.out_channels <= _accumulators() * 2 // 3 and work.p.cells * work.in_channels <= _TERMS
+    few = work.out_channels <= machine().accumulators * 2 // 3 and work.p.cells * work.in_channels <= TERM_BLOCK
     return _suits(work) and few and len(_widths(work.dtype, work.p.count[2])) > 0
-
-
-def _accumulators() -> int:
-    return 24 if machine().registers >= 32 else 12
 
 
 @lru_cache(maxsize=1024)
@@ -79,7 +74,7 @@ def lines_cut(work: Work, room: Room) -> Cut:
     vectors = next(v for v in range(cpu.widest, 0, -1) if work.out_channels // lanes % v == 0)
     rows = _neighbours(across, cpu.tile(work.dtype, vectors).pixels)
     row = ((across - 1) * p.step[2] + p.run) * c * work.item
-    parts = -(-len(p.taps) // (_TERMS // (p.run * c)))
+    parts = -(-len(p.taps) // (TERM_BLOCK // (p.run * c)))
     part = -(-len(p.taps) // parts)
     constants = (c, p.step[2], parts == 1)
     offsets = (p.taps[:, 1] - p.taps[0, 1]) * row
@@ -97,7 +92,7 @@ def pixels_cut(work: Work, room: Room) -> Cut:
     """The tasks of `kernels.bands.pixels`."""
     p, c, o, (_, lines, across) = work.p, work.in_channels, work.out_channels, work.p.count
     lanes = _lanes_for(work.dtype, across)
-    most, wanted = max(_accumulators() // o, 1), -(-across // lanes)
+    most, wanted = max(machine().accumulators // o, 1), -(-across // lanes)
     vectors = -(-wanted // -(-wanted // min(most, wanted)))
     rows, step = min(most // vectors, lines), p.step[2]
     plane = (((across - 1) * step + p.run - 1) // step + 1) * work.item

@@ -1,8 +1,8 @@
 """Which algorithm does a convolution, by what each would cost; `conv` and `linear` run the choice, `explain` tells it.
 
 Costs are in multiply-adds of the direct sum, whose register tiles count the lanes that they leave empty. What else
-Winograd's tiles cost was fitted to times of ResNet-50's layers at batch 8 on two cores of Zen 4, what addresses and
-copies of few channels cost to layers of 1 and 3 on one. Packed weights are scratch.
+Winograd's tiles cost was fitted to times of ResNet-50's and ResNet-20's layers on two cores of Zen 4, what addresses
+and copies of few channels cost to layers of 1 and 3 on one. Weights that are packed, or transformed, are scratch.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def output_step(problem: Problem, room: Room, kept: bool) -> Step:
 
 @lru_cache(maxsize=1024)
 def input_steps(problem: Problem, room: Room, kept: bool, plain: bool) -> tuple[Step, ...]:
-    """How the input gradient is computed; ``plain``: without a bias, and for all channels at a time."""
+    """How the input gradient is computed; ``plain``: without a bias."""
     p = output_pass(problem.window, problem.in_channels, False)
     work = problem.work(p)
     packed = work.weights * work.item
@@ -222,8 +222,10 @@ def _weighing(numbers: int, work: Work) -> int:
 
 def _winograd(work: Work, form: Form, room: Room, kept: bool, packed: int) -> Choice:
     c, o, weights = work.in_channels, work.out_channels, winograd.transformed(work, form)
-    cut = winograd.cut(work, form, room.without(packed + weights * work.item))
-    tiles, (of_c, of_o), panels = winograd.tiles_of(work, form), _transforms(form), -(-o // cut.panel)
+    left = room.without(packed + weights * work.item)
+    cut, alone = (winograd.cut(work, form, space) for space in (left, left._replace(threads=1)))
+    # The price must not depend on the threads, nor therefore the choice: answers are the same for any number of them.
+    tiles, (of_c, of_o), panels = winograd.tiles_of(work, form), _transforms(form), -(-o // alone.panel)
     cost = winograd.products_of(work, form) * c * o + tiles * (of_c * c * panels + of_o * o)
     cost += 0 if kept else _weighing(weights, work)
     name, tile = f"Winograd {form.name(work.p.rank)}", tile_text(cut.split, "pixels")

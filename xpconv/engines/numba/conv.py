@@ -61,14 +61,13 @@ def dgrad(
         if finish.residual is not None:
             dx += finish.residual
         return dx
+    as_they_lie = Weights(place(w), o * groups * w.itemsize, o, c, groups, source, "input", math.prod(w.shape[:-2]))
+    turned = as_they_lie
+    if any(chosen.run is not direct for _, chosen in steps):
+        packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
+        turned = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
     for p, chosen in steps:
-        if chosen.run is direct:
-            cells = math.prod(w.shape[:-2])
-            weights = Weights(place(w), o * groups * w.itemsize, o, c, groups, source, "input", cells)
-        else:
-            packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
-            weights = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
-        chosen.run(dy, weights, dx, window.out, p, finish, chosen.cut)
+        chosen.run(dy, as_they_lie if chosen.run is direct else turned, dx, window.out, p, finish, chosen.cut)
     return dx
 
 

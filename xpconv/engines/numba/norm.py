@@ -15,9 +15,8 @@ import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.activation import FROM_OUTPUT, word
-from xpconv.engines.numba.arrays import dense, empty, place, place_of, unsupported
+from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.depthwise import streams
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.sums import PANEL, Slabs, settled, vector
 from xpconv.engines.numba.team import run, threads_for

@@ -180,7 +180,8 @@ def shared_out(
         for parts in range(1, min(blocks, _TASKS) + 1):
             panel = -(-blocks // parts) * split.block
             widths = [-(-width // split.lanes) for width in _cut(count, panel)]
-            if best[0] and len(sizes) * len(widths) * len(repeats) > _MANY:
+            if len(sizes) * len(widths) * len(repeats) > _MANY:
+                best = best if best[0] else (piece, panel)
                 break
             end = _end((cost(size, width, of) for width in widths for size in sizes for of in repeats), threads)
             if end < soonest:
