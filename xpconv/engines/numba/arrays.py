@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.engines.numba.fields import CACHE_LINE
 from xpconv.engines.numba.reuse import LEAST, outputs
 from xpconv.packing import place_for
 
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 
-_LINE = 64  # bytes of a cache line, and of the widest vector: one that lies across two lines takes twice as long
 _CACHED = 2**24  # bytes of x and y together; beyond, what is stored would push out what is yet to be read
 _SMALL = 4096  # bytes up to which aligning an array costs more than it saves
 
@@ -28,8 +28,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.empty(shape, dtype)
     if nbytes >= LEAST:
         return np.ndarray(shape, dtype, *outputs.take(nbytes))
-    memory = np.empty(nbytes + _LINE, np.uint8)
-    return np.ndarray(shape, dtype, memory, -place(memory) % _LINE)
+    memory = np.empty(nbytes + CACHE_LINE, np.uint8)
+    return np.ndarray(shape, dtype, memory, -place(memory) % CACHE_LINE)
 
 
 def place(x: np.ndarray) -> int:
@@ -49,9 +49,9 @@ def place_of(x: np.ndarray | None) -> int:
 
 def streams(x: np.ndarray, y: np.ndarray, lanes: int) -> bool:
     """Whether stores should go past the caches: where there is too much for them, and vectors are lines of theirs."""
-    if x.nbytes + y.nbytes <= _CACHED or lanes * y.itemsize % _LINE:
+    if x.nbytes + y.nbytes <= _CACHED or lanes * y.itemsize % CACHE_LINE:
         return False
-    return not any(stride % _LINE for stride in (place(y), *y.strides[:-1]))
+    return not any(stride % CACHE_LINE for stride in (place(y), *y.strides[:-1]))
 
 
 def dense(x: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from xpconv.engines.numba.arrays import place, place_of, streams
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import Finish, Weights, walk
-from xpconv.engines.numba.fields import TERM_BLOCK, Bands
+from xpconv.engines.numba.fields import CACHE_LINE, TERM_BLOCK, Bands
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import borrowed
@@ -23,7 +23,6 @@ _BAND = 4  # lines of a task at least: the rows that two share are copied for ea
 _COPIED = 2**14  # bytes of the copies of a task, about: they stay in the core's nearest cache
 _LEAST = 4  # lanes of the shortest vectors, if the CPU has as many
 _TABLE = 64  # bytes of scratch of a thread for an address
-_LINE = 64  # bytes of a cache line
 
 
 class Cut(NamedTuple):
@@ -124,7 +123,7 @@ def _bands(work: Work, room: Room, row: int, lines: int) -> tuple[int, int, int,
     bands = max(min(-(-_TASKS // max(work.images, 1)), count // _BAND), -(-count * p.step[1] * row // _COPIED), 1)
     band = -(-count // (bands * lines)) * lines
     copied = ((band - 1) * p.step[1] + int(p.taps[-1, 1] - p.taps[0, 1]) + 1) * row
-    slot = -(-(_TABLE + copied) // _LINE) * _LINE
+    slot = -(-(_TABLE + copied) // CACHE_LINE) * CACHE_LINE
     threads = room.seats(room.threads_for(work.multiply_adds), slot)
     return row, band, work.images * -(-count // band), copied // work.item, slot, threads
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+CACHE_LINE = 64  # bytes, and those of the widest vector: one that lies across two lines takes twice as long
 TERM_BLOCK = 128  # terms of a sum in registers: the most that keeps constant images exact enough (parity/bounds.py)
 TAP_BLOCK = 32  # taps of a depthwise sum in registers; long rows of equal terms drift in proportion
 PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels

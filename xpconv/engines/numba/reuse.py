@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.engines.numba.fields import CACHE_LINE
 from xpconv.engines.numba.forks import fork_safe_lock
 
 LEAST = 2**17  # bytes: smaller ones the C library keeps itself
-_LINE, _PAGE = 64, 4096  # bytes
+_PAGE = 4096  # bytes
 _MOST = 2**30  # bytes kept in all, and no more than this share of the machine's memory:
 _SHARE = 8
 
@@ -136,8 +137,8 @@ def _offset(start: int) -> int:
     Large blocks all start at the same place of a page; arrays that are read and written together would then compete
     for the same lines of the cache.
     """
-    line = (start // _PAGE * 29 + 21) % (_PAGE // _LINE)
-    return (line * _LINE - start) % _PAGE
+    line = (start // _PAGE * 29 + 21) % (_PAGE // CACHE_LINE)
+    return (line * CACHE_LINE - start) % _PAGE
 
 
 def _rounded(nbytes: int) -> int:

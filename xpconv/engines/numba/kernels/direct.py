@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from xpconv.engines.numba.fields import CACHE_LINE, Direct
 from xpconv.engines.numba.fields import TERM_BLOCK as BLOCK
-from xpconv.engines.numba.fields import Direct
 from xpconv.engines.numba.kernels.mathematics import activate
 from xpconv.engines.numba.kernels.memory import clear_line, number_type, pointers, words
 from xpconv.engines.numba.kernels.pack import mover
@@ -43,7 +43,7 @@ from xpconv.engines.numba.kernels.walk import (
     CELLS,
     TURNED,
 ) = range(AFTER_WALK, AFTER_WALK + len(Direct._fields))
-LINE, CACHED = 64, 2**22  # bytes: of a line of the cache; of a y that is soon out of a core's cache
+CACHED = 2**22  # bytes of a y that is soon out of a core's cache
 
 
 @njit
@@ -199,8 +199,8 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
         large = args[IMAGES] * args[Y_IMAGE] > CACHED
         for m in range(pixels):
             place = words(outs)[m] + offset
-            if large and (place | count) % LINE == 0:
-                for at in range(0, count, LINE):
+            if large and (place | count) % CACHE_LINE == 0:
+                for at in range(0, count, CACHE_LINE):
                     clear_line(place + at)
             else:
                 out = numbers(place)

@@ -35,6 +35,12 @@ def pointers(element: Any) -> Callable[[int], Any]:
 words = pointers(types.int64)
 
 
+def past_caches(builder: Any, store: Any, nbytes: int) -> None:
+    """Have an LLVM store, whose address is a multiple of its bytes, go past the caches: nothing is read first."""
+    store.align = nbytes
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+
 @intrinsic
 def clear_line(typing_context, address):
     """Write zeros to the 64 bytes at an address that is a multiple of that, past the caches: nothing is read first."""
@@ -42,9 +48,8 @@ def clear_line(typing_context, address):
     def codegen(context, builder, signature, args):
         number = ir.IntType(32)
         line = ir.VectorType(number, 16)
-        store = builder.store(ir.Constant(line, [0] * 16), builder.inttoptr(args[0], line.as_pointer()))
-        store.align = 64
-        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(number, 1)]))
+        place = builder.inttoptr(args[0], line.as_pointer())
+        past_caches(builder, builder.store(ir.Constant(line, [0] * 16), place), 64)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen

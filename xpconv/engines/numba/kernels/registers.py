@@ -7,6 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+from xpconv.engines.numba.kernels.memory import past_caches
 from xpconv.engines.numba.kernels.vectors import I64, lane_mask, masked, spread
 
 NONE, RELU, RELU6 = 0, 1, 2  # what a tile can do to its sums before it stores them
@@ -93,10 +94,7 @@ def prefetch(builder: Any, address: Any, write: bool = False) -> None:
 
 def store_past_caches(r: Registers, value: Any, address: Any, v: int) -> None:
     """Store vector v of a row, a whole line of the cache that nobody will read soon, without reading it first."""
-    b = r.b
-    store = b.store(value, r.pointer(address, v))
-    store.align = r.lanes * r.size
-    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+    past_caches(r.b, r.b.store(value, r.pointer(address, v)), r.lanes * r.size)
 
 
 def _when(builder: Any, flag: Any) -> Any:

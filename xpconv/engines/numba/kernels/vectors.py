@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from xpconv.engines.numba.kernels.memory import number_type
+from xpconv.engines.numba.kernels.memory import number_type, past_caches
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -136,9 +136,7 @@ def store_past_caches(typing_context, pointer, index, vector):
 
     def codegen(context, builder, signature, args):
         place = builder.bitcast(builder.gep(args[0], [args[1]]), args[2].type.as_pointer())
-        stored = builder.store(args[2], place)
-        stored.align = vector.lanes * vector.element.bitwidth // 8
-        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(I32, 1)]))
+        past_caches(builder, builder.store(args[2], place), vector.lanes * vector.element.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, vector), codegen
