@@ -123,8 +123,8 @@ class Interpreter:
 
     def pointwise(self, node, given, shape):
         a, mode = given["IN_0"], node["mode"]
-        if mode == "ADD":
-            return a + given["IN_1"]
+        if mode in ("ADD", "MUL"):
+            return a + given["IN_1"] if mode == "ADD" else a * given["IN_1"]
         if mode == "RELU_FWD":
             low, high = (number(node[f"relu_{end}_clip"]) for end in ("lower", "upper"))
             return np.clip(a, 0 if low is None else low, np.inf if high is None else high)

@@ -20,6 +20,7 @@ import pytest
 import xpconv
 from xpconv import nn, ops
 from xpconv.dispatch import registered
+from xpconv.parity import Target, joined
 
 engine = cudnn_on_host.required()
 conv, library, plans, tune = engine.conv, engine.library, engine.plans, engine.plans.tune
@@ -96,6 +97,26 @@ def test_a_fused_call_is_one_launch_of_one_graph():
     x, w, b = made(2, 8, 8, 16), made(3, 3, 16, 16), made(16)
     ops.conv(x, w, b, padding=1, residual=x, activation="relu")
     assert cudnn_interpreter.launches == ["CONV_FPROP ADD ADD RELU_FWD"]
+
+
+def test_a_norm_in_half_precision_is_part_of_the_launch():
+    """Multiplied and shifted in float32, with the weights that the convolution has anyway."""
+    row = joined.check(Target("cupy", "cudnn"))
+    assert row.ok, row.misses()
+    assert (row.calls, row.declined) == (4 * len(joined.SAMPLES), 0)
+    with xpconv.use_backend("cupy"):
+        net = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm(8)).initialize().to(dtype="float16")
+    block, x = nn.Residual(net, activation="relu"), made(2, 6, 6, 8, dtype="float16")
+    cudnn_interpreter.launches.clear()
+    block(x), block(x)
+    assert cudnn_interpreter.launches == 2 * ["CONV_FPROP MUL ADD ADD RELU_FWD"]
+
+
+def test_a_scaled_launch_is_told_of():
+    x, w = made(2, 6, 6, 8, dtype="float16"), made(3, 3, 8, 8, dtype="float16")
+    options, ones = fprop_options(x, w), cupy.ones(8, dtype="float32")
+    options["epilogue"] = options["epilogue"]._replace(scale=ones, bias=ones, activation="relu")
+    assert "NHWC in one launch with scale, bias, relu" in conv.PRIMITIVES["conv_fprop"].describe(x, w, **options)
 
 
 @pytest.mark.parametrize(("dtype", "launched"), [("float32", "CONV_DGRAD ADD ADD"), ("float64", "CONV_DGRAD")])

@@ -28,7 +28,7 @@ def problem(direction="fprop", dtype="float32", shape=(2, 8, 8, 64), outputs=64,
     images, *size, channels = shape
     window = conv_window("conv", tuple(size), (kernel,) * len(size), 1, kernel // 2, 1)
     settings = {"precision": "ieee", "deterministic": False, "workspace_limit": 2**28, "autotune": False, "device": 0}
-    fused = {"bias": False, "residual": False, "activation": None, "keep_sums": False}
+    fused = {"scale": False, "bias": False, "residual": False, "activation": None, "keep_sums": False}
     rest = {**fused, **settings, **changes}
     return Problem(direction, dtype, images, channels, outputs, groups, window, **rest)
 
@@ -104,6 +104,28 @@ def test_what_is_asked_of_one_launch_is_fused(dtype):
             assert isinstance(found, Plan), f"{activation} {residual} {keep_sums}: {found}"
 
 
+SCALED = (
+    {"shape": (2, 14, 14, 64)},
+    {"shape": (2, 14, 14, 64), "outputs": 256, "kernel": 1, "residual": True},
+    {"shape": (2, 32, 32, 3), "kernel": 7},
+    {"shape": (2, 14, 14, 96), "outputs": 96, "groups": 96, "activation": "relu6"},
+    {"shape": (2, 4, 6, 6, 16), "outputs": 16},
+)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("card", cudnn_on_host.CARDS)
+def test_a_norm_in_half_precision_is_fused_on_every_card(card, dtype, monkeypatch):
+    """Multiplied by float32 numbers of each channel: of each kind of layer that norms follow."""
+    monkeypatch.setattr(library, "place", lambda device: {"device_property": cudnn_on_host.properties(card)})
+    plans.find.cache_clear()
+    for changes in SCALED:
+        asked = problem(dtype=dtype, **{"scale": True, "bias": True, "activation": "relu", **changes})
+        found = plans.find(asked)
+        assert isinstance(found, Plan), f"{changes}: {found}"
+    plans.find.cache_clear()
+
+
 @pytest.mark.parametrize("direction", ["fprop", "dgrad", "wgrad"])
 def test_ieee_float32_keeps_off_the_matrix_cores(direction):
     """Plans on matrix cores round float32 to TF32: none of them is taken under ieee, and there are some to take."""
@@ -155,6 +177,7 @@ def test_equal_problems_share_a_plan_and_every_argument_tells_them_apart():
         "outputs": 32,
         "groups": 2,
         "window": conv_window("conv", (8, 8), (3, 3), 2, 1),
+        "scale": True,
         "bias": False,
         "residual": True,
         "activation": "tanh",

@@ -13,7 +13,7 @@ import xpconv
 from xpconv import ops
 from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
-from xpconv.parity import CASES, case_of, measure, serves
+from xpconv.parity import CASES, case_of, joined, measure, serves
 
 if missing("cupy"):
     pytest.skip(missing("cupy"), allow_module_level=True)
@@ -58,6 +58,15 @@ def within_the_bound(case, sample, dtypes=("float32", "float16")):
     for dtype in dtypes:
         for name, error in measure(case, sample, TARGET, dtype).items():
             assert error <= 1, f"{name} in {dtype}: {error:.3g} times the bound"
+
+
+@pytest.mark.parametrize("other", ["_columns", "_shifted"])
+def test_a_norm_is_applied_to_sums_that_are_not_rounded_whatever_the_way(other, monkeypatch):
+    dear = choice.Way("dear", 1e9, 1, 1)
+    monkeypatch.setattr(choice, other, lambda *args: dear)
+    row = joined.check(TARGET)
+    assert row.ok, row.misses()
+    assert (row.calls, row.declined) == (4 * len(joined.SAMPLES), 0)
 
 
 @pytest.mark.skipif(not EMULATED, reason="waiting is counted by the emulated CuPy only")

@@ -114,10 +114,10 @@ def test_weights_are_folded_once_and_again_when_anything_changes(monkeypatch):
 def test_packed_weights_of_a_folded_convolution_are_kept_too():
     net, x = settled(nn.Sequential(nn.Conv2d(4, 64, 3), nn.BatchNorm(64))), X.astype("float32")
     net(x)
-    weight, _ = fusion._folded(net[0], net[1])
+    weight = fusion._joined(net[0], net[1]).weight
     place = weight.packed
     net(x)
-    assert fusion._folded(net[0], net[1])[0] is weight
+    assert fusion._joined(net[0], net[1]).weight is weight
     assert weight.packed is place
 
 
@@ -129,10 +129,57 @@ def test_one_convolution_before_two_norms_is_folded_for_each():
         np.testing.assert_allclose(net(x), one_by_one(net, x), rtol=1e-4, atol=1e-5)
 
 
-def test_half_precision_keeps_its_norms_apart():
-    """Folded weights would be rounded to half precision; conv and activation are still one pass."""
+@pytest.mark.parametrize("name", [name for name in NETS if "norm" in name])
+def test_half_precision_applies_its_norms_to_sums_that_are_not_rounded(name, monkeypatch):
+    """Within half an ulp of what float64 makes of the same numbers; one by one, the convolution is rounded too."""
+    net, x = settled(NETS[name](), "float16"), X.astype("float16")
+    truth = one_by_one(copy.deepcopy(net).to(dtype="float64"), x.astype("float64"))
+    half_ulp = np.maximum(2.0**-11 * np.abs(truth), 2.0**-25) + 40 * 2.0**-24 * np.abs(truth).max()
+    for engine in ("auto", "portable", "reference"):
+        with xpconv.use_engine(engine):
+            y = net(x)
+        assert y.dtype == np.float16
+        assert (np.abs(y - truth) <= half_ulp).all()
+    assert (np.abs(one_by_one(net, x) - truth) > half_ulp).any()
+    assert set(calls_of(lambda: net(x), monkeypatch)) == {"conv_fprop"}
+
+
+def test_half_precision_on_another_library():
+    pytest.importorskip("torch")
+    net = settled(NETS["conv, norm, activation layer"]()).to(backend="torch", dtype="bfloat16")
+    x = xpconv.backend.get("torch").asarray(X, "bfloat16")
+    y, apart = net(x), one_by_one(net, x)
+    assert str(y.dtype) == "torch.bfloat16"
+    np.testing.assert_allclose(xpconv.to_numpy(y), xpconv.to_numpy(apart), rtol=2**-6, atol=2**-5)
+
+
+def test_half_precision_sees_every_change_and_keeps_no_weights_of_its_own(monkeypatch):
+    made = folds(monkeypatch)
+    net, x = settled(NETS["conv, norm"](), "float16"), X.astype("float16")
+    net(x), net(x)
+    assert len(made) == 2
+    assert fusion._joined(net[0], net[1]).weight is net[0].weight
+    for state in (*net.parameters().values(), *net.buffers().values()):
+        before = net(x)
+        state.assign(np.abs(state.value) * 2 + state.value.dtype.type(0.5))
+        assert not np.array_equal(net(x), before)
+        np.testing.assert_allclose(net(x), one_by_one(net, x), rtol=1e-2, atol=2e-2)
+    before = net(x)
+    net.vjp(x)  # moves the running statistics
+    assert not np.array_equal(net(x), before)
+    assert len(made) == 2 * 8
+
+
+def test_half_precision_trains_with_norms_of_their_own(monkeypatch):
     net, x = settled(NETS["conv, norm, activation layer"](), "float16"), X.astype("float16")
-    assert np.array_equal(net(x), one_by_one(net, x))
+    assert calls_of(lambda: net.vjp(x), monkeypatch) == ["conv_fprop", "batch_norm", "silu"]
+
+
+def test_half_precision_beside_a_norm_of_single_precision_still_raises_what_it_raises():
+    net, x = settled(NETS["conv, norm"](), "float16"), X.astype("float16")
+    net[1].to(dtype="float32")
+    with pytest.raises(TypeError, match="dtype"):
+        net(x)
 
 
 class Doubled(nn.Conv2d):
@@ -174,6 +221,26 @@ def test_summary_shows_every_layer_also_after_inference():
     net = settled(NETS["conv, norm, activation layer"]())
     net(X.astype("float32"))
     assert [row.layer for row in net.summary((9, 8, 4)).rows] == ["Conv2d", "BatchNorm", "SiLU"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_summary_tells_what_is_computed_in_a_convolutions_pass(dtype):
+    net = nn.Sequential(
+        stem=nn.Sequential(conv=nn.Conv2d(None, 4, 3, padding=1), norm=nn.BatchNorm(None), act=nn.SiLU()),
+        block=nn.Residual(nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 1)), nn.BatchNorm(4)), activation="relu"),
+        pool=nn.MaxPool2d(2),
+        act=nn.ReLU(),
+        own=Doubled(4, 4, 1),
+        norm=nn.BatchNorm(4),
+    ).to(dtype=dtype)
+    summary = net.summary((8, 8, 3))
+    assert {row.name: row.joins for row in summary.rows if row.joins} == {
+        "stem.norm": "stem.conv",
+        "stem.act": "stem.conv",
+        "block.body.1": "block.body.0.0",
+    }
+    lines = str(summary).splitlines()
+    assert lines[4].split()[:3] == ["stem.norm", "BatchNorm", "conv"]
 
 
 def test_the_first_input_makes_what_was_left_open():

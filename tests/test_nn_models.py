@@ -88,7 +88,7 @@ def test_a_summary_counts():
     assert summary.parameters == 248 + 128 + 8 + 4010
     assert summary.activation_bytes == 4 * (200 + 3 * 400 + 10)
     lines = str(summary).splitlines()
-    assert lines[0].split() == ["name", "layer", "output", "parameters", "multiply-adds", "activations"]
+    assert lines[0].split() == ["name", "layer", "joins", "output", "parameters", "multiply-adds", "activations"]
     assert lines[3].split("  ")[0] == "conv"
     assert lines[-1].split()[:3] == ["total", "4,394", "13,200"]
 

@@ -12,7 +12,7 @@ import xpconv
 from xpconv import cli, train
 from xpconv.cli import parity, parity_table
 from xpconv.engines import portable
-from xpconv.parity import Target, case_of, check, training
+from xpconv.parity import Target, case_of, check, joined, training
 from xpconv.parity.sample import rounded
 from xpconv.parity.targets import dtypes, targets
 
@@ -39,6 +39,40 @@ def test_training_is_part_of_a_whole_run(monkeypatch, capsys):
     monkeypatch.setattr(parity, "CASES", (case_of("relu"),))
     assert run() == 0
     assert "50 training steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["numpy/portable", "numpy/reference", "torch/portable"])
+def test_layers_that_are_run_in_one_pass_are_part_of_it(name):
+    target = Target(*name.split("/"))
+    if missing(target.backend):
+        pytest.skip(missing(target.backend))
+    row = joined.check(target)
+    assert row.ok, row.misses()
+    assert (row.calls, row.declined) == (len(joined.SAMPLES) * len(dtypes(target)), 0)
+
+
+def test_an_engine_that_cannot_join_them_is_no_miss():
+    pytest.importorskip("numba")
+    row = joined.check(Target("numpy", "numba"))
+    assert row.ok
+    assert (set(row.forward), row.declined) == ({"float32", "float64"}, len(joined.SAMPLES))
+
+
+def test_an_engine_that_ignores_the_scale_misses(monkeypatch):
+    sound = portable.PRIMITIVES["conv_fprop"]
+
+    def deaf(x, w, *, epilogue, **options):
+        return sound.run(x, w, epilogue=epilogue._replace(scale=None), **options)
+
+    monkeypatch.setitem(portable.PRIMITIVES, "conv_fprop", sound._replace(run=deaf))
+    row = joined.check(PORTABLE)
+    assert [miss.partition(":")[0] for miss in row.misses()] == ["forward float16"]
+
+
+def test_rounding_between_the_layers_misses(monkeypatch):
+    monkeypatch.setattr("xpconv.nn.fusion.HALVES", ())
+    row = joined.check(PORTABLE)
+    assert [miss.partition(":")[0] for miss in row.misses()] == ["forward float16"]
 
 
 def spoiled(monkeypatch, run=None, backward=None):

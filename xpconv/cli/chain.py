@@ -13,7 +13,7 @@ from xpconv.backend import Array, asarray
 from xpconv.cli.console import UsageError
 from xpconv.dispatch import offered, registered
 from xpconv.errors import message
-from xpconv.nn.gate import watcher
+from xpconv.nn.gate import Watch, watcher
 from xpconv.nn.state import State
 from xpconv.settings import TOTAL, current, use_engine
 
@@ -37,7 +37,7 @@ def check_training(net: nn.Module, shape: tuple[int, ...]) -> None:
         raise UsageError(message("--engine", rule, "", f"let portable do what is left: --engine {chain},portable"))
 
 
-class _Asked:
+class _Asked(Watch):
     """Told of every module that the image passes through."""
 
     def __init__(self, engines: tuple[str, ...]) -> None:

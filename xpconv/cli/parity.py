@@ -16,7 +16,7 @@ from xpconv.cli.console import INTERRUPTED, UsageError, check_place, columns, pr
 from xpconv.cli.parity_table import Training, summary, table
 from xpconv.cores import usable_cores
 from xpconv.errors import message
-from xpconv.parity import CASES, Case, Target
+from xpconv.parity import CASES, Case, Target, joined
 from xpconv.parity.check import Row, check, short
 from xpconv.parity.targets import BACKENDS, absent, dtypes, targets
 from xpconv.parity.training import disagreement
@@ -42,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
     say("\n".join(columns(_header(here, lacking), indent="")))
     report = Report(here, lacking)
     try:
-        with applied(settings), precision("ieee"), progress(len(here) * (len(cases) + (not options.op))) as on_next:
+        with applied(settings), precision("ieee"), progress(len(here) * (len(cases) + 2 * (not options.op))) as on_next:
             for target in here:
-                report.add(target, cases, training=not options.op, on_next=on_next)
+                report.add(target, cases, networks=not options.op, on_next=on_next)
         report.complete = True
     except KeyboardInterrupt:
         say("stopped; what was checked so far:" if report.rows else "stopped before anything was checked")
@@ -67,14 +67,16 @@ class Report:
         self.rows: list[Row] = []
         self.training: dict[str, Training] = {}
 
-    def add(self, target: Target, cases: list[Case], *, training: bool, on_next: Any) -> None:
+    def add(self, target: Target, cases: list[Case], *, networks: bool, on_next: Any) -> None:
         """Check a target, and print its table as far as it comes."""
         before = len(self.rows)
         try:
             for case in cases:
                 on_next(f"{target.name} {case.name}")
                 self.rows.append(check(target, case))
-            if training:
+            if networks:
+                on_next(f"{target.name} {joined.NAME}")
+                self.rows.append(joined.check(target))
                 on_next(f"{target.name} training")
                 self.training[target.name] = _trained(target)
         finally:

@@ -1,8 +1,9 @@
 """Layers run together: a convolution takes what follows it into its own pass, with the same answers.
 
 Containers ask `steps` for what to run. A convolution, a batch norm behind it and an activation behind those make one
-`Stretch`; at inference the norm's scale and shift are folded into the weights, which are kept until a parameter or a
-running statistic changes. `Residual` gives its sum and activation to the stretch that its body ends in, and on the way
+`Stretch`; at inference the norm's scale and shift are folded into the weights, or in half precision, which would round
+those anew, applied to the float32 sums. What is made of them is kept until a parameter or a running statistic changes.
+`Residual` gives its sum and activation to the stretch that its body ends in, and on the way
 back the shortcut's gradient to the convolution that it begins with. Only layers of this package are joined, not
 subclasses, which may do more; nothing is while `summary` watches.
 """
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from xpconv import ops, packing
-from xpconv.backend import Array, backend_of, namespace
+from xpconv.backend import HALVES, Array, backend_of, cast, namespace
+from xpconv.dispatch import registered
 from xpconv.errors import dtype_name
 from xpconv.nn import activation as activations
 from xpconv.nn.conv import Conv, Conv1d, Conv2d, Conv3d
@@ -24,6 +26,7 @@ from xpconv.nn.module import Module
 from xpconv.nn.norm import BatchNorm
 from xpconv.nn.state import Parameter, State
 from xpconv.ops.activation import ACTIVATIONS
+from xpconv.ops.conv_gradients import scaled
 from xpconv.runtime import runtime_of
 from xpconv.window import conv_window
 
@@ -34,19 +37,20 @@ _ACTIVATIONS: dict[type, str] = {
     for kind in vars(activations).values()
     if isinstance(kind, type) and issubclass(kind, activations.Plain) and getattr(kind, "op", None) in ACTIVATIONS
 }
-_FOLDED_IN = ("float32", "float64")  # rounding the folded weights to half precision would cost more than half an ulp
+_WIDE = ("float32", "float64")
 
 
 def steps(layers: Iterable[Module]) -> list[Callable[[Any], Any]]:
     """What to run one after another at inference: the layers, and stretches of those that belong together."""
-    left = list(layers)
-    if watcher.get() is not None:
-        return [*left]
+    left, watch = list(layers), watcher.get()
     found: list[Callable[[Any], Any]] = []
     while left:
         stretch = _stretch(left)
-        found += [*left[:1]] if stretch is None else [stretch]
-        del left[: 1 if stretch is None else len(stretch.layers)]
+        count = 1 if stretch is None else len(stretch.layers)
+        if watch is not None and stretch is not None:
+            watch.meet(stretch)
+        found += left[:count] if watch is not None or stretch is None else [stretch]
+        del left[:count]
     return found
 
 
@@ -100,14 +104,14 @@ class Stretch:
             for layer in self.layers:
                 x = layer(x)
 
-    def run(
-        self, x: Array, weights: tuple[Parameter, Parameter | None], activation: str | None, side: Array | None = None
-    ) -> Array:
+    def run(self, x: Array, weights: Weights, activation: str | None, side: Array | None = None) -> Array:
         op, _, options = self.conv.bind(x, False)
-        w, b = weights
         options |= {"activation": activation, "residual": side}
-        with packing.offering((w,) if b is None else (w, b)):
-            return op(x, w.value, None if b is None else b.value, **options)
+        w, b, scale = (None if owner is None else owner.value for owner in weights)
+        with packing.offering(tuple([owner for owner in weights if owner is not None])):
+            if scale is None:
+                return op(x, w, b, **options)
+            return scaled(registered(op).bind(x, w, **options), scale, b)  # type: ignore[arg-type]
 
     def fits(self, x: Array, side: Array) -> bool:
         """Whether the other summand is like the output of the convolution, which must be able to take x."""
@@ -118,50 +122,85 @@ class Stretch:
         window = conv_window("conv", size, kernel, conv.stride, conv.padding, conv.dilation)
         return tuple(side.shape) == (x.shape[0], *window.out, w.shape[-1])
 
-    def weights(self, x: Array) -> tuple[Parameter, Parameter | None] | None:
-        """Weights and bias for one pass; `None` where there is none, or folding would round them."""
-        conv, norm = self.conv, self.norm
-        if conv.weight.value is None or (conv.rank is not None and x.ndim != conv.rank + 2):
+    def weights(self, x: Array) -> Weights | None:
+        """What one pass takes; `None` where it would be refused, or not be what the layers give one by one."""
+        if not self.takes(x):
             return None
-        if norm is None:
-            return conv.weight, conv.bias
-        if dtype_name(x.dtype) not in _FOLDED_IN or x.dtype != conv.weight.value.dtype:
-            return None
-        return _folded(conv, norm)
+        return Weights(self.conv.weight, self.conv.bias) if self.norm is None else _joined(self.conv, self.norm)
+
+    def joins(self, x: Array) -> bool:
+        """Whether there are `weights`; none are made."""
+        return self.takes(x) and (self.norm is None or _fit(self.conv, self.norm))
+
+    def takes(self, x: Array) -> bool:
+        w: Any = self.conv.weight.value
+        if w is None or x.ndim != w.ndim:
+            return False
+        return self.norm is None or (x.dtype == w.dtype and dtype_name(x.dtype) in (*_WIDE, *HALVES))
 
 
-class _Folded(NamedTuple):
-    """Weights and bias made of a convolution's and a norm's, of which versions, and in which queue of the device."""
+class Weights(NamedTuple):
+    """What one pass of a convolution takes: activation(conv(x, weight) · scale + bias)."""
+
+    weight: Parameter
+    bias: Parameter | None
+    scale: Parameter | None = None  # beside weights of half precision; the bias is float32 then, too
+
+
+class _Joined(NamedTuple):
+    """What was made of a convolution and a norm, of which versions, and in which queue of the device."""
 
     made_of: tuple[State, ...]
     versions: tuple[int, ...]
     queue: int
-    pair: tuple[Parameter, Parameter]
+    weights: Weights
 
 
-_kept: WeakKeyDictionary[BatchNorm, _Folded] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[BatchNorm, _Joined] = WeakKeyDictionary()
 
 
-def _folded(conv: Conv, norm: BatchNorm) -> tuple[Parameter, Parameter] | None:
+def _joined(conv: Conv, norm: BatchNorm) -> Weights | None:
     """The convolution with the norm's running statistics, scale and shift in it, made anew when any of them changed."""
-    states = (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    states = _states(conv, norm)
     made_of = tuple(state for state in states if state is not None)
     versions = tuple(state.version for state in made_of)
-    kept, w, channels = _kept.get(norm), conv.weight.value, (conv.weight.shape[-1],)
+    kept, w = _kept.get(norm), conv.weight.value
     queue = runtime_of(backend_of(w)).queue()
     if kept is not None and (kept.versions, kept.queue) == (versions, queue) and all(map(_is, kept.made_of, made_of)):
-        return kept.pair
-    fit = all(state.value is not None and state.shape == channels for state in made_of[1:])
-    if not fit or any(state.value.dtype != w.dtype for state in made_of):  # type: ignore[union-attr]
+        return kept.weights
+    if w is None or not _fit(conv, norm):
         return None
-    xp = namespace(w)
-    values: list[Any] = [None if state is None else state.value for state in states]
-    _, b, gamma, beta, mean, var = values
-    scale = 1 / xp.sqrt(var + norm.eps) if gamma is None else gamma / xp.sqrt(var + norm.eps)
+    half = dtype_name(w.dtype) in HALVES
+    scale, shift = _scale_and_shift(norm.eps, namespace(w).float32 if half else w.dtype, *states[1:])
+    if half:
+        weights = Weights(conv.weight, Parameter(shift), Parameter(scale))
+    else:
+        weights = Weights(Parameter(w * scale), Parameter(shift))
+    _kept[norm] = _Joined(made_of, versions, queue, weights)
+    return weights
+
+
+def _states(conv: Conv, norm: BatchNorm) -> tuple[State | None, ...]:
+    return conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var
+
+
+def _fit(conv: Conv, norm: BatchNorm) -> bool:
+    """Whether the norm's values are there, of the convolution's channels and dtype; half precision's statistics not."""
+    w, *others = (state for state in _states(conv, norm) if state is not None)
+    if any(state.value is None or state.shape != w.shape[-1:] for state in others):
+        return False
+    alike = others[:-2] if w.dtype in HALVES else others
+    return all(state.dtype == w.dtype for state in alike)
+
+
+def _scale_and_shift(eps: float, dtype: Any, *states: State | None) -> tuple[Array, Array]:
+    """What a norm does to sums that lack their bias: of the bias, gamma, beta, mean and variance, in a dtype."""
+    values: list[Any] = [None if state is None else cast(state.value, dtype) for state in states]
+    b, gamma, beta, mean, var = values
+    root = namespace(var).sqrt(var + eps)
+    scale = 1 / root if gamma is None else gamma / root
     shift = (-mean if b is None else b - mean) * scale
-    pair = Parameter(w * scale), Parameter(shift if beta is None else shift + beta)
-    _kept[norm] = _Folded(made_of, versions, queue, pair)
-    return pair
+    return scale, shift if beta is None else shift + beta
 
 
 def _is(one: State, other: State) -> bool:
@@ -183,7 +222,7 @@ def plus_vjp(
 def beside_vjp(layer: Module, x: Array, training: bool) -> tuple[Any, Callable[[Array, Array], Array]]:
     """layer(x), and ``pullback(dy, beside)``: dx plus a gradient of x from elsewhere, in one pass if that can be."""
     conv: Any = layer
-    if watcher.get() is not None or type(layer) not in _CONVOLUTIONS or dtype_name(x.dtype) not in _FOLDED_IN:
+    if watcher.get() is not None or type(layer) not in _CONVOLUTIONS or dtype_name(x.dtype) not in _WIDE:
         y, alone = layer.vjp(x, training=training, needs_input=True)
         return y, lambda dy, beside: ops.add(alone(dy), beside)
     y, back = conv.vjp_beside(x, training)
@@ -202,7 +241,7 @@ def _alike(x: Array, other: Array) -> bool:
 def _takes(layer: Any, x: Array, side: Array) -> bool:
     """Whether the layer can add a sum like its own output, which no activation of its own follows."""
     if type(layer) is BatchNorm:
-        plain = layer.activation is None and dtype_name(x.dtype) in _FOLDED_IN
+        plain = layer.activation is None and dtype_name(x.dtype) in _WIDE
         return plain and _alike(x, side)
     stretch = _stretch([layer])
     return stretch is not None and stretch.activation is None and stretch.fits(x, side)

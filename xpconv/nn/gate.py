@@ -7,9 +7,18 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-Watch = Callable[[Any, Any, Callable[[], Any]], Any]
 
-# Told of every module that an input passes through, as (module, x, run); `summary` watches with it.
+class Watch:
+    """What is told of every module that an input passes through, and runs it."""
+
+    def __call__(self, module: Any, x: Any, run: Callable[[], Any]) -> Any:
+        """The module's answer to x."""
+        return run()
+
+    def meet(self, stretch: Any) -> None:
+        """Layers come next that `fusion` would run together; watched, they are run one by one."""
+
+
 watcher: ContextVar[Watch | None] = ContextVar("xpconv.nn.watcher", default=None)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from xpconv.backend import Array, backend_of, dtype_named, get
 from xpconv.errors import dtype_name
-from xpconv.nn.gate import watcher
+from xpconv.nn.fusion import Stretch
+from xpconv.nn.gate import Watch, watcher
 from xpconv.nn.module import Module
 from xpconv.nn.state import Parameter
 from xpconv.settings import current
@@ -28,6 +29,7 @@ class Row:
     parameters: int  # 0 where a shared layer is used again
     multiply_adds: int
     activation_bytes: int  # of the output
+    joins: str = ""  # the convolution in whose pass it is computed at inference
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ class Summary:
         return sum(row.activation_bytes for row in self.rows)
 
     def __repr__(self) -> str:
-        head = ("name", "layer", "output", "parameters", "multiply-adds", "activations")
-        cells = [("", "input", _shape(self.input_shape), "", "", "")]
-        cells += [
-            (r.name, r.layer, _shape(r.output_shape), *_numbers(r.parameters, r.multiply_adds, r.activation_bytes))
-            for r in self.rows
-        ]
-        total = ("total", "", "", *_numbers(self.parameters, self.multiply_adds, self.activation_bytes))
+        head = ("name", "layer", "joins", "output", "parameters", "multiply-adds", "activations")
+        cells = [("", "input", "", _shape(self.input_shape), "", "", "")]
+        for r in self.rows:
+            numbers = _numbers(r.parameters, r.multiply_adds, r.activation_bytes)
+            joins = r.joins.rpartition(".")[2]
+            cells.append((r.name, r.layer, joins, _shape(r.output_shape), *numbers))
+        total = ("total", "", "", "", *_numbers(self.parameters, self.multiply_adds, self.activation_bytes))
         widths = [max(map(len, column)) for column in zip(head, *cells, total, strict=True)]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join(
@@ -93,7 +95,7 @@ def _empty_batch(net: Module, shape: tuple[int, ...]) -> Array:
     return place.xp.empty((0, *shape), dtype=made.dtype, device=place.device)
 
 
-class _Notes:
+class _Notes(Watch):
     """Told of every module that an input passes through; keeps a row for those that compute something themselves."""
 
     def __init__(self, net: Module) -> None:
@@ -101,6 +103,8 @@ class _Notes:
         self.rows: list[Row] = []
         self.running: list[Module] = []
         self.counted: set[int] = set()
+        self.stretches: dict[int, Stretch] = {}  # by the convolution that they begin with
+        self.within: dict[int, tuple[Stretch, Any]] = {}  # by each layer that follows it, with the stretch's input
 
     def __call__(self, module: Module, x: Any, run: Callable[[], Any]) -> Any:
         again = bool(self.running) and self.running[-1] is module  # its own __call__ or vjp, by way of the other
@@ -112,7 +116,12 @@ class _Notes:
         own = [item for _, item in module.members() if isinstance(item, Parameter)]
         if not again and (own or not module.children()):
             self.note(module, own, tuple(x.shape), result[0] if isinstance(result, tuple) else result)
+            if (stretch := self.stretches.pop(id(module), None)) is not None:
+                self.within |= {id(layer): (stretch, x) for layer in stretch.layers[1:]}
         return result
+
+    def meet(self, stretch: Stretch) -> None:
+        self.stretches[id(stretch.conv)] = stretch
 
     def note(self, module: Module, own: list[Parameter], x_shape: tuple[int, ...], y: Array) -> None:
         new = [p for p in own if id(p) not in self.counted]
@@ -126,8 +135,14 @@ class _Notes:
                 parameters=sum(math.prod(p.value.shape) for p in new if p.value is not None),
                 multiply_adds=module.multiply_adds(x_shape, shape),
                 activation_bytes=math.prod(shape[1:]) * _itemsize(y),
+                joins=self.joined(module),
             )
         )
+
+    def joined(self, module: Module) -> str:
+        """The convolution that takes the module into its pass; asked when all values of both are made."""
+        stretch, x = self.within.pop(id(module), (None, None))
+        return self.names.get(id(stretch.conv), "") if stretch is not None and stretch.joins(x) else ""
 
 
 def _itemsize(y: Array) -> int:
@@ -148,5 +163,5 @@ def _numbers(parameters: int, multiply_adds: int, activation_bytes: int) -> tupl
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    texts, figures = zip(cells[:3], widths[:3], strict=True), zip(cells[3:], widths[3:], strict=True)
+    texts, figures = zip(cells[:4], widths[:4], strict=True), zip(cells[4:], widths[4:], strict=True)
     return "  ".join([*(cell.ljust(w) for cell, w in texts), *(cell.rjust(w) for cell, w in figures)]).rstrip()

@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from xpconv.activations import FROM_OUTPUT
-from xpconv.backend import HALVES, Array, cast, conjugate, namespace
+from xpconv.backend import HALVES, Array, cast, conjugate, namespace, on_device_of
 from xpconv.dispatch import Call, Needs, Pullback, select
 from xpconv.errors import dtype_name
 from xpconv.window import Window
 
 
 class Epilogue(NamedTuple):
-    """What is applied to the sums of a convolution before they are stored: activation(z + bias + residual)."""
+    """What is applied to the sums of a convolution before they are stored: activation(z · scale + bias + residual)."""
 
     bias: Array | None = None  # (O,)
     residual: Array | None = None  # (N, *out, O)
     activation: str | None = None
     keep_sums: bool = False  # return (y, sums): the gradient of some activations needs what they were applied to
+    scale: Array | None = None  # (O,), of half precision's sums alone; it and the bias beside it are float32
 
 
 # Activations whose slope half precision cannot lose: that of a rectifier shows in the sign of its rounded output.
@@ -140,6 +141,18 @@ class ConvTransposeCall(Call):
             ("conv_wgrad", (y, x), {**common, "w_shape": w.shape}),
             *([("bias_grad", (y,), {})] if b is not None else []),
         ]
+
+
+def scaled(call: ConvCall, scale: Array, shift: Array) -> Array:
+    """A call without a bias whose sums are multiplied by ``scale`` before ``shift`` is added, rounded once at the end.
+
+    Both are (O,) float32 for x of half precision: a norm's at inference, which weights of half precision could not take
+    in without being rounded anew. Layers ask for it; it is no op, and has no gradients.
+    """
+    x, w, _, residual = call.arrays
+    epilogue = Epilogue(shift, residual, call.activation, scale=scale)
+    with on_device_of(x):
+        return _fprop(x, w, call.window, call.groups, epilogue)
 
 
 def _fprop(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue) -> Any:

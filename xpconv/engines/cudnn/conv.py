@@ -30,11 +30,12 @@ _ALIGNMENT = 16  # bytes that plans take for granted
 
 
 def fprop(plan: Plan, x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
-    """y = activation(conv(x, w) + bias + residual): (N, *size, C) -> (N, *out, O)."""
-    bias, residual, activation, keep = epilogue
+    """y = activation(conv(x, w) · scale + bias + residual): (N, *size, C) -> (N, *out, O)."""
+    bias, residual, activation, keep, scale = epilogue
     y = cupy.empty((x.shape[0], *window.out, w.shape[-1]), x.dtype)
     fused = plan.problem
-    extras = [_ready(extra) for extra, taken in ((bias, fused.bias), (residual, fused.residual)) if taken]
+    given = ((scale, fused.scale), (bias, fused.bias), (residual, fused.residual))
+    extras = [_ready(extra) for extra, taken in given if taken]
     if fused.keep_sums:
         sums = cupy.empty_like(y)
         plan.run(_ready(x), _packed(w), *extras, y, sums)
@@ -135,7 +136,8 @@ def _told(problem: Problem) -> str:
 
 def _names(problem: Problem) -> list[str]:
     """What is done to the sums, in words."""
-    named = {"bias": problem.bias, "residual": problem.residual, str(problem.activation): problem.activation}
+    fused = {"scale": problem.scale, "bias": problem.bias, "residual": problem.residual}
+    named = {**fused, str(problem.activation): problem.activation}
     return [name for name, there in named.items() if there]
 
 

@@ -49,15 +49,15 @@ def drawn(problem: Problem, place: dict[str, Any]) -> Any:
     """The problem's graph, not planned yet; operands are numbered from 1 in the order in which they are passed."""
     io, wide = (getattr(cudnn.data_type, name) for name in TYPES[problem.dtype])
     graph = cudnn.pygraph(io_data_type=io, intermediate_data_type=wide, compute_data_type=wide, **place)
-    _Drawing(graph, io, problem).draw()
+    _Drawing(graph, io, wide, problem).draw()
     return graph
 
 
 class _Drawing:
     """A graph in the making."""
 
-    def __init__(self, graph: Any, io: Any, problem: Problem) -> None:
-        self.graph, self.io, self.problem = graph, io, problem
+    def __init__(self, graph: Any, io: Any, wide: Any, problem: Problem) -> None:
+        self.graph, self.io, self.wide, self.problem = graph, io, wide, problem
         self.operands = 0
 
     def draw(self) -> None:
@@ -73,11 +73,13 @@ class _Drawing:
             self.finish(graph.conv_wgrad(image=x, loss=dy, **self.window()), p.w)
 
     def finish(self, sums: Any, dims: Dims) -> None:
-        """What is fused: activation(sums + bias + residual), and the sums themselves where they are kept."""
+        """What is fused: activation(sums · scale + bias + residual), and the sums themselves where they are kept."""
         p, graph = self.problem, self.graph
         sums.set_dim(list(dims)).set_stride(channels_last(dims))
+        if p.scale:
+            sums = graph.mul(a=sums, b=self.vector("scale", dims))
         if p.bias:
-            sums = graph.bias(input=sums, bias=self.operand("bias", (1, dims[1], *(1 for _ in dims[2:]))))
+            sums = graph.bias(input=sums, bias=self.vector("bias", dims))
         if p.residual:
             sums = graph.add(a=sums, b=self.operand("residual", dims))
         result = sums
@@ -88,10 +90,14 @@ class _Drawing:
         if p.keep_sums:
             self.output(sums, dims)
 
-    def operand(self, name: str, dims: Dims) -> Any:
+    def vector(self, name: str, dims: Dims) -> Any:
+        """One number for each channel: in what sums are kept in where they are scaled."""
+        return self.operand(name, (1, dims[1], *(1 for _ in dims[2:])), self.wide if self.problem.scale else None)
+
+    def operand(self, name: str, dims: Dims, holding: Any = None) -> Any:
         self.operands += 1
-        strides = channels_last(dims)
-        return self.graph.tensor(name=name, uid=self.operands, dim=list(dims), stride=strides, data_type=self.io)
+        like = {"dim": list(dims), "stride": channels_last(dims), "data_type": holding or self.io}
+        return self.graph.tensor(name=name, uid=self.operands, **like)
 
     def output(self, tensor: Any, dims: Dims) -> None:
         self.operands += 1

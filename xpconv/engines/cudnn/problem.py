@@ -22,6 +22,7 @@ class Problem(NamedTuple):
     outputs: int  # channels of y
     groups: int
     window: Window
+    scale: bool  # then it and the bias are float32
     bias: bool
     residual: bool
     activation: str | None
@@ -60,7 +61,8 @@ class Problem(NamedTuple):
 def fprop_problem(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Problem:
     """y from x and w, with an epilogue."""
     keep = epilogue.keep_sums and epilogue.activation is not None
-    fused = (epilogue.bias is not None, epilogue.residual is not None, epilogue.activation, keep)
+    vectors = (epilogue.scale is not None, epilogue.bias is not None)
+    fused = (*vectors, epilogue.residual is not None, epilogue.activation, keep)
     return _problem("fprop", x, x.shape[-1], w.shape[-1], groups, window, fused)
 
 
@@ -68,13 +70,13 @@ def dgrad_problem(
     dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None
 ) -> Problem:
     """dx from dy and w, with a bias and a residual."""
-    fused = (bias is not None, residual is not None, None, False)
+    fused = (False, bias is not None, residual is not None, None, False)
     return _problem("dgrad", dy, w.shape[-2] * groups, w.shape[-1], groups, window, fused)
 
 
 def wgrad_problem(x: Array, dy: Array, *, window: Window, groups: int, w_shape: Dims) -> Problem:
     """dw from x and dy."""
-    return _problem("wgrad", x, x.shape[-1], w_shape[-1], groups, window, (False, False, None, False))
+    return _problem("wgrad", x, x.shape[-1], w_shape[-1], groups, window, (False, False, False, None, False))
 
 
 def _problem(
@@ -84,7 +86,7 @@ def _problem(
     outputs: int,
     groups: int,
     window: Window,
-    fused: tuple[bool, bool, str | None, bool],
+    fused: tuple[bool, bool, bool, str | None, bool],
 ) -> Problem:
     s = current()
     return Problem(

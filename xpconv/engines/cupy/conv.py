@@ -16,7 +16,7 @@ _WAYS = {"shifted products": shifted, "depthwise": depthwise}  # all others: col
 
 
 def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
-    """y = activation(conv(x, w) + bias + residual): (N, *size, C) -> (N, *out, O)."""
+    """y = activation(conv(x, w) · scale + bias + residual): (N, *size, C) -> (N, *out, O)."""
     x, w, sizes = dense(x), dense(w), Sizes(window, groups, x.shape[-1], w.shape[-1])
     output = Output.like(x, (x.shape[0], *window.out, w.shape[-1]), Epilogue.of(epilogue))
     if output.y.size:

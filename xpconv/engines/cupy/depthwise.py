@@ -17,10 +17,10 @@ from xpconv.engines.cupy.windows import outs, struct, taps
 
 def fprop(x: Array, w: Array, sizes: Sizes, output: Output) -> None:
     """y[..., c · multiplier + m] = Σ over the cells of x[..., c] · w[cell, 0, c · multiplier + m]."""
-    bias, residual, activation, _ = output.epilogue
-    multiplier = sizes.outputs // sizes.channels
+    epilogue, multiplier = output.epilogue, sizes.outputs // sizes.channels
     width = width_of(sizes.outputs, output.y, w, *([x] if multiplier == 1 else []))
-    args = (x, w, bias, residual, output.sums, output.y, np.int32(multiplier), np.int32(NUMBERS[activation]))
+    numbers = np.int32(multiplier), np.int32(NUMBERS[epilogue.activation])
+    args = (x, w, *epilogue.vectors, epilogue.residual, output.sums, output.y, *numbers)
     items, largest = output.y.size // width, max(x.size, output.y.size)
     window = struct(sizes.window, x.shape[0], sizes.channels)
     launch("depthwise", "outputs", x, items, *args, window, largest=largest, width=width)

@@ -23,15 +23,21 @@ class Epilogue(NamedTuple):
     residual: Array | None = None
     activation: str | None = None
     keep_sums: bool = False
+    scale: Array | None = None
 
     @classmethod
     def of(cls, given: Any) -> Epilogue:
-        bias, residual = dense_or_none(given.bias), dense_or_none(given.residual)
-        return cls(bias, residual, given.activation, given.keep_sums)
+        bias, residual, scale = map(dense_or_none, (given.bias, given.residual, given.scale))
+        return cls(bias, residual, given.activation, given.keep_sums, scale)
 
     @property
     def is_nothing(self) -> bool:
-        return self.bias is None and self.residual is None and self.activation is None and not self.keep_sums
+        return not self.keep_sums and all(x is None for x in (self.scale, self.bias, self.residual, self.activation))
+
+    @property
+    def vectors(self) -> tuple[Array | None, Array | None, Array | None]:
+        """What kernels take for each channel: scale and shift in float32, else a bias of y's dtype."""
+        return (None, None, self.bias) if self.scale is None else (self.scale, self.bias, None)
 
 
 class Output(NamedTuple):
@@ -69,10 +75,11 @@ class Output(NamedTuple):
         channels, rows = self.y.shape[-1], last - first
         if held is None and self.epilogue.is_nothing and z.dtype == self.y.dtype and z.data.ptr == self._at(first):
             return
-        bias, residual, activation, _ = self.epilogue
-        parts = [None if a is None else a.reshape(-1, channels)[first:last] for a in (residual, self.sums, self.y)]
-        width = width_of(channels, *parts[2:], z, *(a for a in (bias, *parts[:2]) if a is not None))
-        args = (z, bias, *parts, *integers(rows, channels), np.int32(NUMBERS[activation]), _grid(held))
+        given = (self.epilogue.residual, self.sums, self.y)
+        parts = [None if a is None else a.reshape(-1, channels)[first:last] for a in given]
+        width = width_of(channels, *parts[2:], z, *(a for a in (self.epilogue.bias, *parts[:2]) if a is not None))
+        activation = np.int32(NUMBERS[self.epilogue.activation])
+        args = (z, *self.epilogue.vectors, *parts, *integers(rows, channels), activation, _grid(held))
         largest = max(z.size, rows * channels)
         launch("epilogue", "finish", self.y, rows * (channels // width), *args, largest=largest, width=width)
 

@@ -57,7 +57,7 @@ class _Kernel(NamedTuple):
 
 
 def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
-    """y = activation(conv(x, w) + bias + residual), box by box: (N, *size, C) -> (N, *out, O)."""
+    """y = activation(conv(x, w) · scale + bias + residual), box by box: (N, *size, C) -> (N, *out, O)."""
     xp = namespace(x)
     kernel = _Kernel.of(w, window, groups)
     y = xp.empty((x.shape[0], *window.out, w.shape[-1]), dtype=x.dtype, device=x.device)
@@ -65,6 +65,8 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
     one_box = _depthwise_fprop if kernel.depthwise else _fprop_box
     for box in _boxes(x, kernel, window, w.shape[-1]):
         z = one_box(covered(x, window, box), kernel, window, box)
+        if epilogue.scale is not None:
+            z *= epilogue.scale
         if epilogue.bias is not None:
             z += epilogue.bias  # after the sum, so that it is rounded once
         if epilogue.residual is not None:

@@ -20,7 +20,7 @@ Index = tuple[Any, ...]
 
 
 def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
-    """y[n, i, o] = activation(Σ x_window · w[..., o] + b[o] + residual[n, i, o])."""
+    """y[n, i, o] = activation(scale[o] · Σ x_window · w[..., o] + b[o] + residual[n, i, o])."""
     xp = namespace(x)
     x_pad = zero_pad(x, window)
     sums = xp.zeros((x.shape[0], *window.out, w.shape[-1]), dtype=x.dtype, device=x.device)
@@ -28,6 +28,8 @@ def fprop(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> 
         for o, channels in outputs(w, groups):
             a_slice = x_pad[(n, *cells, channels)]
             sums[(n, *i, o)] = xp.sum(a_slice * w[..., o])
+            if epilogue.scale is not None:
+                sums[(n, *i, o)] *= epilogue.scale[o]
             if epilogue.bias is not None:
                 sums[(n, *i, o)] += epilogue.bias[o]
     if epilogue.residual is not None:

@@ -4,9 +4,9 @@
 // `weight_slabs`, a block of (columns, 256 / columns) threads for up to 32 channels of a slab of windows and one kernel
 // cell: the grid is (tiles of channels, slabs, cells).
 
-// y = activation(sum + bias + residual); sums, where wanted, is what the activation was applied to.
-extern "C" __global__ void outputs(const T *x, const T *weights, const T *bias, const T *residual, T *sums, T *y,
-                                   int multiplier, int activation, const Window w) {
+// y = activation(sum * scale + shift + bias + residual); sums, where wanted, is what the activation was applied to.
+extern "C" __global__ void outputs(const T *x, const T *weights, const A *scale, const A *shift, const T *bias,
+                                   const T *residual, T *sums, T *y, int multiplier, int activation, const Window w) {
   Index channels = w.channels * multiplier, packs = channels / WIDTH, outs = (Index)w.out[0] * w.out[1] * w.out[2];
   FOR_EACH(i, w.images * outs * packs) {
     Index o = i % packs * WIDTH;
@@ -26,6 +26,7 @@ extern "C" __global__ void outputs(const T *x, const T *weights, const T *bias, 
     Pack before, result;
     for (int k = 0; k < WIDTH; k++) {
       A value = sum[k].value();
+      if (scale) value = value * scale[o + k] + shift[o + k];
       if (bias) value += wide(bias[o + k]);
       if (residual) value += wide(residual[i * WIDTH + k]);
       before.v[k] = narrow(value);
