@@ -274,6 +274,63 @@ def test_where_no_handle_can_be_made_the_chain_goes_on(monkeypatch):
     assert not cudnn_interpreter.launches
 
 
+def handles_of_their_own(monkeypatch, create):
+    """The engine's own handles, made by a function."""
+    monkeypatch.setattr(library, "handle", cudnn_on_host.replaced["handle"])
+    monkeypatch.setattr(library.cudnn, "create_handle", create)
+    monkeypatch.setattr(library.cudnn, "set_stream", lambda handle, stream: None)
+    for name, empty in (("_local", library._Local()), ("_free", {}), ("_failed", {})):
+        monkeypatch.setattr(library, name, empty)
+
+
+def test_a_handle_that_cannot_be_made_is_not_asked_for_at_every_call(monkeypatch):
+    """Asking may take longer than the convolution; and where there is none, plans that are there are of no use."""
+    asked, now = [], [100.0]
+
+    def failing():
+        asked.append(0)
+        raise RuntimeError("no handle")
+
+    x, w = made(2, 6, 5, 16), made(3, 3, 16, 16)
+    ops.conv(x, w)
+    assert cudnn_interpreter.launches
+    cudnn_interpreter.launches.clear()
+    handles_of_their_own(monkeypatch, failing)
+    monkeypatch.setattr(library.time, "monotonic", lambda: now[0])
+    for _ in range(3):
+        close(ops.conv(x, w), x, w)
+    assert "cannot start here: no handle" in xpconv.explain(ops.conv, x, w)["cudnn"]
+    assert len(asked) == 1
+    now[0] += library._PATIENCE
+    ops.conv(x, w)
+    assert len(asked) == 2
+    monkeypatch.setattr(library.cudnn, "create_handle", lambda: 7)
+    now[0] += library._PATIENCE
+    assert not cudnn_interpreter.launches
+    ops.conv(x, w)
+    assert cudnn_interpreter.launches
+
+
+def test_a_thread_without_a_handle_that_captures_leaves_the_call_to_the_next_engine(monkeypatch):
+    """Also where another thread has found the plan."""
+    x, w, stream = made(2, 6, 4, 16), made(3, 3, 16, 16), cupy.cuda.Stream(non_blocking=True)
+    ops.conv(x, w)
+    handles_of_their_own(monkeypatch, lambda: 7)
+    with stream:
+        stream.begin_capture()
+        assert "run the same call once before" in xpconv.explain(ops.conv, x, w)["cudnn"]
+        stream.end_capture()
+        assert xpconv.explain(ops.conv, x, w)["cudnn"].startswith("chosen")
+
+
+def test_the_call_that_runs_a_plan_is_one_that_the_frontend_takes():
+    """As far as it goes without a device: to the handle, which is none."""
+    plan = plans.find(conv.wgrad_problem(x := made(2, 8, 8, 16), x, **wgrad_options()))
+    execute = cudnn_on_host.replaced["execute"]
+    with pytest.raises(RuntimeError, match="handle is NULL"):
+        execute(plan.graph, {1: 256, 2: 512, 3: 768}, 0, plan.index, 0)
+
+
 def test_a_plan_gets_its_workspace(monkeypatch):
     taken, alloc = [], cupy.cuda.alloc
     monkeypatch.setattr(cupy.cuda, "alloc", lambda n: taken.append(n) or alloc(n))
@@ -289,11 +346,8 @@ def test_a_plan_gets_its_workspace(monkeypatch):
 def test_threads_share_plans_and_have_handles_of_their_own(monkeypatch):
     """A thread that ends leaves its handle to the next; a handle is told of a stream only when that changes."""
     created, streams = [], []
-    monkeypatch.setattr(library, "handle", cudnn_on_host.replaced["handle"])
-    monkeypatch.setattr(library.cudnn, "create_handle", lambda: created.append(0) or 100 + len(created))
+    handles_of_their_own(monkeypatch, lambda: created.append(0) or 100 + len(created))
     monkeypatch.setattr(library.cudnn, "set_stream", lambda handle, stream: streams.append((handle, stream)))
-    monkeypatch.setattr(library, "_local", library._Local())
-    monkeypatch.setattr(library, "_free", {})
     used, execute = [], library.execute
     monkeypatch.setattr(library, "execute", lambda *a: used.append(a[-1]) or execute(*a))
     x, w = made(2, 8, 8, 8), made(3, 3, 8, 8)
@@ -366,6 +420,40 @@ def wgrad(x):
     return conv.PRIMITIVES["conv_wgrad"].run(x, x, **wgrad_options())
 
 
+@pytest.mark.parametrize("failing", [MemoryError, RuntimeError])
+def test_candidates_that_do_not_run_are_not_chosen(choices, monkeypatch, failing):
+    x = made(2, 8, 8, 16, dtype="float16")
+    with xpconv.autotune(True):
+        plan = plans.find(conv.wgrad_problem(x, x, **wgrad_options()))
+        tries = iter(range(100))
+
+        def seconds(run):
+            if (i := next(tries)) != 4:
+                raise failing
+            return float(i)
+
+        monkeypatch.setattr(tune, "seconds", seconds)
+        wgrad(x)
+        options = [index for index, _ in plans._fitting(plan.graph, plan.problem)]
+        assert plan.index == options[4]
+        assert json.loads(tune.path(0).read_text()) == {tune._key(plan.problem): plan.name}
+
+
+def test_where_no_candidate_runs_the_first_stays_and_nothing_is_kept(choices, monkeypatch):
+    x = made(2, 8, 8, 16, dtype="float16")
+    with xpconv.autotune(True):
+        plan = plans.find(conv.wgrad_problem(x, x, **wgrad_options()))
+        first = plan.index
+
+        def failing(run):
+            raise MemoryError
+
+        monkeypatch.setattr(tune, "seconds", failing)
+        wgrad(x)
+        assert plan.index == first
+        assert not tune.path(0).exists()
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a": 3}', None])
 def test_a_damaged_file_of_choices_is_as_good_as_none(choices, content):
     x = made(2, 8, 8, 16, dtype="float16")
@@ -412,3 +500,31 @@ def test_what_is_missing_is_named_with_what_to_install(module, package):
     )
     told = apart.run(code).stdout
     assert f"it needs {package}: pip install 'xpconv[cudnn13]'" in told
+
+
+STARTS = "from xpconv import dispatch; print(dispatch.engine_primitives('cudnn'))"
+
+
+def test_cudnn_is_found_where_python_finds_it():
+    """The frontend looks in one folder of packages: not in a user's own, nor in that of a parent environment."""
+    code = (
+        "import sysconfig; find = sysconfig.get_path\n"
+        "sysconfig.get_path = lambda name, *a, **k: '/nowhere' if name == 'purelib' else find(name, *a, **k)\n"
+        "import cudnn_on_host; cudnn_on_host.missing()\n" + STARTS
+    )
+    assert "conv_fprop" in apart.run(code).stdout
+
+
+def test_without_cublas_the_engine_is_not_there():
+    """The library would end the process when it first plans."""
+    code = (
+        "from cuda import pathfinder\n"
+        "def load(name): raise RuntimeError(f'{name} is nowhere')\n"
+        "pathfinder.load_nvidia_dynamic_lib = load\n" + STARTS
+    )
+    assert "cuDNN needs cuBLAS, which is not found: cublasLt is nowhere" in apart.run(code).stdout
+
+
+def test_several_cudnns_in_one_place_are_a_reason():
+    code = "import glob; find = glob.glob\nglob.glob = lambda p, *a, **k: 2 * find(p, *a, **k)\n" + STARTS
+    assert "cuDNN's frontend does not load here: Found 2 libcudnn" in apart.run(code).stdout

@@ -1,7 +1,8 @@
 """cuDNN for CuPy arrays, by way of NVIDIA's frontend: convolutions in three directions, with what can be fused to them.
 
 From the outside in: `conv` holds the primitives; `problem` is what a plan is looked up by, `plans` finds and runs it,
-`graph` draws it for the library, `tune` remembers which was fastest; `library` is all that touches a device.
+`graph` draws it for the library, `tune` remembers which was fastest; `library` is all that touches a device, and
+`loading` sees that there is one to load.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import cupy  # noqa: E402 - that it is missing is told above
 if not cupy.cuda.is_available():
     raise ImportError("CuPy is installed, but finds no CUDA device")
 
+from xpconv.engines.cudnn import loading  # noqa: E402 - nothing of it needs what may be missing
+
+loading.load()
 try:
     from xpconv.engines.cudnn import conv, library, plans
-except (OSError, AttributeError) as error:  # a shared library, or a frontend without what is asked of it
+except (OSError, AttributeError, AssertionError) as error:  # a shared library or two, a frontend that lacks something
     raise ImportError(f"cuDNN's frontend does not load here: {error}") from error
 
 PRIMITIVES = conv.PRIMITIVES

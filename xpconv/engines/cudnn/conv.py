@@ -116,6 +116,7 @@ def _answer(problem: Problem) -> Plan | str:
     if not problem.images or 0 in problem.window.size:
         return "leaves empty arrays to others"
     try:
+        library.prepare(problem.device)
         return _found(problem)
     except RuntimeError as error:  # no handle (for want of memory, perhaps), or a graph is captured: not remembered
         return "cannot start here: " + " ".join(line.strip() for line in str(error).splitlines())

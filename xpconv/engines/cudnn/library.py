@@ -7,6 +7,7 @@ Everything that needs a device to be there is in this file, so that a test witho
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -35,7 +36,7 @@ def _library_version() -> str:
     return f"{number // 10000}.{number % 10000 // 100}.{number % 100}"
 
 
-FRONTEND_VERSION = _checked("nvidia-cudnn-frontend", metadata.version("nvidia-cudnn-frontend"), (1, 18))
+FRONTEND_VERSION = _checked("nvidia-cudnn-frontend", metadata.version("nvidia-cudnn-frontend"), (1, 22))
 VERSION = _checked("cuDNN", _library_version(), (9, 19))
 
 # How a graph is refused: outright, for impossible sizes, for operations that an earlier frontend calls otherwise.
@@ -56,6 +57,8 @@ class _Local(threading.local):
 
 
 _free: dict[int, list[list[Any]]] = {}  # by device, of threads that have ended
+_failed: dict[int, tuple[float, str]] = {}  # by device: when a handle could not be made, and why
+_PATIENCE = 1.0  # seconds until another is tried: a try may take as long as many convolutions
 _local = _Local()
 
 
@@ -71,6 +74,13 @@ def handle(device: int) -> int:
     return entry[2]
 
 
+def prepare(device: int) -> None:
+    """See that this thread has a handle for a device, so that a plan which is there can be run by it."""
+    if device not in _local.handles:
+        with cupy.cuda.Device(device):
+            handle(device)
+
+
 def stream() -> int:
     """The address of the current stream."""
     return int(cupy.cuda.get_current_stream().ptr)
@@ -81,7 +91,14 @@ def _new_handle(device: int) -> list[Any]:
     with suppress(KeyError, IndexError):  # another thread may come in between a look and a take
         return _free[device].pop()
     outside_capture("make a handle")
-    made = cudnn.create_handle()
+    since, reason = _failed.get(device, (-_PATIENCE, ""))
+    if time.monotonic() - since < _PATIENCE:
+        raise RuntimeError(reason)
+    try:
+        made = cudnn.create_handle()
+    except RuntimeError as error:
+        _failed[device] = time.monotonic(), f"{error} {cudnn.get_last_error_string()}".strip()
+        raise RuntimeError(_failed[device][1]) from error
     return [made, None, getattr(made, "backend_handle", made)]  # a number itself in earlier frontends
 
 

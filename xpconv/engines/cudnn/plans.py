@@ -7,7 +7,8 @@ lock while it runs, so that threads may share plans; handles they may not share 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
@@ -51,15 +52,24 @@ class Plan:
         """Time the candidates on these operands, take the fastest, and keep its name."""
         self.tuned = True  # before, so that another thread runs on rather than times too
         options = list(islice(_fitting(self.graph, self.problem), _CANDIDATES))
-        times = [tune.seconds(partial(self._launch, *option, operands)) for option in options]
+        times = [_seconds(partial(self._launch, *option, operands)) for option in options]
         best = min(range(len(options)), key=times.__getitem__)
-        self.index, self.workspace = options[best]
-        tune.keep(self.problem, self.name)
+        if math.isfinite(times[best]):
+            self.index, self.workspace = options[best]
+            tune.keep(self.problem, self.name)
 
     @property
     def name(self) -> str:
         """The library's name for it: an engine and its knobs."""
         return self.graph.get_plan_name_at_index(self.index)
+
+
+def _seconds(run: Callable[[], None]) -> float:
+    """The time that a candidate takes, endless for one that does not run: for want of memory, say."""
+    try:
+        return tune.seconds(run)
+    except (RuntimeError, MemoryError):
+        return math.inf
 
 
 # Plans that a CUDA graph has captured: it launches kernels that are a plan's own, compiled for what is fused, and that
