@@ -31,18 +31,21 @@ def test_work_is_ordered_on_a_stream_of_its_own_and_the_current_one_comes_back()
     assert cupy.cuda.get_current_stream() == outer
 
 
-def test_weights_folded_on_one_stream_are_not_taken_on_another():
-    """Which would not wait until they are made, nor until they are read before their memory goes."""
+@pytest.mark.parametrize(("dtype", "made"), [("float32", ("weight", "bias")), ("float16", ("scale", "bias"))])
+def test_what_is_made_of_a_norm_on_one_stream_is_not_taken_on_another(dtype, made):
+    """Which would not wait until it is made, nor until it is read before its memory goes."""
     with xpconv.use_backend("cupy"):
-        net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm(2)).initialize(seed=0)
-    net(cupy.asarray(data(4)[0]))
-    weight, _ = fusion._folded(net[0], net[1])
-    assert fusion._folded(net[0], net[1])[0] is weight
+        net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm(2)).initialize(seed=0).to(dtype=dtype)
+    net(cupy.asarray(data(4)[0].astype(dtype)))
+    here = fusion._joined(net[0], net[1])
+    assert fusion._joined(net[0], net[1]) is here
     with runtime_of(xpconv.backend.get("cupy")).working():
-        there, _ = fusion._folded(net[0], net[1])
-        assert there is not weight
-        assert fusion._folded(net[0], net[1])[0] is there
-    assert cupy.array_equal(weight.value, there.value)
+        there = fusion._joined(net[0], net[1])
+        assert fusion._joined(net[0], net[1]) is there
+    for name in made:
+        one, other = getattr(here, name), getattr(there, name)
+        assert one is not other
+        assert cupy.array_equal(one.value, other.value)
 
 
 def test_a_recording_runs_nothing_and_names_what_stops_it():
