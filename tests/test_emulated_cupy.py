@@ -132,6 +132,74 @@ def test_threads_wait_for_one_another():
     np.testing.assert_array_equal(y.get(), x.get().sum(axis=1))
 
 
+FAULTS = """
+extern "C" __global__ void no_barrier_before_reading(float* y, int back) {
+  __shared__ float parts[64];
+  __syncthreads();
+  parts[threadIdx.x] = 1;
+  y[threadIdx.x] = parts[back ? threadIdx.x - threadIdx.x % 32 : 63 - threadIdx.x];
+}
+extern "C" __global__ void no_barrier_before_writing_again(float* y) {
+  __shared__ float parts[2];
+  float sum = 0;
+  for (int round = 0; round < 2; round++) {
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = round;
+    __syncthreads();
+    sum += parts[0] + parts[1];
+  }
+  y[threadIdx.x] = sum;
+}
+extern "C" __global__ void never_written(float* y) {
+  __shared__ float parts[2];
+  if (blockIdx.x == 0) parts[threadIdx.x % 2] = 1;
+  __syncthreads();
+  y[blockIdx.x * blockDim.x + threadIdx.x] = parts[0];
+}
+extern "C" __global__ void lane_left_out(float* y) {
+  y[threadIdx.x] = __shfl_xor_sync(0x7fffffffu, 1.0f, 1);
+}
+extern "C" __global__ void lane_has_ended(float* y) {
+  if (threadIdx.x % 32 == 5) return;
+  y[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+}
+extern "C" __global__ void branches_meet(float* y) {
+  if (threadIdx.x < 32) { y[threadIdx.x] = 1;
+    __syncthreads(); } else
+    __syncthreads();
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("from_the_last", [False, True])
+def test_a_missing_barrier_shows(from_the_last, monkeypatch):
+    """Other threads' numbers are not there yet, or those of the round after are, in one order of threads or in both."""
+    monkeypatch.setattr(cupy.emulation, "from_the_last", from_the_last)
+    module = cupy.RawModule(code=FAULTS)
+
+    def result(name, blocks, *args):
+        y = cupy.empty(64 * blocks, np.float32)
+        module.get_function(name)((blocks,), (64,), (y, *args))
+        return y.get()
+
+    assert np.isnan(result("no_barrier_before_reading", 1, np.int32(0))).any()
+    assert np.isnan(result("no_barrier_before_reading", 1, np.int32(1))).any() == from_the_last
+    assert (result("no_barrier_before_writing_again", 1) != 2).any()
+    assert np.isnan(result("never_written", 2)[64:]).all(), "a block finds what the one before it has left"
+
+
+@needs_compiler
+@pytest.mark.parametrize("from_the_last", [False, True])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("lane_left_out", "leaves out a lane"), ("lane_has_ended", "has ended"), ("branches_meet", "different lines")],
+)
+def test_threads_that_do_not_meet_raise(name, words, from_the_last, monkeypatch):
+    monkeypatch.setattr(cupy.emulation, "from_the_last", from_the_last)
+    with pytest.raises(RuntimeError, match=words):
+        cupy.RawModule(code=FAULTS).get_function(name)((1,), (64,), (cupy.empty(64, np.float32),))
+
+
 @needs_compiler
 def test_what_would_go_wrong_unseen_on_a_device_raises():
     module, y = cupy.RawModule(code=ROW_SUMS), cupy.empty(4, np.float32)
