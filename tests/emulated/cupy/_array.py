@@ -103,8 +103,12 @@ class ndarray:
         return self.get().tolist()
 
     def set(self, arr: np.ndarray, stream: Any = None) -> None:
-        if type(arr) is not np.ndarray or arr.dtype != self.dtype or arr.shape != self.shape:
-            raise ValueError("set takes a NumPy array of the same shape and dtype")
+        if type(arr) is not np.ndarray or arr.dtype != self.dtype:
+            raise TypeError("set takes a NumPy array of the same dtype")
+        if arr.shape != self.shape:
+            raise ValueError("Shape mismatch")
+        if not (self.flags.c_contiguous or self.flags.f_contiguous):
+            raise RuntimeError("Cannot set to non-contiguous array")
         _capture.forbid("a copy from the host")
         self._host[...] = arr
 
