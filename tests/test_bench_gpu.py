@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -96,6 +97,87 @@ def test_the_stages_run_dry(tmp_path):
     assert "emulated: no measurement" in done.stdout
     assert "not begun" in done.stdout
     assert (tmp_path / "out" / "results.tar.gz").stat().st_size > 0
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The modules of `bench/`, by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return importlib.import_module
+
+
+def test_what_is_planned_for_the_first_calls_fits_them(scripts, tmp_path):
+    """A machine with a GPU is lent for minutes, and a command may take ten at most."""
+    found = scripts("gpu_stages")
+    every = found.stages(tmp_path, dry_run=False)
+    assert [stage.call for stage in every] == sorted(stage.call for stage in every)
+    for call, minutes in enumerate(found.MINUTES, 1):
+        planned = sum(stage.limit for stage in every if stage.call == call)
+        assert 0.9 * 60 * minutes < planned <= 60 * minutes
+    assert found.MINUTES[0] <= 9.5
+    assert sum(found.MINUTES) <= 13
+    first = [stage.name for stage in every if stage.call == 1]
+    assert {"parity", "device", "steps", "bandwidth", "layouts", "capture"} <= set(first)
+    assert first.index("parity") < first.index("convs-bfloat16-ieee") < first.index("layouts")
+    assert len({stage.name for stage in every}) == len(every)
+
+
+def test_a_call_begins_what_has_not_ended_by_itself_and_still_fits(scripts, tmp_path, monkeypatch):
+    gpu, found = scripts("gpu"), scripts("gpu_stages")
+    limits = {"done": 9, "failed": 9, "stopped": 9, "long": 900, "kept": 900, "short": 9}
+    every = [found.Stage(name, (), limit, resumes=name == "kept") for name, limit in limits.items()]
+    before = {"done": "done", "failed": "exit status 1", "stopped": "stopped at its limit"}
+    before = {name: {"status": status, "seconds": 1.0} for name, status in before.items()}
+    (tmp_path / "stages.json").write_text(json.dumps(before))
+    begun = []
+    monkeypatch.setattr(gpu, "stages", lambda out, dry_run: every)
+    monkeypatch.setattr(gpu, "run", lambda stage, *_: begun.append(stage.name) or {"status": "done", "seconds": 0.0})
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path), "--minutes", "1"])
+    assert gpu.main() == 1
+    assert begun == ["stopped", "kept", "short"]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path / "on"), "--from", str(tmp_path / "results.tar.gz")])
+    assert gpu.main() == 1
+    assert begun[3:] == ["long"]
+
+
+def test_parity_is_shared_out_and_comes_together(tmp_path):
+    """Two workers on the emulated CuPy find what one process finds."""
+    ops = ("--op", "relu,add")
+    shared, alone = tmp_path / "shared.json", tmp_path / "alone.json"
+    done = emulated(ROOT / "bench" / "gpu_parity.py", shared, "--workers", 2, *ops)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert emulated("-m", "xpconv", "parity", "--backend", "cupy", *ops, "--json", alone).returncode == 0
+
+    def rows(path):
+        return sorted(json.loads(path.read_text())["rows"], key=lambda row: (row["target"], row["op"]))
+
+    assert rows(shared) == rows(alone)
+    assert json.loads(shared.read_text())["complete"]
+
+
+def test_a_worker_that_dies_is_a_miss_and_another_goes_on(scripts, tmp_path, monkeypatch):
+    parity = scripts("gpu_parity")
+    target, answers = parity.Target("cupy", "cupy"), []
+
+    class Worker:
+        def __init__(self):
+            answers.append(0)
+
+        def ask(self, task):
+            answers[-1] += 1
+            if task.first == 2:
+                return task.failed("its process died (exit status -11)"), False
+            return parity.Row(target, task.op, calls=3), True
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(parity, "Worker", Worker)
+    found = parity.Found(tmp_path / "p.json", [target], {})
+    monkeypatch.setattr(found, "write", lambda complete: None)
+    parity.work(iter([parity.Task(target, "relu", first) for first in (0, 2, 4)]), found, parity.threading.Lock())
+    (row,) = parity.joined(found.rows)
+    assert (row.calls, row.faults, answers) == (6, ["its process died (exit status -11)"], [2, 1])
 
 
 # -- pieces ----------------------------------------------------------------------------------------------------------

@@ -47,9 +47,9 @@ class _BaseStream:
         self.ptr, self.device_id = ptr, device_id
 
     def __enter__(self) -> _BaseStream:
-        device = self._on_current_device()
-        _current.streams[device].append(self)
-        _current.entered.append(device)
+        here = self._on_current_device()
+        _current.streams[here].append(self)
+        _current.entered.append(here)
         return self
 
     def __exit__(self, *_: Any) -> None:
