@@ -13,9 +13,9 @@ from typing import Any
 
 import cupy
 
-# What cuBLAS asks for on compute capability 9.0 and later. Its own would become an allocation within the graph, at
-# every product; this one is of the memory that the graph has, and the next product's too.
-_WORKSPACE = 32 * 2**20
+# As large as the one that cuBLAS has outside of a graph, by compute capability, so that it chooses the same algorithm.
+# Its own would become an allocation within the graph at every product; this is of the memory that the graph has anyway.
+_WORKSPACES = ((90, 32 * 2**20), (0, 8 * 2**20 + 128 * 2**10))
 
 
 def batched_product(handle: int, *args: Any) -> None:
@@ -28,10 +28,12 @@ def batched_product(handle: int, *args: Any) -> None:
 
 def _captured_product(handle: int, args: tuple[Any, ...]) -> None:
     library, stream = _library(), cupy.cuda.get_current_stream().ptr
-    workspace = cupy.cuda.alloc(_WORKSPACE)
+    capability = int(cupy.cuda.device.get_compute_capability())
+    size = next(size for least, size in _WORKSPACES if capability >= least)
+    workspace = cupy.cuda.alloc(size)
     _check(library.cublasSetStream_v2(handle, stream))
     try:
-        _check(library.cublasSetWorkspace_v2(handle, workspace.ptr, _WORKSPACE))
+        _check(library.cublasSetWorkspace_v2(handle, workspace.ptr, size))
         _check(library.cublasGemmStridedBatchedEx(handle, *args))
     finally:
         _check(library.cublasSetStream_v2(handle, stream))  # which takes the workspace from the handle
