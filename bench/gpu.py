@@ -16,16 +16,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from gpu_stages import MINUTES, ROOT, Stage, headline, stages
 
 EMULATED = ROOT / "tests" / "emulated"
 NOT_BEGUN = "not begun"
+GRACE = 4  # seconds in which a stage that is stopped may end what it has started: a benchmark its sides' processes
 
 
 def environment(dry_run: bool, tuned: bool) -> dict[str, str]:
@@ -49,7 +52,11 @@ def run(stage: Stage, out: Path, limit: float, env: dict[str, str]) -> dict[str,
         try:
             status = child.wait(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, 9)
+            os.killpg(child.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=GRACE)
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             status = None
     ended = "stopped at its limit" if status is None else "done" if status == 0 else f"exit status {status}"
@@ -62,16 +69,27 @@ def over(found: dict[str, object] | None) -> bool:
 
 
 def table(chosen: list[Stage], ended: dict[str, dict[str, object]], out: Path) -> str:
-    """A line for each stage."""
-    lines = []
-    for stage in chosen:
-        found = ended.get(stage.name, {"status": NOT_BEGUN, "seconds": 0.0})
-        lines.append((stage.name, str(found["status"]), f"{found['seconds']:.0f} s", headline(out, stage)))
-    widths = [max(len(line[i]) for line in lines) for i in range(3)]
-    return "\n".join(
+    """A line for each stage that was begun; those that failed without figures say what their log ends with."""
+    begun = [stage for stage in chosen if stage.name in ended]
+    lines = [
+        (stage.name, str(found["status"]), f"{found['seconds']:.0f} s", headline(out, stage) or told(out, stage, found))
+        for stage, found in ((stage, ended[stage.name]) for stage in begun)
+    ]
+    widths = [max((len(line[i]) for line in lines), default=0) for i in range(3)]
+    shown = [
         f"{name:<{widths[0]}}  {status:<{widths[1]}}  {took:>{widths[2]}}  {said}".rstrip()
         for name, status, took, said in lines
-    )
+    ]
+    rest = ", ".join(stage.name for stage in chosen if stage.name not in ended)
+    return "\n".join([*shown, *([f"{NOT_BEGUN}: {rest}"] if rest else [])])
+
+
+def told(out: Path, stage: Stage, found: dict[str, object]) -> str:
+    """The last line of what a stage printed that did not go well."""
+    log = out / f"{stage.name}.log"
+    if found["status"] == "done" or not log.exists():
+        return ""
+    return next((line.strip() for line in reversed(log.read_text().splitlines()) if line.strip()), "")[:160]
 
 
 def packed(out: Path) -> Path:

@@ -187,7 +187,7 @@ def main() -> int:
         here = [target for target in wanted if not absent(target)]
         found = Found(options.json, here, {t.name: absent(t) for t in wanted if absent(t)})
         left, lock = iter(list(tasks(here, options.op))), threading.Lock()
-        threads = [threading.Thread(target=work, args=(left, found, lock)) for _ in range(options.workers)]
+        threads = [threading.Thread(target=work, args=(left, found, lock), daemon=True) for _ in range(options.workers)]
         for thread in threads:
             thread.start()
         for thread in threads:

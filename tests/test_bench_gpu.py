@@ -140,6 +140,22 @@ def test_a_call_begins_what_has_not_ended_by_itself_and_still_fits(scripts, tmp_
     assert begun[3:] == ["long"]
 
 
+def test_a_stage_at_its_limit_is_asked_to_end_and_then_made_to(scripts, tmp_path, monkeypatch):
+    gpu, found = scripts("gpu"), scripts("gpu_stages")
+    monkeypatch.setattr(gpu, "GRACE", 1)
+    ends = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('kept')"
+    stubborn = (
+        "import time, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on', flush=True)\ntime.sleep(60)"
+    )
+    for name, code, last in (("ends", ends, "kept"), ("deaf", deaf, "on")):
+        stage = found.Stage(name, (sys.executable, "-c", code), 2)
+        ended = gpu.run(stage, tmp_path, 2, dict(os.environ))
+        assert ended["status"] == "stopped at its limit"
+        assert ended["seconds"] < 10
+        assert gpu.told(tmp_path, stage, ended) == last
+        assert last in gpu.table([stage], {name: ended}, tmp_path)
+
+
 def test_parity_is_shared_out_and_comes_together(tmp_path):
     """Two workers on the emulated CuPy find what one process finds."""
     ops = ("--op", "relu,add")
