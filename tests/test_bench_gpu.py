@@ -144,9 +144,7 @@ def test_a_stage_at_its_limit_is_asked_to_end_and_then_made_to(scripts, tmp_path
     gpu, found = scripts("gpu"), scripts("gpu_stages")
     monkeypatch.setattr(gpu, "GRACE", 1)
     ends = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('kept')"
-    stubborn = (
-        "import time, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on', flush=True)\ntime.sleep(60)"
-    )
+    deaf = "import time, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on', flush=True)\ntime.sleep(60)"
     for name, code, last in (("ends", ends, "kept"), ("deaf", deaf, "on")):
         stage = found.Stage(name, (sys.executable, "-c", code), 2)
         ended = gpu.run(stage, tmp_path, 2, dict(os.environ))
