@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from xpconv import settings
-from xpconv.bench import shapes, sides
+from xpconv.bench import shapes, sides, truth
 from xpconv.bench.candidate import Candidate
 from xpconv.bench.case import Case, rounded
 from xpconv.bench.devices.cuda import Cuda
@@ -138,6 +138,22 @@ def test_a_call_begins_what_has_not_ended_by_itself_and_still_fits(scripts, tmp_
     monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path / "on"), "--from", str(tmp_path / "results.tar.gz")])
     assert gpu.main() == 1
     assert begun[3:] == ["long"]
+
+
+def test_rows_go_on_in_what_stages_before_have_left(scripts, tmp_path, monkeypatch):
+    gpu, found = scripts("gpu"), scripts("gpu_stages")
+    every = [found.Stage(name, (), 100, resumes="rows" in name) for name in ("quick", "rows", "slow", "more rows")]
+    took, limits = {"quick": 20.0, "rows": 150.0, "slow": 100.0, "more rows": 10.0}, {}
+
+    def run(stage, out, limit, env):
+        limits[stage.name] = limit
+        return {"status": "done", "seconds": took[stage.name]}
+
+    monkeypatch.setattr(gpu, "stages", lambda out, dry_run: every)
+    monkeypatch.setattr(gpu, "run", run)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path), "--minutes", "9"])
+    assert gpu.main() == 0
+    assert limits == {"quick": 100, "rows": 180, "slow": 100, "more rows": 130}
 
 
 def test_a_stage_at_its_limit_is_asked_to_end_and_then_made_to(scripts, tmp_path, monkeypatch):
@@ -264,6 +280,20 @@ def test_fused_layers_are_wanted_where_they_are_asked_for():
     assert all(case.options["activation"] == "relu" and case.dtype == "bfloat16" for case in fused)
     with pytest.raises(ValueError, match="no dtype is called 'int8'"):
         shapes.chosen(["lenet"], dtype="int8")
+
+
+def test_losses_that_were_found_beforehand_are_those_of_the_steps():
+    """Where images or weights are drawn otherwise than then, they are not found, and bench/losses.py must be run."""
+    known = truth._known_losses()
+    for set_name, dtype in (("steps", "float32"), ("large_steps", "bfloat16"), ("large_steps", "float16")):
+        for case in shapes.chosen([set_name], dtype=dtype):
+            arrays = case.arrays()
+            found = known[truth.digest(case, arrays)]
+            assert (found["case"], found["dtype"]) == (case.name, dtype)
+            if "LeNet" in case.name:
+                with settings.use_engine("portable"):
+                    np.testing.assert_allclose(truth.losses(case, arrays), found["losses"], rtol=1e-9)
+                assert truth.digest(case, {**arrays, "x": arrays["x"] + 1}) not in known
 
 
 def test_the_networks_whose_steps_are_timed_have_one_set_of_names():

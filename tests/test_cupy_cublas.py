@@ -11,7 +11,7 @@ import pytest
 
 import xpconv
 
-pytest.importorskip("cupy_backends.cuda.libs", reason="the real CuPy is not here")
+pytest.importorskip("cupy._core", reason="the real CuPy is not here")
 
 TYPES = {"int": ctypes.c_int, "long long int": ctypes.c_longlong, "size_t": ctypes.c_size_t}
 
