@@ -23,6 +23,7 @@ import tarfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from gpu_stages import MINUTES, ROOT, Stage, headline, stages
 
@@ -38,7 +39,7 @@ def environment(dry_run: bool, tuned: bool) -> dict[str, str]:
     return {"XPCONV_AUTOTUNE": str(int(tuned)), **os.environ, "PYTHONPATH": whole, "PYTHONUNBUFFERED": "1"}
 
 
-def run(stage: Stage, out: Path, limit: float, env: dict[str, str]) -> dict[str, object]:
+def run(stage: Stage, out: Path, limit: float, env: dict[str, str]) -> dict[str, Any]:
     """Run one stage to its end or its limit, and tell how it ended."""
     started = time.monotonic()
     if stage.absent:
@@ -127,7 +128,7 @@ def main() -> int:
             archive.extractall(options.out, filter="data")
     record = options.out / "stages.json"
     ended = json.loads(record.read_text()) if record.exists() else {}
-    deadline = time.monotonic() + 60 * options.minutes
+    deadline, spare = time.monotonic() + 60 * options.minutes, 0.0
     for stage in every:
         if stage.name not in wanted or (not options.stages and over(ended.get(stage.name))):
             continue
@@ -136,7 +137,10 @@ def main() -> int:
             continue  # a shorter one may fit
         print(f"{stage.name} ...", flush=True)
         env = environment(options.dry_run, stage.tuned)
-        ended[stage.name] = run(stage, options.out, min(stage.limit, left), env)
+        # Rows go on in what stages before have left of their limits: those behind keep theirs.
+        limit = stage.limit + (spare if stage.resumes else 0.0)
+        ended[stage.name] = found = run(stage, options.out, min(limit, left), env)
+        spare = max(0.0, spare + stage.limit - float(found["seconds"]))
         beside = record.with_suffix(".new")  # whole at any moment: it is what the next call goes on from
         beside.write_text(json.dumps(ended, indent=1) + "\n")
         beside.replace(record)

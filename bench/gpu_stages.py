@@ -71,7 +71,7 @@ def checks(out: Path, dry_run: bool) -> Iterator[Stage]:
     parity = (sys.executable, str(BENCH / "gpu_parity.py"), str(out / "parity.json"), *ops, "--workers", str(WORKERS))
     yield Stage("parity", parity, 125, "parity.json", call=1)
     train = (sys.executable, str(BENCH / "gpu_train.py"), str(out), *(("--epochs", "1") if dry_run else ()))
-    yield Stage("train", train, 40, "train.json", call=2)
+    yield Stage("train", train, 60, "train.json")
     missing = "" if importlib.util.find_spec("pytest") else "pytest is not installed"
     missing = "the tests run the emulator by themselves" if dry_run else missing
     spread = ("-n", str(WORKERS)) if importlib.util.find_spec("xdist") else ()
@@ -99,7 +99,7 @@ def benchmarks(out: Path, dry_run: bool) -> Iterator[Stage]:
 
     tiny = ("--batch", "1") if dry_run else ()
     only = ("--only", "ReLU") if dry_run else ()
-    yield first(bench("overhead", 25, "--set", "overhead", *tiny, *only, peers=[*torch, "launch"]))
+    yield first(bench("overhead", 30, "--set", "overhead", *tiny, *only, peers=[*torch, "launch"]))
     if dry_run:
         yield bench("lenet", 90, "--set", "lenet", "--direction", "forward,fused", *tiny, peers=[*torch, *engines])
         small = ("--batch", "4", "--only", "lenet")
@@ -115,10 +115,10 @@ def benchmarks(out: Path, dry_run: bool) -> Iterator[Stage]:
     # Some layers forward and backward; the whole set goes on from their rows, in the same files.
     both, whole = ("64", "--direction", "forward,backward"), "resnet50-64"
     yield from map(first, of_each("resnet50_few", 45, [*torch, *engines], "convs", *both, of=whole))
-    yield first(bench("steps", 60, "--set", "steps", peers=[*torch, *graph]))
+    yield first(bench("steps", 50, "--set", "steps", peers=[*torch, *graph]))
     memory = ("--set", "bandwidth")
     yield first(bench("bandwidth", 40, *memory, "--direction", "forward,step", peers=torch))
-    large = list(of_each("large_steps", 80, [*torch, *graph], "large-steps"))
+    large = list(of_each("large_steps", 110, [*torch, *graph], "large-steps"))
     yield replace(large[0], call=2)
     yield from of_each("resnet50", 400, [*torch, *engines], whole)
     yield from large[1:]
@@ -131,14 +131,14 @@ def studies(out: Path, dry_run: bool) -> Iterator[Stage]:
     """Why it is as fast as it is."""
     layouts = (sys.executable, str(BENCH / "gpu_layouts.py"), str(out / "layouts.json"))
     absent = "an emulated GPU has no cuDNN" if dry_run else ""
-    yield Stage("layouts", layouts, 35, "layouts.json", absent, call=1)
-    for name, models, limit, call in (("profile", "lenet,resnet20", 40, 2), ("profile-resnet50", "resnet50", 120, 3)):
+    yield Stage("layouts", layouts, 40, "layouts.json", absent, call=1)
+    for name, models, limit, call in (("profile", "lenet,resnet20", 45, 2), ("profile-resnet50", "resnet50", 120, 3)):
         chosen = ("--model", "lenet", "--batch", "2") if dry_run else ("--model", models)
         command = (sys.executable, str(BENCH / "gpu_profile.py"), str(out / f"{name}.json"), *chosen)
         yield Stage(name, command, limit, f"{name}.json", call=call, tuned=True)
     batch = ("--batch", "1") if dry_run else ()
     columns = (sys.executable, str(BENCH / "gpu_columns.py"), str(out / "columns.json"), *batch)
-    yield Stage("columns", columns, 20, "columns.json", call=2)
+    yield Stage("columns", columns, 25, "columns.json", call=2)
     tool = next((found for name in _SANITIZER if (found := shutil.which(name))), None)
     absent = "an emulated GPU has guard zones instead" if dry_run else "" if tool else "the tool is not here"
     code = (
