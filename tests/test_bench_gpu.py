@@ -285,7 +285,8 @@ def test_fused_layers_are_wanted_where_they_are_asked_for():
 def test_losses_that_were_found_beforehand_are_those_of_the_steps():
     """Where images or weights are drawn otherwise than then, they are not found, and bench/losses.py must be run."""
     known = truth._known_losses()
-    for set_name, dtype in (("steps", "float32"), ("large_steps", "bfloat16")):
+    dtypes = ("bfloat16", "float32", "float16")
+    for set_name, dtype in (("steps", "float32"), *(("large_steps", name) for name in dtypes)):
         for case in shapes.chosen([set_name], dtype=dtype):
             arrays = case.arrays()
             found = known[truth.digest(case, arrays)]
