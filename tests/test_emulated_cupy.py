@@ -70,6 +70,28 @@ def test_scalars_are_arrays_without_axes_and_fresh_memory_is_nan():
     assert np.isnan(cupy.empty((2, 2), dtype=cupy.float16).get()).all()
 
 
+def test_python_numbers_beside_narrow_integers_are_narrow():
+    """NumPy makes float64 and int64 of these."""
+    mask, image = cupy.zeros(2, dtype=bool), cupy.zeros(2, dtype=cupy.uint8)
+    assert [(mask * 0.5).dtype, (image / 255.0).dtype, cupy.multiply(0.5, image).dtype] == [np.float16] * 3
+    assert (cupy.zeros(2, dtype=cupy.int16) * 0.5).dtype == np.float32
+    assert (mask + 1).dtype == np.int8
+    assert (image + 1).dtype == np.uint8
+
+
+def test_current_streams_are_of_a_device_and_devices_have_no_hash():
+    with cupy.cuda.Stream() as stream:
+        assert cupy.cuda.get_current_stream() is stream
+        with cupy.cuda.Device(1):
+            assert cupy.cuda.get_current_stream() is cupy.cuda.Stream.null
+            with pytest.raises(RuntimeError, match="does not match"):
+                stream.use()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(cupy.cuda.Device(0))
+    with pytest.warns(DeprecationWarning, match="from_external"):
+        cupy.cuda.ExternalStream(1)
+
+
 def test_arrays_know_their_device():
     with cupy.cuda.Device(1):
         x = cupy.ones(3)
@@ -102,6 +124,14 @@ def test_a_captured_stream_records_and_its_graph_runs():
     assert (x.tolist(), y.tolist()) == ([3, 3, 3], [4, 4, 4])
     with pytest.raises(RuntimeError, match="default stream"):
         cupy.cuda.get_current_stream().begin_capture()
+
+
+def test_a_captured_stream_takes_no_call_of_cublas():
+    with cupy.cuda.Stream() as stream:
+        stream.begin_capture()
+        with pytest.raises(NotImplementedError, match="during stream capture"):
+            cupy.cuda.cublas.gemmStridedBatchedEx(*range(23))
+        stream.end_capture()
 
 
 @needs_compiler

@@ -138,11 +138,17 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.PyDLL:
     source = "\n".join(['#include "cuda_emulation.h"', code, *map(_entry_points, names)])
     headers = "".join(path.read_text() for path in sorted(_HOST.iterdir()))
     defines = tuple(option for option in options if option.startswith("-D"))
+    path = compiled(source, defines, headers)
+    return ctypes.PyDLL(str(path))  # one launch at a time: their state is the library's
+
+
+def compiled(source: str, defines: tuple[str, ...] = (), headers: str = "") -> Path:
+    """The library that g++ makes of a source, kept from one run to the next."""
     digest = hashlib.sha256("\0".join((source, headers, *defines, *_FLAGS)).encode()).hexdigest()[:32]
     path = emulation.cache_folder() / f"{digest}.so"
     if not path.exists():
         _compile(source, defines, path)
-    return ctypes.PyDLL(str(path))  # one launch at a time: their state is the library's
+    return path
 
 
 def _entry_points(name: str) -> str:
