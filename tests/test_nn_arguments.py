@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nets import images
 
-from xpconv import nn
+from xpconv import nn, ops
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,8 @@ from xpconv import nn
         (lambda: nn.Dropout("a"), "Dropout: p must be a real number"),
         (lambda: nn.IdentityShortcut(3, 0), "stride must be at least 1"),
         (lambda: nn.Sequential([nn.ReLU()]), r"unpack the list with \*: Sequential\(\*layers\)"),
+        (lambda: nn.Sequential(nn.ReLU(), ops.relu), r"an op goes in as a layer: nn\.ReLU\(\)"),
+        (lambda: nn.Sequential(ops.max_pool), "an op goes in as a layer: one of xpconv.nn, or an nn.Layer"),
         (lambda: nn.Parallel(nn.ReLU), r"call the class: ReLU\(\)"),
     ],
 )
@@ -82,6 +84,12 @@ def test_statistics_beyond_the_range_of_half_precision():
     np.testing.assert_array_equal(net.vjp(x, training=False)[0], net(x))
     with pytest.raises(TypeError, match="share library, device and dtype"):
         exact(x)
+
+
+def test_a_summary_says_what_shape_it_asks_for():
+    with pytest.raises(ValueError, match="input channels") as caught:
+        nn.Sequential(nn.Conv2d(1, 4, 3)).summary((1, 8, 8))
+    assert "input_shape=(1, 8, 8)), the shape of one example, (H, W, C)" in caught.value.__notes__[0]
 
 
 def test_a_summary_follows_a_dtype_noted_for_later():

@@ -115,6 +115,9 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
         If the file is truncated, is no safetensors file or none of `save`, is of a later version, or tells of layers
         that are not known or do not fit its arrays.
     """
+    if layers is not None and not isinstance(layers, Mapping):
+        remedy = "load(path, layers={'Scale': Scale})"
+        raise TypeError(message("load", "layers must be a dict from names to classes.", f"given: {layers!r}", remedy))
     data = _description(path)
     try:
         net = architecture.build(data["net"], {} if layers is None else layers, _subject(path))
