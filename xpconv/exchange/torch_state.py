@@ -91,9 +91,8 @@ def load_torch(
     if not isinstance(weights, Mapping):
         if not isinstance(weights, (str, os.PathLike)):
             rule = "takes a dict of arrays, or the path of a file that holds one."
-            remedy = (
-                "a model gives its own: load_torch(net, model.state_dict())." if hasattr(weights, "state_dict") else ""
-            )
+            own = hasattr(weights, "state_dict")
+            remedy = "a model gives its own: load_torch(net, model.state_dict())." if own else ""
             raise TypeError(message("load_torch", rule, f"given: a {type(weights).__name__}", remedy))
         weights = _read(weights)
     arrays = {str(name): foreign.array(x) for name, x in weights.items() if str(name).rpartition(".")[2] != _COUNTER}
