@@ -156,7 +156,7 @@ def test_layers_of_ones_own(path):
     with pytest.raises(FileError, match="no layer is called 'Scaled'") as error:
         exchange.load(path)
     assert "load(path, layers={'Scaled': Scaled})" in str(error.value)
-    with pytest.raises(TypeError, match="layers must be a dict from names to classes"):
+    with pytest.raises(TypeError, match="layers is a dict of classes by name"):
         exchange.load(path, layers=[Scaled])
 
 

@@ -103,6 +103,12 @@ def test_integer_pixels_are_scaled_by_their_type(tmp_path: Path, pixels: np.ndar
     np.testing.assert_allclose(data.load(tmp_path / "set.npz").test_images.ravel(), scaled, rtol=1e-7)
 
 
+def test_a_data_set_shows_its_shapes() -> None:
+    part = np.zeros((2, 4, 4, 1)), np.zeros(2, int)
+    shown = "train_images=(2, 4, 4, 1), train_labels=(2,), test_images=(2, 4, 4, 1), test_labels=(2,), 1 classes"
+    assert repr(data.Dataset(*part, *part, ("a",))) == f"Dataset({shown})"
+
+
 BAD_ARRAYS = {
     "lengths": (pictures(6, 4, 4), np.arange(5), r"needs images \(N, H, W\) or .* as many labels"),
     "empty": (pictures(0, 4, 4), np.arange(0), r"none of them empty"),

@@ -116,8 +116,9 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
         that are not known or do not fit its arrays.
     """
     if layers is not None and not isinstance(layers, Mapping):
-        remedy = "load(path, layers={'Scale': Scale})"
-        raise TypeError(message("load", "layers must be a dict from names to classes.", f"given: {layers!r}", remedy))
+        raise TypeError(
+            message("load", "layers is a dict of classes by name.", f"given: {layers!r}", "layers={'Scale': Scale}")
+        )
     data = _description(path)
     try:
         net = architecture.build(data["net"], {} if layers is None else layers, _subject(path))

@@ -89,11 +89,6 @@ def load_torch(
     ((5, 5, 3, 8), (128, 10))
     """
     if not isinstance(weights, Mapping):
-        if not isinstance(weights, (str, os.PathLike)):
-            rule = "takes a dict of arrays, or the path of a file that holds one."
-            own = hasattr(weights, "state_dict")
-            remedy = "a model gives its own: load_torch(net, model.state_dict())." if own else ""
-            raise TypeError(message("load_torch", rule, f"given: a {type(weights).__name__}", remedy))
         weights = _read(weights)
     arrays = {str(name): foreign.array(x) for name, x in weights.items() if str(name).rpartition(".")[2] != _COUNTER}
     return foreign.load("load_torch", list(_entries("load_torch", net, flattened, arrays)), arrays, strict)
@@ -230,7 +225,11 @@ def _their_name(modules: Mapping[str, Module], name: str) -> str:
     return ".".join(filter(None, parts))
 
 
-def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+def _read(path: Any) -> Mapping[str, Any]:
+    if not isinstance(path, (str, os.PathLike)):
+        rule = "takes a dict of arrays, or the path of a file that holds one."
+        remedy = "a model gives its own: load_torch(net, model.state_dict())." if hasattr(path, "state_dict") else ""
+        raise TypeError(message("load_torch", rule, f"given: a {type(path).__name__}", remedy))
     ending = Path(path).suffix
     if ending == _SAFETENSORS or (ending in _PICKLES and _holds_safetensors(path)):
         return files.arrays(path)

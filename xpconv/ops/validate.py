@@ -17,7 +17,7 @@ _NEEDED = frozenset({"w", "other", "slope", "target"})  # beside the first array
 _KINDS = {"f": "real floating-point", "c": "complex", "i": "integer", "b": "bool"}
 
 
-def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
+def arrays(op: str, kinds: str = "f", **given: Any) -> None:
     """Check that the arrays can be computed with, and that they are of one library, device and dtype.
 
     ``kinds`` are those the op is defined for: ``f`` real, ``c`` complex, ``i`` integer, ``b`` bool.

@@ -29,7 +29,7 @@ _NPZ_NAMES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Dataset:
     """Images ``(N, H, W, C)`` float32 in 0..1 and labels ``(N,)`` int64, for training and for testing."""
 
@@ -38,6 +38,10 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        arrays = (f"{name}={getattr(self, name).shape}" for name in self.__slots__[:4])
+        return f"Dataset({', '.join(arrays)}, {len(self.class_names)} classes)"
 
 
 def load(spec: str | os.PathLike[str], *, size: int | tuple[int, int] | None = None) -> Dataset:
