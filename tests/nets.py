@@ -29,3 +29,12 @@ def small():
 def images(n=2, size=5, channels=3, dtype="float32"):
     """Normal noise (n, size, size, channels)."""
     return np.random.default_rng(0).normal(size=(n, size, size, channels)).astype(dtype)
+
+
+def corners(n: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images of 8 x 8 pixels with a light corner, which is their class."""
+    rng = np.random.default_rng(seed)
+    images, labels = rng.integers(0, 120, (n, 8, 8), dtype=np.uint8), rng.integers(0, 3, n)
+    for image, label in zip(images, labels, strict=True):
+        image[4 * (label // 2) :, :][:4, 4 * (label % 2) :][:, :4] += 130
+    return images, labels

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded import Watch, data, network, trained
+from recorded import Watch, data, network, same_bits, trained  # noqa: F401 - a fixture
 
 import xpconv
 from xpconv import nn, train

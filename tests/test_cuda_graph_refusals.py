@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded import network, trained
+from recorded import network, same_bits, trained  # noqa: F401 - a fixture
 
 import xpconv
 from xpconv import nn, train

@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 import pytest
-from recorded import Watch, data, emulated_only, network
+from recorded import Watch, data, emulated_only, network, same_bits  # noqa: F401 - a fixture
 
 import xpconv
 from xpconv import nn, train

@@ -178,6 +178,69 @@ def test_threads_that_take_several_channels(channels, dtype):
             np.testing.assert_allclose(xpconv.to_numpy(got), expected, rtol=tolerance, atol=tolerance * scale)
 
 
+def agrees_with_float64(op, arrays, dtype, **options):
+    """Results and gradients of a call beside those of NumPy on the same numbers, to what the dtype can tell."""
+    tolerance = {"float16": 2e-3, "float32": 2e-5}[dtype]
+    with xpconv.use_backend("cupy"):
+        ours = [a if a is None or a.dtype.kind == "i" else xpconv.asarray(a, dtype) for a in arrays]
+        ours = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in ours]
+    exact = [None if a is None else a.get() if a.dtype.kind == "i" else a.get().astype(np.float64) for a in ours]
+    with xpconv.use_engine("cupy"):
+        y, pullback = xpconv.vjp(op, *ours, **options)
+        dy = on_device(np.random.default_rng(12345).standard_normal(y.shape)).astype(y.dtype)
+        grads = pullback(dy)
+    true, true_pullback = xpconv.vjp(op, *exact, **options)
+    for got, expected in zip((y, *grads), (true, *true_pullback(dy.get().astype(np.float64))), strict=True):
+        if expected is not None:
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(got.get(), expected, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(("rows", "n"), [(5, 4), (300, 10), (9, 1000), (3, 1001), (1, 40_004), (2, 9001)])
+def test_rows_of_any_length(rows, n, dtype):
+    """Of a few threads, of several warps, and longer than the registers of a block hold; in vectors and one by one."""
+    rng = np.random.default_rng(n)
+    x = 4 * rng.standard_normal((rows, n)) + 7
+    labels = rng.integers(0, n, rows)
+    agrees_with_float64(ops.softmax, (x,), dtype)
+    agrees_with_float64(ops.log_softmax, (x,), dtype)
+    agrees_with_float64(ops.layer_norm, (x, 1 + 0.1 * rng.standard_normal(n), rng.standard_normal(n)), dtype)
+    for smoothing in (0.0, 0.1):
+        agrees_with_float64(ops.softmax_cross_entropy, (x, labels), dtype, label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(("rows", "channels"), [(70_000, 1), (9001, 3), (5003, 8), (1111, 36), (300, 200)])
+def test_sums_over_many_rows(rows, channels, dtype):
+    """In many slabs, of which the last is short; in tiles of columns of which the last is not full."""
+    rng = np.random.default_rng(channels)
+    x = rng.standard_normal((rows, channels)) + 30 * np.arange(channels)
+    parameters = 1 + 0.1 * rng.standard_normal(channels), rng.standard_normal(channels)
+    agrees_with_float64(ops.batch_norm, (x, *parameters), dtype, activation="relu")
+    if dtype == "float32":  # sums of so many halves are of another size than their terms
+        agrees_with_float64(ops.instance_norm, (x.reshape(1, rows, channels), *parameters), dtype)
+        agrees_with_float64(ops.linear, (x[:, :1], parameters[0][None], parameters[1]), dtype, activation="silu")
+        agrees_with_float64(ops.mse, (x, x + rng.standard_normal(x.shape)), dtype)
+    agrees_with_float64(ops.prelu, (x - x.mean(0), parameters[0]), dtype)
+    agrees_with_float64(ops.prelu, (x - x.mean(0), parameters[0][:1]), dtype)
+
+
+@pytest.mark.parametrize("channels", [3, 8])
+@pytest.mark.parametrize("size", [(1, 9), (6, 7), (5, 8)])
+@pytest.mark.parametrize(
+    ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": 2}), (2, {"dilation": 3}), (9, {})]
+)
+def test_depthwise_runs_of_any_length(channels, size, kernel, options):
+    """Threads take four neighbours along a line, and four cells of a row of the kernel."""
+    rng = np.random.default_rng(kernel)
+    padding = options.pop("padding", kernel // 2 * options.get("dilation", 1))
+    x, w = rng.standard_normal((2, *size, channels)), rng.standard_normal((kernel, kernel, 1, channels))
+    for multiplier in (1, 2):
+        taps = np.concatenate([w] * multiplier, axis=-1)
+        agrees_with_float64(ops.conv, (x, taps), "float32", groups=channels, padding=padding, **options)
+
+
 def test_tf32_is_for_fast_only():
     rng = np.random.default_rng(0)
     x, w = (on_device(rng.standard_normal(shape).astype(np.float32)) for shape in ((64, 64), (64, 64)))

@@ -73,7 +73,7 @@ def test_kernels_compile(module, dtype):
     wide = VECTOR[dtype]
     for architecture, index, width in (
         ("sm_80", "int", wide),
-        ("sm_90", "long long", wide),
+        ("sm_90", "long long", min(wide, 4)),
         ("sm_100", "int", 1),
     ):
         cubin = compile_for(architecture, source(index, width), options_for(module))
@@ -102,6 +102,53 @@ def test_optimizer_updates_round_every_product(dtype):
     arithmetic = re.findall(r"^(?:mul|add|sub|div|sqrt)\..*", exact, re.MULTILINE)
     assert arithmetic
     assert all(".rn" in instruction for instruction in arithmetic), arithmetic
+
+
+# What a model runs through in training, with how many arrays each reads in whole vectors at least.
+HOT = {
+    "columns": {"to_columns": 1},
+    "dropout": {"drop": 1, "drop_back": 1},
+    "elementwise": {"forward": 1, "backward": 2, "add": 2},
+    "epilogue": {"finish": 3},
+    "losses": {"back": 2, "slab_sums": 2},
+    "maxpool": {"largest_by_byte": 1},
+    "norm": {"moments": 1, "normalise": 2, "gradient_sums": 2, "joined_gradient_sums": 3, "gradient": 2},
+    "prelu": {"forward": 2, "back": 2},
+    "rownorm": {"normalise_rows": 1, "gradient_rows": 2},
+    "softmax": {"softmax": 1, "softmax_back": 2, "cross_entropy": 1, "cross_entropy_back": 1},
+    "sums": {"slab_sums": 1, "gradient_slab_sums": 2},
+}
+
+
+@pytest.mark.parametrize("module", HOT)
+def test_hot_kernels_load_vectors_divide_nothing_and_keep_to_registers(module):
+    """An index from a division costs as much as several loads, a number alone a quarter of what a load could bring."""
+    text = compile_for(
+        "compute_90", compiled_module().source(module, "float32", "int", 4), options_for(module)
+    ).decode()
+    kernels = dict(re.findall(r"\.entry (\w+)\((.*?)\n}", text, re.DOTALL))
+    for name, arrays in HOT[module].items():
+        code = kernels[name]
+        assert not re.findall(r"\b(?:div|rem)\.[su](?:32|64)", code), f"{name} divides integers"
+        assert len(re.findall(r"ld\.global\.(?:nc\.)?v4", code)) >= arrays, f"{name} loads no vectors"
+        assert ".local" not in code, f"{name} keeps an array in memory"
+        if module != "losses" and name not in ("cross_entropy", "slab_sums", "gradient_sums", "moments"):
+            assert "st.global.v4" in code, f"{name} stores no vectors"
+
+
+@pytest.mark.parametrize("by", [*range(1, 40), 224, 255, 256, 257, 12345, 2**16 + 1, 2**30 - 1, 2**30])
+def test_divisors_are_exact(by):
+    """As the kernels multiply: in 32 and in 64 bits."""
+    path = FOLDER / "divider.py"
+    spec = importlib.util.spec_from_file_location("divider", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ((long_magic, _, magic, shift),) = module.divider(by).tolist()
+    for bits, factor in ((31, magic), (63, long_magic)):
+        assert factor < 2 ** (bits + 1)
+        most = 2**bits - 1
+        for n in {0, 1, by - 1, by, by + 1, most, most // by * by, most // by * by - 1, *range(7, most, most // 99)}:
+            assert ((n << 1) * factor >> bits + 1) >> shift == n // by
 
 
 def test_every_file_of_kernels_is_shipped_and_used():

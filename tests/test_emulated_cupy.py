@@ -70,6 +70,28 @@ def test_scalars_are_arrays_without_axes_and_fresh_memory_is_nan():
     assert np.isnan(cupy.empty((2, 2), dtype=cupy.float16).get()).all()
 
 
+def test_python_numbers_beside_narrow_integers_are_narrow():
+    """NumPy makes float64 and int64 of these."""
+    mask, image = cupy.zeros(2, dtype=bool), cupy.zeros(2, dtype=cupy.uint8)
+    assert [(mask * 0.5).dtype, (image / 255.0).dtype, cupy.multiply(0.5, image).dtype] == [np.float16] * 3
+    assert (cupy.zeros(2, dtype=cupy.int16) * 0.5).dtype == np.float32
+    assert (mask + 1).dtype == np.int8
+    assert (image + 1).dtype == np.uint8
+
+
+def test_current_streams_are_of_a_device_and_devices_have_no_hash():
+    with cupy.cuda.Stream() as stream:
+        assert cupy.cuda.get_current_stream() is stream
+        with cupy.cuda.Device(1):
+            assert cupy.cuda.get_current_stream() is cupy.cuda.Stream.null
+            with pytest.raises(RuntimeError, match="does not match"):
+                stream.use()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(cupy.cuda.Device(0))
+    with pytest.warns(DeprecationWarning, match="from_external"):
+        cupy.cuda.ExternalStream(1)
+
+
 def test_arrays_know_their_device():
     with cupy.cuda.Device(1):
         x = cupy.ones(3)
@@ -104,6 +126,14 @@ def test_a_captured_stream_records_and_its_graph_runs():
         cupy.cuda.get_current_stream().begin_capture()
 
 
+def test_a_captured_stream_takes_no_call_of_cublas():
+    with cupy.cuda.Stream() as stream:
+        stream.begin_capture()
+        with pytest.raises(NotImplementedError, match="during stream capture"):
+            cupy.cuda.cublas.gemmStridedBatchedEx(*range(23))
+        stream.end_capture()
+
+
 @needs_compiler
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_kernels_round_to_half_precision_as_numpy_does(name):
@@ -130,6 +160,74 @@ def test_threads_wait_for_one_another():
     y, shape = cupy.empty(3, np.float32), np.array((3, 200), dtype=[("rows", "i4"), ("columns", "i4")])
     cupy.RawModule(code=ROW_SUMS).get_function("row_sums")((3,), (96,), (x, y, shape))
     np.testing.assert_array_equal(y.get(), x.get().sum(axis=1))
+
+
+FAULTS = """
+extern "C" __global__ void no_barrier_before_reading(float* y, int back) {
+  __shared__ float parts[64];
+  __syncthreads();
+  parts[threadIdx.x] = 1;
+  y[threadIdx.x] = parts[back ? threadIdx.x - threadIdx.x % 32 : 63 - threadIdx.x];
+}
+extern "C" __global__ void no_barrier_before_writing_again(float* y) {
+  __shared__ float parts[2];
+  float sum = 0;
+  for (int round = 0; round < 2; round++) {
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = round;
+    __syncthreads();
+    sum += parts[0] + parts[1];
+  }
+  y[threadIdx.x] = sum;
+}
+extern "C" __global__ void never_written(float* y) {
+  __shared__ float parts[2];
+  if (blockIdx.x == 0) parts[threadIdx.x % 2] = 1;
+  __syncthreads();
+  y[blockIdx.x * blockDim.x + threadIdx.x] = parts[0];
+}
+extern "C" __global__ void lane_left_out(float* y) {
+  y[threadIdx.x] = __shfl_xor_sync(0x7fffffffu, 1.0f, 1);
+}
+extern "C" __global__ void lane_has_ended(float* y) {
+  if (threadIdx.x % 32 == 5) return;
+  y[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+}
+extern "C" __global__ void branches_meet(float* y) {
+  if (threadIdx.x < 32) { y[threadIdx.x] = 1;
+    __syncthreads(); } else
+    __syncthreads();
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("from_the_last", [False, True])
+def test_a_missing_barrier_shows(from_the_last, monkeypatch):
+    """Other threads' numbers are not there yet, or those of the round after are, in one order of threads or in both."""
+    monkeypatch.setattr(cupy.emulation, "from_the_last", from_the_last)
+    module = cupy.RawModule(code=FAULTS)
+
+    def result(name, blocks, *args):
+        y = cupy.empty(64 * blocks, np.float32)
+        module.get_function(name)((blocks,), (64,), (y, *args))
+        return y.get()
+
+    assert np.isnan(result("no_barrier_before_reading", 1, np.int32(0))).any()
+    assert np.isnan(result("no_barrier_before_reading", 1, np.int32(1))).any() == from_the_last
+    assert (result("no_barrier_before_writing_again", 1) != 2).any()
+    assert np.isnan(result("never_written", 2)[64:]).all(), "a block finds what the one before it has left"
+
+
+@needs_compiler
+@pytest.mark.parametrize("from_the_last", [False, True])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("lane_left_out", "leaves out a lane"), ("lane_has_ended", "has ended"), ("branches_meet", "different lines")],
+)
+def test_threads_that_do_not_meet_raise(name, words, from_the_last, monkeypatch):
+    monkeypatch.setattr(cupy.emulation, "from_the_last", from_the_last)
+    with pytest.raises(RuntimeError, match=words):
+        cupy.RawModule(code=FAULTS).get_function(name)((1,), (64,), (cupy.empty(64, np.float32),))
 
 
 @needs_compiler

@@ -132,7 +132,9 @@ def test_tensors_on_a_gpu_are_lent_to_cupy_on_torchs_stream(monkeypatch):
     class Cupy:
         class cuda:  # noqa: N801
             Device = staticmethod(lambda index: Block("device", index))
-            ExternalStream = staticmethod(lambda handle, index: Block("stream", handle, index))
+
+            class Stream:
+                from_external = staticmethod(lambda stream: Block("stream", *stream.__cuda_stream__()))
 
         from_dlpack = staticmethod(lambda x: ("lent", x))
 
@@ -145,7 +147,7 @@ def test_tensors_on_a_gpu_are_lent_to_cupy_on_torchs_stream(monkeypatch):
     assert exchange.torch._lent(tensor) == ("lent", tensor)
     with exchange.torch._stream_of(tensor):
         asked.append("work")
-    blocks = [("device", 1), ("stream", 77, 1)]
+    blocks = [("device", 1), ("stream", 0, 77)]
     assert asked == [*(("in", *b) for b in blocks), "work", *(("out", *b) for b in reversed(blocks))]
     monkeypatch.setattr(exchange.torch, "_cupy", lambda: None)
     assert exchange.torch._lent(tensor) is tensor

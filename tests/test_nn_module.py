@@ -171,6 +171,27 @@ def test_a_layer_put_in_later_gets_a_name_and_a_key_of_its_own():
     assert net["extra"].weight._key == (5, "extra.weight")
 
 
+def test_what_a_layer_of_ones_own_gets_after_its_first_input_is_named_and_made():
+    class Growing(nn.Module):
+        def __init__(self):
+            self.parts, self.by_name, self.scale = [nn.Linear(None, 3)], {"a": nn.Linear(None, 3)}, nn.Parameter((3,))
+
+        def vjp(self, x, training=True, needs_input=True):
+            for part in (*self.parts, *self.by_name.values()):
+                x = part(x)
+            return x * self.scale.value, None
+
+    net, x = Growing().initialize(seed=5), np.ones((2, 3), "float32")
+    net(x)
+    net.parts.append(nn.Linear(None, 3))
+    net.by_name["b"], net.scale = nn.Linear(None, 3), nn.Parameter((3,))
+    net(x)
+    assert {name: state._key for name, state in net.parameters().items()} == {
+        name: (5, name) for name in net.parameters()
+    }
+    assert all(state.value is not None for state in net.parameters().values())
+
+
 def test_initialising_again_draws_anew_and_forgets():
     net = small().initialize(seed=0)
     y, pullback = net.vjp(images())

@@ -81,6 +81,34 @@ def test_a_layer_without_a_vjp_says_so():
         Empty()(np.zeros(3))
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_vjp_that_returns_no_pair_is_refused_not_taken_apart(n):
+    class Doubled(nn.Module):
+        def vjp(self, x, training=True, needs_input=True):
+            return 2 * x
+
+    for net in (Doubled(), nn.Sequential(Doubled())):
+        for run in (net, net.vjp):
+            with pytest.raises(TypeError, match=r"Doubled: vjp must return \(y, pullback\).*\n.*it returned ndarray"):
+                run(np.ones((n, 4), "float32"))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [((np.tanh, (1,), {}), "tanh"), (np.ones(3), "ndarray"), ((ops.relu, ()), "tuple"), (([], (), {}), r"\[\]")],
+)
+def test_a_bind_that_names_no_op_is_refused(given, told):
+    class Bound(nn.Layer):
+        def bind(self, x, training):
+            return given
+
+    for run in (Bound(), Bound().vjp):
+        with pytest.raises(
+            TypeError, match=rf"(?s)Bound: bind must return \(op, arguments, options\).*returned {told}"
+        ):
+            run(np.ones((2, 4), "float32"))
+
+
 def test_xpconv_vjp_points_to_the_method():
     with pytest.raises(TypeError, match=r"a vjp\(x\) method of its own"):
         xpconv.vjp(nn.ReLU(), np.zeros(3))

@@ -343,6 +343,13 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
             data.load(folder)
 
 
+def test_a_class_without_images(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"cats": [(4, 4)], "dogs": [(4, 4)]})
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(FileError, match=r"(?s)the sub-folder 'notes' of .* holds no image.*move it elsewhere"):
+        data.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "held_out"),
     [(("train", "val", "test"), "test"), (("train", "val"), "val"), (("Training", "validation"), "validation")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -149,14 +150,14 @@ def measure(
             result.facts = _facts(sides, plan)
             if earlier is not None:
                 result = _resumed(earlier, result)
-            result.ceiling = result.ceiling or _ceiling(sides, plan, "gpu" in result.facts)
+            result.ceiling = result.ceiling or _ceiling(sides, plan)
             for case in still_to_do(plan.cases, result):
                 on_case(case)
                 row = Row(case, _outcomes(case, sides, plan))
                 result.rows.append(row)
                 on_row(result, row)
-            # Others may have had the machine when it was asked first.
-            result.ceiling = _highest([result.ceiling, _ceiling(sides, plan, "gpu" in result.facts)])
+            if not _on_gpu():  # others may have had the machine when it was asked first
+                result.ceiling = _highest([result.ceiling, _ceiling(sides, plan)])
         except KeyboardInterrupt:
             result.interrupted = True
     return result
@@ -189,17 +190,18 @@ def _processes(names: Sequence[str]) -> Iterator[Sides]:
 
 
 def _facts(sides: Sides, plan: Plan) -> dict[str, Any]:
-    """Of the machine, its device, and what each side is."""
+    """Of the machine, its device, and what each side is; the sides start and load their libraries at the same time."""
     versions: dict[str, str] = {}
-    for process in sides.values():
-        versions |= {k: v for k, v in _or_reason(process, "version").items() if k != "failed"}
+    with ThreadPoolExecutor(len(sides)) as pool:
+        for found in pool.map(lambda process: _or_reason(process, "version"), sides.values()):
+            versions |= {k: v for k, v in found.items() if k != "failed"}
     device = {k: v for k, v in _or_reason(sides[OURS], "facts").items() if k != "failed"}
     return {**facts.gathered(plan.dtype, plan.rounds, versions), **device}
 
 
-def _ceiling(sides: Sides, plan: Plan, on_gpu: bool) -> dict[str, Any]:
+def _ceiling(sides: Sides, plan: Plan) -> dict[str, Any]:
     """What the machine could reach at most; on a GPU, the better of what xpconv's and PyTorch's own calls reach."""
-    asked = [sides[name] for name in ((OURS, "torch") if on_gpu else (OURS,)) if name in sides]
+    asked = [sides[name] for name in ((OURS, "torch") if _on_gpu() else (OURS,)) if name in sides]
     found = [_or_reason(process, "ceiling", plan.dtype) for process in asked]
     return _highest(found)
 
@@ -254,8 +256,12 @@ def _prepared(case: Case, arrays: dict[str, Any], process: Process) -> Outcome:
 
 def _after_failure(process: Process) -> None:
     """Begin anew on a GPU, where an error of the device ends all that its process could still do."""
-    if current().backend.partition(":")[0] == "cupy":
+    if _on_gpu():
         process.close()
+
+
+def _on_gpu() -> bool:
+    return current().backend.partition(":")[0] == "cupy"
 
 
 def refusal(errors: dict[str, float]) -> str:
@@ -272,7 +278,8 @@ def _rotated(names: list[str], by: int) -> list[str]:
 def _turn(process: Process, outcome: Outcome) -> None:
     if not outcome.timed:
         return
-    time.sleep(_SETTLE)
+    if not _on_gpu():
+        time.sleep(_SETTLE)
     try:
         rounds = process.ask("turn", _TURN, list(outcome.times))
     except SideError as error:
@@ -293,7 +300,7 @@ def _memory(case: Case, process: Process, candidate: str) -> int | None:
     whole = replace(case, direction="both") if case.direction == "backward" else case
     candidate = candidate.removesuffix(GRAPH)
     try:
-        if current().backend.partition(":")[0] == "cupy":
+        if _on_gpu():
             return process.ask("memory", whole, candidate)
         with closing(Process(process.side, current())) as fresh:
             return fresh.ask("memory", whole, candidate)

@@ -9,8 +9,12 @@ of them leave.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +37,7 @@ _LARGE_STEP_TOLERANCE = {"float16": 1e-1, "bfloat16": 1e-1, "float32": 2e-2, "fl
 _UPDATE_ULPS = 8.0  # of a value after two updates
 _FAST = 12.0  # the bound's c under precision("fast"): of Winograd with large tiles
 _TF32 = 2.0**13  # the unit roundoff of TF32 in those of float32: a GPU's "fast" rounds each factor to it
+LOSSES = Path(__file__).parent / "losses.json"
 _CHANNELS, _FEW_CHANNELS, _LARGE_BATCH = 16, 4, 32  # of each kind that are looked at; fewer in large batches
 
 Arrays = Mapping[str, np.ndarray]
@@ -156,7 +161,8 @@ def _truths(case: Case, arrays: Arrays) -> list[Expected]:
 
 def _expected(case: Case, part: Part, arrays: Arrays) -> Expected:
     if case.layer.op == "step":
-        return {"losses": (_losses(case, arrays), None)}
+        before = _known_losses().get(digest(case, arrays))
+        return {"losses": (losses(case, arrays) if before is None else np.asarray(before["losses"]), None)}
     if case.layer.op == "update":
         return {name: (true, arrays[name]) for name, true in updates.truth(case.layer, arrays).items()}
     inputs: dict[str, Any] = {name: _double(x) for name, x in taken(arrays, part.arrays).items()}
@@ -194,7 +200,22 @@ def _double(x: Any) -> Any:
     return x.astype("float64") if x.dtype.kind == "f" else x
 
 
-def _losses(case: Case, arrays: Arrays) -> np.ndarray:
+def digest(case: Case, arrays: Arrays) -> str:
+    """A name for all that the losses of a network's steps follow from."""
+    images = judged(case.layer, case.batch)
+    found = hashlib.sha256(f"{case.layer.options['model']} {images}".encode())
+    for name in sorted(arrays):
+        found.update(np.ascontiguousarray(arrays[name][:images] if name in ("x", "labels") else arrays[name]).data)
+    return found.hexdigest()[:32]
+
+
+@functools.cache
+def _known_losses() -> dict[str, dict[str, Any]]:
+    """Losses by `digest`, of networks for which they take minutes (`bench/losses.py` wrote them)."""
+    return json.loads(LOSSES.read_text(encoding="utf-8")) if LOSSES.exists() else {}
+
+
+def losses(case: Case, arrays: Arrays) -> np.ndarray:
     """Of the first two steps, in float64."""
     from xpconv import train
     from xpconv.bench.networks import LR, MOMENTUM, network
@@ -203,12 +224,12 @@ def _losses(case: Case, arrays: Arrays) -> np.ndarray:
     net = network(case.layer.options["model"], arrays["x"]).to(dtype="float64")
     net.load_state_dict({name: arrays[name].astype("float64") for name in net.state_dict()})  # rounded to the dtype
     x, labels = arrays["x"][:images].astype("float64"), arrays["labels"][:images]
-    optimizer, losses = train.SGD(LR, momentum=MOMENTUM), []
+    optimizer, found = train.SGD(LR, momentum=MOMENTUM), []
     for _ in range(2):
         net.zero_grad()
         logits, pullback = net.vjp(x, needs_input=False)
         loss, slope = vjp(ops.softmax_cross_entropy, logits, labels, needs=(True, False))
         pullback(slope(np.ones(()))[0])
         optimizer.step(net.parameters())
-        losses.append(float(loss))
-    return np.asarray(losses)
+        found.append(float(loss))
+    return np.asarray(found)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from xpconv.backend import to_numpy
 from xpconv.cli import model_file
 from xpconv.cli.chain import check_training
 from xpconv.cli.console import INTERRUPTED, UsageError, columns, from_options, require, say
+from xpconv.cli.keeping import Files, Keeper
 from xpconv.cli.pictures import full_brightness
 from xpconv.cli.predict import BATCH, probabilities
 from xpconv.errors import message
 from xpconv.nn.summary import Summary
 from xpconv.settings import current
 
-_FILES = ("model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png")
 _QUICK = 10.0  # seconds that measuring an interrupted run may take
 _WARM_UP = 0.1  # share of the run: at its full rate from the first step, Adam throws a wide layer far off
 _LARGER = (16, 32, 64, 128, 224)  # sizes that are tried where images are too small for a network
@@ -49,14 +49,20 @@ def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: 
     """The run itself, of a model that is known."""
     with from_options():
         data = train.load(options.data, size=options.image_size)
+        if len(data.class_names) < 2:
+            rule, evidence = "there is one class, and nothing to tell it from.", f"class: {data.class_names[0]}"
+            raise UsageError(message("--data", rule, evidence, "give images of at least two classes."))
         full = full_brightness(data.train_images)
         data, pixels = _in_unit_range(data, full)
         net = make(num_classes=len(data.class_names), in_channels=data.train_images.shape[-1])
         summary = _summary(options.model, net.initialize(seed=options.seed), data.train_images.shape[1:])
         check_training(net, data.train_images.shape[1:])
-    files = _places(Path(options.out))
-    header = _header(options, data, pixels, summary.parameters)
+    files = Files.within(Path(options.out))
+    header = _header(options, data, pixels, summary.parameters, files.model.exists())
     say("\n".join(columns(header, indent="")))
+    images = model_file.Images(data.train_images.shape[1:], data.class_names, full)
+    shown = train.Bar("test") if live else train.Lines("test")
+    keeper = Keeper(files, partial(model_file.save, net, images), shown.on_note)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: the loss is not finite", RuntimeWarning)  # it is told below
         history = train.fit(
@@ -68,28 +74,19 @@ def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: 
             schedule=train.schedule.Cosine(warm_up=_WARM_UP),
             validation=(data.test_images, data.test_labels),
             seed=options.seed,
-            progress=train.Bar("test") if live else train.Lines("test"),
+            progress=train.Together(shown, keeper),
         )
-        _write(net, data, full, history, files, options.epochs)
+        if not history.diverged:
+            files.model.parent.mkdir(parents=True, exist_ok=True)  # gone since the run began, perhaps
+            model_file.save(net, images, files.model)
+            history.save(files.history)
+            _tell(net, data, history, files, options.epochs)
     if history.diverged:
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
-        print("error:", message("train", rule, "", f"try a smaller --lr than {options.lr:g}."), file=sys.stderr)
+        kept = f"{files.model} is of epoch {keeper.kept}" if keeper.kept else f"nothing is written to {options.out}"
+        print("error:", message("train", rule, kept, f"try a smaller --lr than {options.lr:g}."), file=sys.stderr)
         return _DIVERGED
     return INTERRUPTED if history.interrupted else 0
-
-
-def _places(out: Path) -> list[Path]:
-    """The files to be written, known to be possible before any training."""
-    out.mkdir(parents=True, exist_ok=True)
-    files = [out / name for name in _FILES]
-    taken = next((path for path in files if path.is_dir()), None)
-    if taken is not None:
-        raise UsageError(message("--out", f"{str(taken)!r} is a folder, where a file is to be written."))
-    try:
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise UsageError(message("--out", f"{str(files[0])!r} cannot be written.", str(error.strerror))) from error
-    return files
 
 
 def _in_unit_range(data: train.Dataset, full: float | None) -> tuple[train.Dataset, str]:
@@ -120,7 +117,9 @@ def _summary(model: str, net: nn.Sequential, shape: tuple[int, ...]) -> Summary:
         raise
 
 
-def _header(options: argparse.Namespace, data: train.Dataset, pixels: str, parameters: int) -> list[tuple[str, str]]:
+def _header(
+    options: argparse.Namespace, data: train.Dataset, pixels: str, parameters: int, replaces: bool
+) -> list[tuple[str, str]]:
     """What is about to be run."""
     settings, shape = current(), data.train_images.shape[1:]
     engines = ",".join(settings.engine) if settings.engine else "auto"
@@ -135,23 +134,12 @@ def _header(options: argparse.Namespace, data: train.Dataset, pixels: str, param
             f"epochs: {options.epochs}, in batches of {options.batch_size}; "
             f"Adam up to {options.lr:g}, then falling to 0 in a cosine; seed {options.seed}",
         ),
-        ("output", options.out),
+        ("output", f"{options.out}, in place of an earlier run's" if replaces else options.out),
     ]
 
 
-def _write(
-    net: nn.Sequential,
-    data: train.Dataset,
-    full: float | None,
-    history: train.History,
-    files: list[Path],
-    epochs: int,
-) -> None:
-    """Save first, then print, measure and draw: nothing that was learned depends on what comes after it."""
-    model, lines, curves, filters, mistakes = files
-    height, width, channels = data.train_images.shape[1:]
-    model_file.save(net, model_file.Images((height, width, channels), data.class_names, full), model)
-    history.save(lines)
+def _tell(net: nn.Sequential, data: train.Dataset, history: train.History, files: Files, epochs: int) -> None:
+    """Print, measure and draw, once all that was learned is saved."""
     if history.interrupted:
         say(f"stopped in epoch {len(history) + 1} of {epochs}; what was learned so far is kept")
     tested = not history.interrupted or _is_quick(net, data.test_images)
@@ -160,13 +148,13 @@ def _write(
         answers = probabilities(net, data.test_images)
         verdict = f"test accuracy: {np.mean(answers.argmax(axis=1) == data.test_labels):.4f}"
     try:
-        plot.learning_curves(curves, **_curves(history), validation_name="test")
+        plot.learning_curves(files.curves, **_curves(history), validation_name="test")
         first = next(layer for layer in net.modules().values() if isinstance(layer, nn.Conv2d))
-        plot.filters(filters, to_numpy(first.weight.value))
+        plot.filters(files.filters, to_numpy(first.weight.value))
         if tested:
-            plot.mistakes(mistakes, data.test_images, data.test_labels, answers, class_names=data.class_names)
+            plot.mistakes(files.mistakes, data.test_images, data.test_labels, answers, class_names=data.class_names)
         else:
-            mistakes.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
+            files.mistakes.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
         written = files if tested else files[:-1]
         say("\n".join(columns([("" if i else "wrote", str(path)) for i, path in enumerate(written)], indent="")))
     finally:

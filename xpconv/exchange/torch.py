@@ -176,8 +176,18 @@ def _stream_of(x: Any) -> AbstractContextManager[Any]:
 
     with ExitStack() as stack:
         stack.enter_context(cupy.cuda.Device(x.device.index))
-        stack.enter_context(cupy.cuda.ExternalStream(torch.cuda.current_stream(x.device).cuda_stream, x.device.index))
+        stack.enter_context(cupy.cuda.Stream.from_external(_Stream(torch.cuda.current_stream(x.device).cuda_stream)))
         return stack.pop_all()
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A stream as libraries hand it to one another; PyTorch's own class says it in later versions only."""
+
+    address: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
 
 
 @functools.cache

@@ -38,6 +38,16 @@ class Layer(Module):
         """The op, its positional arguments, x first, and its options; parameters and buffers stand for their values."""
         raise NotImplementedError(message(type(self).__name__, "a layer with an op of its own must write bind."))
 
+    def _bound(self, x: Array, training: bool) -> Bound:
+        """What `bind` says, if it can be."""
+        bound = self.bind(x, training)
+        whole = isinstance(bound, tuple) and len(bound) == 3
+        if not whole or not callable(bound[0]) or bound[0] not in dispatch.OPS:
+            rule = "bind must return (op, arguments, options), the op a function of xpconv.ops."
+            evidence = f"it returned {getattr(bound[0], '__name__', bound[0]) if whole else type(bound).__name__}"
+            raise TypeError(message(type(self).__name__, rule, evidence))
+        return bound
+
     def open_size(self, x: Array) -> int:
         """The size of axes that were left open, from the first input: its channels."""
         return x.shape[-1]
@@ -54,7 +64,7 @@ class Layer(Module):
     def __call__(self, x: Array) -> Any:
         """Inference."""
         self._check_rank(x)
-        op, args, options = self.bind(x, False)
+        op, args, options = self._bound(x, False)
         values = {name: _value(option) for name, option in options.items()}
         with packing.offering(_parameters(args, options)):
             return self.run(op, [*map(_value, args)], values)
@@ -89,7 +99,7 @@ class Layer(Module):
     ) -> tuple[Any, dispatch.Pullback]:
         """The op of `bind`, with more options, and its pullback, which adds into the parameters' gradients."""
         self._check_rank(x)
-        op, args, options = self.bind(x, training)
+        op, args, options = self._bound(x, training)
         options = {**options, **more}
         owners = _arrays_of(op, args, options)
         side = more.get("residual")

@@ -44,12 +44,18 @@ class Module:
 
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # the arguments of the constructor
     _key: Key | None = None  # the seed and the dotted name, known once initialised or run
+    _settled = False  # no member is without a name or a value, and none can come but by setting an attribute
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, wrap in (("__init__", recorded), ("__call__", gated), ("vjp", gated)):
             if name in cls.__dict__:
                 setattr(cls, name, wrap(cls.__dict__[name]))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, (State, Module, list, tuple, dict)):
+            vars(self).pop("_settled", None)
 
     def __call__(self, x: Any) -> Any:
         """Inference: running statistics, no dropout, nothing kept."""
@@ -149,6 +155,8 @@ class Module:
 
     def _prepare(self, x: Any) -> None:
         """Hand names down one level, and make what the first input lets be made."""
+        if self._settled:
+            return
         if self._key is None:
             self._key = (0, "")
         seed, path = self._key
@@ -166,6 +174,7 @@ class Module:
                 if state.value is None:
                     rule = f"the shape {state.shape} of {name} is still open; adapt(x) must settle it."
                     raise ValueError(message(type(self).__name__, rule))
+        self._settled = not any(isinstance(value, (list, dict)) for value in vars(self).values())
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -305,23 +314,6 @@ class Module:
         return summarize(self, input_shape)
 
     def __repr__(self) -> str:
-        return self._tree(set())
+        from xpconv.nn.printed import tree
 
-    def _tree(self, shown_before: set[int]) -> str:
-        """The lines of this module and those below; what is below a shared one stands where it is met first."""
-        args, kwargs = self._given
-        shown = [repr(arg) for arg in args if not _modular(arg)]
-        shown += [f"{name}={arg!r}" for name, arg in kwargs.items() if not _modular(arg)]
-        lines = [f"{type(self).__name__}({', '.join(shown)})"]
-        children = {} if id(self) in shown_before else self.children()
-        shown_before.add(id(self))
-        for name, child in children.items():
-            lines.append(f"{name}: {child._tree(shown_before)}".replace("\n", "\n  "))
-        return "\n  ".join(lines)
-
-
-def _modular(argument: Any) -> bool:
-    """Whether an argument is made of modules, which the tree shows below."""
-    if isinstance(argument, (list, tuple)):
-        return any(map(_modular, argument))
-    return isinstance(argument, Module)
+        return tree(self)

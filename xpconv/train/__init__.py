@@ -6,7 +6,7 @@ from xpconv.train.fit import evaluate, fit, predict
 from xpconv.train.history import Epoch, History
 from xpconv.train.objective import Evaluation
 from xpconv.train.optim import SGD, Adam, AdamW, Optimizer
-from xpconv.train.progress import Bar, Lines, Progress
+from xpconv.train.progress import Bar, Lines, Progress, Together
 
 __all__ = [
     "SGD",
@@ -20,6 +20,7 @@ __all__ = [
     "Lines",
     "Optimizer",
     "Progress",
+    "Together",
     "augment",
     "data",
     "evaluate",

@@ -33,6 +33,10 @@ def read_folder(folder: Path, size: Size | None) -> tuple[dict[str, Part], tuple
         evidence = f"sub-folders: {', '.join(names) or 'none'}"
         remedy = "give a sub-folder of image files per class, an .npz, or a folder of IDX files."
         raise bad_file(f"no sub-folder of {str(parts['train'])!r} holds an image.", evidence, remedy)
+    empty = set(range(len(names))) - {label for _, label in listed["train"]}
+    if empty:
+        rule = f"the sub-folder {names[min(empty)]!r} of {str(parts['train'])!r} holds no image, and would be a class."
+        raise bad_file(rule, f"classes: {', '.join(names)}", "put images into it, or move it elsewhere.")
     shape = _shape([path for files in listed.values() for path, _ in files], size)
     return {part: _read(files, shape) for part, files in listed.items()}, names
 

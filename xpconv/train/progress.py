@@ -38,6 +38,48 @@ class Progress:
         """The run is over: done, interrupted (`History.interrupted`), or ended by an error on its way up."""
 
 
+class Together(Progress):
+    """Several, each told in turn: one may show a run while another keeps what it has learned so far."""
+
+    def __init__(self, *parts: Progress) -> None:
+        self._parts = parts
+
+    @property
+    def running(self) -> Tally | None:
+        """Of the epoch in progress; every part has it."""
+        return self._parts[0].running
+
+    @running.setter
+    def running(self, tally: Tally | None) -> None:
+        for part in self._parts:
+            part.running = tally
+
+    def on_start(self, epochs: int, steps: int) -> None:
+        """Tell all."""
+        for part in self._parts:
+            part.on_start(epochs, steps)
+
+    def on_note(self, text: str) -> None:
+        """Tell all."""
+        for part in self._parts:
+            part.on_note(text)
+
+    def on_step(self, epoch: int, step: int) -> None:
+        """Tell all."""
+        for part in self._parts:
+            part.on_step(epoch, step)
+
+    def on_epoch(self, record: Epoch) -> None:
+        """Tell all."""
+        for part in self._parts:
+            part.on_epoch(record)
+
+    def on_end(self, history: History) -> None:
+        """Tell all."""
+        for part in self._parts:
+            part.on_end(history)
+
+
 class Lines(Progress):
     """A table of plain text, a row per epoch; ``held_out`` is what the columns of the validation data are called."""
 

@@ -103,8 +103,12 @@ class ndarray:
         return self.get().tolist()
 
     def set(self, arr: np.ndarray, stream: Any = None) -> None:
-        if type(arr) is not np.ndarray or arr.dtype != self.dtype or arr.shape != self.shape:
-            raise ValueError("set takes a NumPy array of the same shape and dtype")
+        if type(arr) is not np.ndarray or arr.dtype != self.dtype:
+            raise TypeError("set takes a NumPy array of the same dtype")
+        if arr.shape != self.shape:
+            raise ValueError("Shape mismatch")
+        if not (self.flags.c_contiguous or self.flags.f_contiguous):
+            raise RuntimeError("Cannot set to non-contiguous array")
         _capture.forbid("a copy from the host")
         self._host[...] = arr
 
@@ -167,9 +171,16 @@ def _binary(name: str) -> Callable[..., Any]:
             from cupy._functions import matmul
 
             return matmul(self, other) if name == "__matmul__" else matmul(other, self)
-        return apply(lambda x, y: getattr(x, name)(y), self, other)
+        return apply(lambda x, y: getattr(x, name)(y), self, _weak(other, self.dtype))
 
     return method
+
+
+def _weak(number: Any, dtype: np.dtype) -> Any:
+    """A Python number as CuPy promotes it beside a bool or a narrow integer: to the narrowest dtype of its kind."""
+    if type(number) is float and dtype.kind in "biu" and dtype.itemsize < 4:
+        return np.result_type(dtype, np.float16).type(number)
+    return np.int8(number) if type(number) is int and dtype.kind == "b" else number
 
 
 def _in_place(ufunc: np.ufunc) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cupy import _array, _capture
-from cupy._array import apply, ndarray, wrap
+from cupy._array import _weak, apply, ndarray, wrap
 from cupy.cuda.device import synchronise
 
 # Functions that CuPy has under NumPy's name and with its meaning.
@@ -60,6 +60,9 @@ def namespace() -> dict[str, Any]:
 
 def through(function: Callable[..., Any]) -> Callable[..., Any]:
     def called(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(function, np.ufunc) and len(args) > 1:
+            dtypes = [x.dtype for x in args[:2] if isinstance(x, ndarray)]
+            args = tuple(_weak(x, dtypes[0]) if dtypes else x for x in args)
         return apply(function, *args, **kwargs)
 
     called.__name__ = called.__qualname__ = function.__name__

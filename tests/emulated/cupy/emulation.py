@@ -10,7 +10,8 @@ from pathlib import Path
 NAME = "emulated on the CPU"
 DEVICES = 2
 
-counts: Counter[str] = Counter()  # "synchronisations", "launches"
+counts: Counter[str] = Counter()  # "synchronisations", "launches" and, with those of graphs, "runs"
+from_the_last: bool | None = None  # whether launches run threads from the last to the first; None: every other one
 
 
 def cache_folder() -> Path:

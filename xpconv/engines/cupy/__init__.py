@@ -1,7 +1,7 @@
 """CUDA for CuPy arrays, with what CuPy brings along: cuBLAS products and small kernels; no cuDNN.
 
 From the outside in: `conv`, `pool`, `norm`, ... hold the primitives, which lay out arrays and launch; `choice` says
-which way a convolution goes, `gemm` asks cuBLAS for products, `compiled` gets kernels; `kernels/` is their source.
+which way a convolution goes, `gemm` asks `cublas` for products, `compiled` gets kernels; `kernels/` is their source.
 """
 
 from __future__ import annotations

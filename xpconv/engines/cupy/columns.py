@@ -13,9 +13,10 @@ import numpy as np
 from xpconv.backend import Array
 from xpconv.engines.cupy.arrays import computed_in
 from xpconv.engines.cupy.compiled import integers, launch, width_of
+from xpconv.engines.cupy.divider import divider
 from xpconv.engines.cupy.finish import Output
 from xpconv.engines.cupy.gemm import Matrix, gemm, product, terms_of_a_block
-from xpconv.engines.cupy.windows import cells, outs, struct, taps
+from xpconv.engines.cupy.windows import outs, struct, taps
 from xpconv.settings import current
 from xpconv.window import Window
 
@@ -62,10 +63,12 @@ class Sizes(NamedTuple):
         if self.plain:
             return self.columns(x, last - first, first)
         columns = cupy.empty((last - first, self.step), dtype=x.dtype)
-        width, w = width_of(self.channels // self.groups, x, columns), struct(self.window, x.shape[0], self.channels)
-        args = (x, columns, *integers(first, last - first), np.int32(self.groups), w)
+        width, each = width_of(self.channels // self.groups, x, columns), self.channels // self.groups
+        w, items = struct(self.window, x.shape[0], self.channels, each // width), columns.size // width
+        items //= self.window.kernel[-1]  # a thread has a row of kernel cells
+        args = (x, columns, *integers(first, items), divider(self.groups), w)
         largest = max(x.size, columns.size, last)  # windows are counted through all images
-        launch("columns", "to_columns", x, columns.size // width, *args, largest=largest, width=width)
+        launch("columns", "to_columns", x, items, *args, largest=largest, width=width)
         return self.columns(columns, last - first)
 
     def rows_at_once(self, x: Array) -> int:
@@ -103,11 +106,13 @@ def dgrad(dy: Array, w: Array, sizes: Sizes, output: Output) -> None:
         shares = sizes.columns(columns, rows)
         product(sizes.rows(dy, image * each, image * each + rows), sizes.weights(w).T, shares, batch=sizes.groups)
         bias, residual, *_ = output.epilogue
-        beside = None if residual is None else residual[image : image + images]
-        args = (columns, bias, beside, output.y[image : image + images], np.int32(sizes.groups))
-        items, largest = images * cells(sizes.window) * sizes.channels, max(columns.size, output.y.size)
-        w_struct = struct(sizes.window, images, sizes.channels)
-        launch("columns", "from_columns", dy, items, *args, w_struct, largest=largest)
+        beside, into = None if residual is None else residual[image : image + images], output.y[image : image + images]
+        width = width_of(sizes.channels // sizes.groups, into, columns, bias, beside)
+        items, packs = into.size // width, sizes.channels // width
+        numbers = *integers(items), np.int32(sizes.groups), np.int32(taps(sizes.window))
+        window = struct(sizes.window, images, sizes.channels, packs)
+        args = (columns, bias, beside, into, *numbers, divider(packs // sizes.groups), window)
+        launch("columns", "from_columns", dy, items, *args, largest=max(columns.size, output.y.size), width=width)
 
 
 def _plain_dgrad(dy: Array, w: Array, sizes: Sizes, output: Output) -> None:

@@ -18,7 +18,7 @@ from xpconv.backend import Array
 from xpconv.errors import dtype_name
 
 _FOLDER = Path(__file__).parent / "kernels"
-_SHARED = ("common", "window", "activation")
+_SHARED = ("common", "slabs", "teams", "window", "activation")
 _EXACT = ("optimizer",)  # products and sums round one by one, as formulas on arrays do
 
 _BLOCK = 256
@@ -86,9 +86,12 @@ def integers(*numbers: int) -> tuple[Any, ...]:
     return tuple(map(np.int64, numbers))
 
 
-def width_of(channels: int, *arrays: Array | None) -> int:
-    """Neighbouring channels that a thread takes: a vector of them if their number and addresses allow it, else 1."""
+def width_of(channels: int, *arrays: Array | None, most: int = _VECTOR) -> int:
+    """Neighbouring channels that a thread takes: a vector of them if their number and addresses allow it, else 1.
+
+    ``most`` bounds it for kernels that keep several numbers for each channel, lest these fill the registers.
+    """
     given = [x for x in arrays if x is not None]
-    width = _VECTOR // given[0].dtype.itemsize
+    width = min(_VECTOR // given[0].dtype.itemsize, most)
     fits = channels % width == 0 and all(x.data.ptr % (width * x.dtype.itemsize) == 0 for x in given)
     return width if fits else 1

@@ -11,41 +11,59 @@ from xpconv.engines.cupy.arrays import computed_in
 from xpconv.engines.cupy.columns import Sizes
 from xpconv.engines.cupy.compiled import integers, launch, width_of
 from xpconv.engines.cupy.finish import Output
-from xpconv.engines.cupy.sums import Slabs
+from xpconv.engines.cupy.sums import SLAB_WIDTH, Slabs, settle
 from xpconv.engines.cupy.windows import outs, struct, taps
+
+_RUN = 4  # as in the kernels' source: neighbours along the last axis that a thread takes
 
 
 def fprop(x: Array, w: Array, sizes: Sizes, output: Output) -> None:
     """y[..., c · multiplier + m] = Σ over the cells of x[..., c] · w[cell, 0, c · multiplier + m]."""
-    bias, residual, activation, _ = output.epilogue
-    multiplier = sizes.outputs // sizes.channels
-    width = width_of(sizes.outputs, output.y, w, *([x] if multiplier == 1 else []))
-    args = (x, w, bias, residual, output.sums, output.y, np.int32(multiplier), np.int32(NUMBERS[activation]))
-    items, largest = output.y.size // width, max(x.size, output.y.size)
-    window = struct(sizes.window, x.shape[0], sizes.channels)
-    launch("depthwise", "outputs", x, items, *args, window, largest=largest, width=width)
+    y, (bias, residual, activation, _) = output.y, output.epilogue
+    width = _width(sizes, y, x, w, bias, residual)
+    items, window = _runs(y, width), struct(sizes.window, x.shape[0], sizes.channels, sizes.outputs // width, _RUN)
+    args = (x, w, bias, residual, output.sums, y, *integers(items), np.int32(_multiplier(sizes)))
+    largest = max(x.size, y.size)
+    launch("depthwise", "outputs", x, items, *args, np.int32(NUMBERS[activation]), window, largest=largest, width=width)
 
 
 def dgrad(dy: Array, w: Array, sizes: Sizes, output: Output) -> None:
     """dx[..., c] = Σ over windows and multiples of dy · w, plus a bias and a residual."""
     dx, (bias, residual, *_) = output.y, output.epilogue
-    width = width_of(sizes.channels, dy, dx)
-    args = (dy, w, bias, residual, dx, np.int32(sizes.outputs // sizes.channels))
-    window, largest = struct(sizes.window, dy.shape[0], sizes.channels), max(dx.size, dy.size)
-    launch("depthwise", "inputs", dy, dx.size // width, *args, window, largest=largest, width=width)
+    width = _width(sizes, dx, dy, w, bias, residual)
+    items, window = _runs(dx, width), struct(sizes.window, dy.shape[0], sizes.channels, sizes.channels // width, _RUN)
+    args = (dy, w, bias, residual, dx, *integers(items), np.int32(_multiplier(sizes)), window)
+    launch("depthwise", "inputs", dy, items, *args, largest=max(dx.size, dy.size), width=width)
 
 
 def wgrad(x: Array, dy: Array, sizes: Sizes) -> Array:
     """dw[cell, c · multiplier + m] = Σ over windows of x · dy, in slabs of windows: (cells, O)."""
-    count = taps(sizes.window)
-    dw = cupy.empty((count, sizes.outputs), dtype=x.dtype)
+    kernel = sizes.window.kernel
+    dw = cupy.empty((taps(sizes.window), sizes.outputs), dtype=x.dtype)
     if not x.size or not dy.size:
         dw.fill(0)
         return dw
-    slabs = Slabs.of(x.shape[0] * outs(sizes.window), sizes.outputs)
+    width, runs = _width(sizes, x, dy), taps(sizes.window) // kernel[-1] * -(-kernel[-1] // _RUN)
+    slabs = Slabs.of(x.shape[0] * outs(sizes.window), sizes.outputs, width)
     parts = cupy.empty((slabs.slabs, *dw.shape), dtype=computed_in(x.dtype))
-    window = struct(sizes.window, x.shape[0], sizes.channels)
-    args = (x, dy, parts, np.int32(sizes.outputs // sizes.channels), *integers(slabs.size), window)
-    slabs.launch("depthwise", "weight_slabs", x, *args, last=count)
-    slabs._replace(columns=dw.size).settle(x, parts, dw)
+    window = struct(sizes.window, x.shape[0], sizes.channels, 1)
+    numbers = np.int32(_multiplier(sizes)), np.int32(runs), *integers(slabs.rows, slabs.size)
+    largest = max(x.size, dy.size, parts.size)
+    slabs.launch("depthwise", "weight_slabs", x, x, dy, parts, *numbers, window, times=runs, largest=largest)
+    settle(parts, dw)
     return dw
+
+
+def _multiplier(sizes: Sizes) -> int:
+    return sizes.outputs // sizes.channels
+
+
+def _width(sizes: Sizes, *arrays: Array | None) -> int:
+    """Channels of a thread: one where each becomes several."""
+    return width_of(sizes.channels, *arrays, most=SLAB_WIDTH) if _multiplier(sizes) == 1 else 1
+
+
+def _runs(made: Array, width: int) -> int:
+    """Threads for what is written."""
+    along = made.shape[-2]
+    return made.size // max(along * width, 1) * -(-along // _RUN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from xpconv.backend import Array
 from xpconv.engines.cupy.activation import NUMBERS
 from xpconv.engines.cupy.arrays import computed_in, dense_or_none, is_half
 from xpconv.engines.cupy.compiled import integers, launch, width_of
+from xpconv.engines.cupy.divider import DIVIDER, divider, dividers
 
 Sizes = tuple[int, ...]
 
@@ -72,22 +74,24 @@ class Output(NamedTuple):
         bias, residual, activation, _ = self.epilogue
         parts = [None if a is None else a.reshape(-1, channels)[first:last] for a in (residual, self.sums, self.y)]
         width = width_of(channels, *parts[2:], z, *(a for a in (bias, *parts[:2]) if a is not None))
-        args = (z, bias, *parts, *integers(rows, channels), np.int32(NUMBERS[activation]), _grid(held))
-        largest = max(z.size, rows * channels)
-        launch("epilogue", "finish", self.y, rows * (channels // width), *args, largest=largest, width=width)
+        items, grid = rows * (channels // width), _grid(held, channels // width)
+        args = (z, bias, *parts, *integers(items), np.int32(NUMBERS[activation]), grid)
+        launch("epilogue", "finish", self.y, items, *args, largest=max(z.size, rows * channels), width=width)
 
     def _at(self, row: int) -> int:
         return int(self.y.data.ptr) + row * self.y.shape[-1] * self.y.dtype.itemsize
 
 
-_GRID = np.dtype([("out", "i4", 3), ("held", "i4", 3)])
+_GRID = np.dtype([("held", "i4", 3), ("packs", DIVIDER), ("out", DIVIDER, 3)], align=True)
 
 
-def _grid(held: tuple[Sizes, Sizes] | None) -> np.ndarray[Any, Any]:
-    """Windows and the grid that holds them, of three axes; zeros where rows are simply rows."""
+@functools.lru_cache(maxsize=1024)
+def _grid(held: tuple[Sizes, Sizes] | None, packs: int) -> np.ndarray[Any, Any]:
+    """Windows and the grid that holds them, of three axes; a grid of zeros where rows are simply rows."""
     grid = np.zeros(1, dtype=_GRID)
+    grid["packs"] = divider(packs)
     if held is not None:
-        for name, sizes in zip(("out", "held"), held, strict=True):
-            grid[name] = 1
-            grid[name][0, 3 - len(sizes) :] = sizes
+        out, sizes = held
+        grid["out"], grid["held"] = dividers(out), 1
+        grid["held"][0, 3 - len(sizes) :] = sizes
     return grid

@@ -18,6 +18,7 @@ import numpy as np
 
 from xpconv.backend import Array
 from xpconv.engines.cupy.arrays import is_half
+from xpconv.engines.cupy.cublas import batched_product
 from xpconv.errors import dtype_name
 from xpconv.settings import current
 
@@ -91,7 +92,7 @@ def gemm(a: Matrix, b: Matrix, into: Matrix, *, batch: int = 1, add: bool = Fals
     try:
         if half:
             cublas.setMathMode(handle, _NO_HALF_SUMS)
-        cublas.gemmStridedBatchedEx(
+        batched_product(
             handle, *sizes, one, b.address, left, b.step, b.apart, a.address, right, a.step, a.apart,
             more, into.address, result, into.step, into.apart, batch, compute, cublas.CUBLAS_GEMM_DEFAULT,
         )  # fmt: skip

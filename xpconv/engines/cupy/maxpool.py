@@ -10,7 +10,7 @@ import numpy as np
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import dense, unsupported
-from xpconv.engines.cupy.compiled import launch, width_of
+from xpconv.engines.cupy.compiled import integers, launch, width_of
 from xpconv.engines.cupy.windows import alike, struct, taps, uneven
 from xpconv.window import Window
 
@@ -38,9 +38,10 @@ def max_pool(x: Array, *, needs: Needs, window: Window, ties: str, return_indice
     by, rank = ("byte", np.uint8) if taps(window) <= 256 else ("int", np.int32)
     ranks = cupy.empty(shape, dtype=rank) if any(needs) and ties == "first" else None
     places = cupy.empty(shape, dtype=np.int64) if return_indices else None
-    width, w = width_of(x.shape[-1], x, y), struct(window, x.shape[0], x.shape[-1])
-    args, largest = (x, y, ranks, places, w), max(x.size, y.size)
-    launch("maxpool", f"largest_by_{by}", x, y.size // width, *args, largest=largest, width=width)
+    width = width_of(x.shape[-1], x, y)
+    items, w = y.size // width, struct(window, x.shape[0], x.shape[-1], x.shape[-1] // width)
+    args, largest = (x, y, ranks, places, *integers(items), w), max(x.size, y.size)
+    launch("maxpool", f"largest_by_{by}", x, items, *args, largest=largest, width=width)
     residuals: Any = None
     if any(needs):
         residuals = _Maxima(x, y, window) if ranks is None else _Winners(ranks, window)
@@ -52,13 +53,14 @@ def max_pool_grad(residuals: _Winners | _Maxima, dy: Array, needs: Needs) -> tup
     dy, window = dense(dy), residuals.window
     images, channels = dy.shape[0], dy.shape[-1]
     dx = cupy.empty((images, *window.size, channels), dtype=dy.dtype)
-    w, largest = struct(window, images, channels), max(dx.size, dy.size)
+    width = width_of(channels, dy, dx, *(residuals[:2] if isinstance(residuals, _Maxima) else ()))
+    items, w = dx.size // width, struct(window, images, channels, channels // width)
+    args, largest = (dy, dx, *integers(items), w), max(dx.size, dy.size)
     if isinstance(residuals, _Maxima):
-        launch("maxpool", "back_to_all", dy, dx.size, residuals.x, residuals.y, dy, dx, w, largest=largest)
-        return (dx,)
-    by = "byte" if residuals.ranks.dtype == np.uint8 else "int"
-    width = width_of(channels, dy, dx)
-    launch("maxpool", f"back_by_{by}", dy, dx.size // width, residuals.ranks, dy, dx, w, largest=largest, width=width)
+        launch("maxpool", "back_to_all", dy, items, residuals.x, residuals.y, *args, largest=largest, width=width)
+    else:
+        by = "byte" if residuals.ranks.dtype == np.uint8 else "int"
+        launch("maxpool", f"back_by_{by}", dy, items, residuals.ranks, *args, largest=largest, width=width)
     return (dx,)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import cupy
@@ -10,10 +11,10 @@ import numpy as np
 
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.cupy.activation import FROM_OUTPUT, NUMBERS, forward, gradient
+from xpconv.engines.cupy.activation import FROM_OUTPUT, NUMBERS, gradient
 from xpconv.engines.cupy.arrays import computed_in, dense, dense_or_none, is_half, unsupported
 from xpconv.engines.cupy.compiled import integers, launch, width_of
-from xpconv.engines.cupy.sums import Slabs
+from xpconv.engines.cupy.sums import BLOCKS, SLAB_WIDTH, Slabs, launch_settling
 
 _STRUCT = np.dtype([(name, "i8") for name in ("batches", "rows", "channels", "each", "slab", "slabs")])
 _STATISTICS = 4  # rows of a table: mean, drift, var, rstd
@@ -27,16 +28,24 @@ class _Layout(NamedTuple):
     channels: int
     each: int
 
-    @property
-    def slabs(self) -> Slabs:
-        return Slabs.of(self.rows, self.channels)
+    def summed(self, width: int) -> Slabs:
+        """Slabs whose sums are added up."""
+        return Slabs.of(self.rows, self.channels, width, blocks=max(BLOCKS // max(self.batches, 1), 1))
+
+    def walked(self, width: int) -> Slabs:
+        """Slabs that have nothing in common but their channels' numbers: many, so that none is long waited for."""
+        return Slabs.of(self.rows, self.channels, width, blocks=sys.maxsize)
 
     @property
     def groups(self) -> int:
         return self.channels // self.each if self.each else 0
 
-    def struct(self) -> np.ndarray[Any, Any]:
-        return np.array([(*self, self.slabs.size, self.slabs.slabs)], dtype=_STRUCT)
+    def struct(self, slabs: Slabs) -> np.ndarray[Any, Any]:
+        return np.array([(*self, slabs.size, slabs.slabs)], dtype=_STRUCT)
+
+    def merged(self, parts: Array) -> np.ndarray[Any, Any]:
+        """For kernels that add up what slabs have, (batches, slabs, ...), and need not know their size."""
+        return np.array([(*self, 0, parts.shape[1])], dtype=_STRUCT)
 
 
 def _table(x: Array, layout: _Layout, eps: float) -> Array:
@@ -47,11 +56,17 @@ def _table(x: Array, layout: _Layout, eps: float) -> Array:
         args = (None, None, table, *integers(layout.batches, layout.channels), numbers)
         launch("norm", "given", x, layout.batches * layout.channels, *args)
         return table
-    parts = cupy.empty((layout.batches, layout.slabs.slabs, layout.channels, 3), dtype=table.dtype)
-    layout.slabs.launch("norm", "moments", x, x, parts, layout.struct(), last=layout.batches)
-    items = layout.batches * layout.groups
-    launch("norm", "merge", x, items, parts, table, numbers, layout.struct(), largest=parts.size)
+    slabs = layout.summed(width_of(layout.channels, x, most=SLAB_WIDTH))
+    struct = layout.struct(slabs)
+    parts = cupy.empty((layout.batches, slabs.slabs, 3, layout.channels), dtype=table.dtype)
+    slabs.launch("norm", "moments", x, x, parts, struct, batches=layout.batches)
+    _settle("merge", x, layout, layout.groups, parts, table, numbers, struct)
     return table
+
+
+def _settle(name: str, x: Array, layout: _Layout, columns: int, parts: Array, *args: Any, batches: int = 0) -> None:
+    """Launch what adds up the slabs of each batch, or (``batches`` = 1) of all."""
+    launch_settling("norm", name, x, columns, parts, *args, batches=batches or layout.batches, largest=parts.size)
 
 
 def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
@@ -64,12 +79,21 @@ def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
 
 
 def _normalised(
-    x: Array, table: Array, gamma: Array | None, beta: Array | None, layout: _Layout, activation: str | None
-) -> Array:
-    y = cupy.empty(x.shape, dtype=x.dtype)
-    width, which = width_of(x.shape[-1], x, y), np.int32(NUMBERS[activation])
-    launch("norm", "normalise", x, x.size // width, x, table, gamma, beta, y, which, layout.struct(), width=width)
-    return y
+    x: Array,
+    table: Array,
+    parameters: tuple[Array | None, Array | None],
+    layout: _Layout,
+    activation: str | None,
+    residual: Array | None = None,
+    keep_sums: bool = False,
+) -> tuple[Array, Array | None]:
+    """y = activation(x̂ · gamma + beta + residual), and what the activation was applied to where that is kept."""
+    y, sums = cupy.empty(x.shape, dtype=x.dtype), cupy.empty(x.shape, dtype=x.dtype) if keep_sums else None
+    if x.size:
+        slabs = layout.walked(width_of(x.shape[-1], x, y, *parameters, residual, most=SLAB_WIDTH))
+        args = (x, table, *parameters, residual, sums, y, np.int32(NUMBERS[activation]), layout.struct(slabs))
+        slabs.launch("norm", "normalise", x, *args, batches=layout.batches)
+    return y, sums
 
 
 class _Kept(NamedTuple):
@@ -86,9 +110,15 @@ class _Kept(NamedTuple):
 
 def _gradients(kept: _Kept, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
     """The gradients of x, gamma, beta, and of a mean and variance that were given."""
-    dy, parts = dense(dy), None
-    if kept.x.size and (not kept.given or any(needs[1:])):
-        parts = _slab_sums(kept, dy)
+    dy = dense(dy)
+    return _by_parts(kept, dy, _slab_sums(kept, dy) if _sums_wanted(kept, needs) else None, needs)
+
+
+def _sums_wanted(kept: _Kept, needs: Needs) -> bool:
+    return bool(kept.x.size and (not kept.given or any(needs[1:])))
+
+
+def _by_parts(kept: _Kept, dy: Array, parts: Array | None, needs: Needs) -> tuple[Array | None, ...]:
     others = _parameter_gradients(kept, parts, needs[1:]) if any(needs[1:]) else (None,) * (len(needs) - 1)
     return _input_gradient(kept, dy, parts) if needs[0] else None, *others
 
@@ -96,11 +126,23 @@ def _gradients(kept: _Kept, dy: Array, needs: Needs) -> tuple[Array | None, ...]
 def _slab_sums(kept: _Kept, dy: Array) -> Array:
     """The sums of dz and of dz · x̂ that each slab has: (batches, slabs, 2, channels)."""
     x, gamma, beta, table, layout, _, activation = kept
-    slabs = layout.slabs
+    slabs = layout.summed(width_of(layout.channels, x, dy, gamma, beta, most=SLAB_WIDTH))
     parts = cupy.empty((layout.batches, slabs.slabs, 2, layout.channels), dtype=table.dtype)
-    args = (x, dy, table, gamma, beta, parts, np.int32(NUMBERS[activation]), layout.struct())
-    slabs.launch("norm", "gradient_sums", x, *args, last=layout.batches)
+    args = (x, dy, table, gamma, beta, parts, np.int32(NUMBERS[activation]), layout.struct(slabs))
+    slabs.launch("norm", "gradient_sums", x, *args, batches=layout.batches)
     return parts
+
+
+def _joined_slab_sums(kept: _Kept, dy: Array, joined: tuple[str, Array]) -> tuple[Array, Array]:
+    """The same behind the sum with a residual, and dz: ``joined`` is its activation and what was kept of that."""
+    x, layout, (activation, start) = kept.x, kept.layout, joined
+    dz = cupy.empty(dy.shape, dtype=dy.dtype)
+    slabs = layout.summed(width_of(layout.channels, x, dy, start, dz, most=SLAB_WIDTH))
+    parts = cupy.empty((1, slabs.slabs, 2, layout.channels), dtype=kept.table.dtype)
+    which = np.int32(NUMBERS[activation]), activation in FROM_OUTPUT
+    args = (x, dy, kept.table, start, dz, parts, *which, layout.struct(slabs))
+    slabs.launch("norm", "joined_gradient_sums", x, *args)
+    return parts, dz
 
 
 def _parameter_gradients(kept: _Kept, parts: Array | None, needs: Needs) -> tuple[Array | None, ...]:
@@ -109,22 +151,22 @@ def _parameter_gradients(kept: _Kept, parts: Array | None, needs: Needs) -> tupl
     wanted = [_room(x) if need else None for need in needs]
     if parts is None:  # nothing was summed
         return tuple(None if one is None else cupy.zeros(one.shape, dtype=one.dtype) for one in wanted)
-    args = (parts, kept.table, kept.gamma, *(*wanted, None, None)[:4], layout.struct())
-    launch("norm", "parameter_gradients", x, layout.channels, *args, largest=parts.size)
+    args = (kept.table, kept.gamma, *(*wanted, None, None)[:4], layout.merged(parts))
+    _settle("parameter_gradients", x, layout, layout.channels, parts, *args, batches=1)
     return tuple(wanted)
 
 
 def _input_gradient(kept: _Kept, dy: Array, parts: Array | None) -> Array:
     x, gamma, beta, table, layout, given, activation = kept
-    struct, sums = layout.struct(), None
+    dx, sums = cupy.empty(x.shape, dtype=x.dtype), None
+    if not x.size:
+        return dx
     if parts is not None and not given:
         sums = cupy.empty((layout.batches, 2, layout.channels), dtype=table.dtype)
-        items = layout.batches * layout.groups
-        launch("norm", "merge_gradients", x, items, parts, gamma, sums, struct, largest=parts.size)
-    dx = cupy.empty(x.shape, dtype=x.dtype)
-    width = width_of(x.shape[-1], x, dy, dx)
-    args = (x, dy, table, sums, gamma, beta, dx, np.int32(NUMBERS[activation]), struct)
-    launch("norm", "gradient", x, x.size // width, *args, width=width)
+        _settle("merge_gradients", x, layout, layout.groups, parts, gamma, sums, layout.merged(parts))
+    slabs = layout.walked(width_of(layout.channels, x, dy, dx, gamma, beta, most=SLAB_WIDTH))
+    args = (x, dy, table, sums, gamma, beta, dx, np.int32(NUMBERS[activation]), layout.struct(slabs))
+    slabs.launch("norm", "gradient", x, *args, batches=layout.batches)
     return dx
 
 
@@ -149,10 +191,12 @@ def _batch_norm(
     x, gamma, beta = dense(x), dense_or_none(gamma), dense_or_none(beta)
     layout = _Layout(1, math.prod(x.shape[:-1]), x.shape[-1], 1)
     table = _table(x, layout, eps) if mean is None else _given(mean, var, x, eps)
+    dense_residual = dense_or_none(residual)
+    from_output = activation is None or activation in FROM_OUTPUT
+    keep_sums = residual is not None and not from_output and any(needs)
+    y, sums = _normalised(x, table, (gamma, beta), layout, activation, dense_residual, keep_sums)
+    joined = (activation, y if sums is None else sums) if residual is not None and activation is not None else None
     inner = activation if residual is None else None
-    y, joined = _normalised(x, table, gamma, beta, layout, inner), None
-    if residual is not None:
-        y, joined = _joined(y, residual, activation)
     kept = (_Kept(x, gamma, beta, table, layout, mean is not None, inner), joined) if any(needs) else None
     if not return_stats:
         return y, kept
@@ -161,20 +205,17 @@ def _batch_norm(
     return (y, seen_mean, seen_var), kept
 
 
-def _joined(z: Array, residual: Array, activation: str | None) -> tuple[Array, tuple[str, Array] | None]:
-    """activation(z + residual), written into z as far as it goes, and what its gradient needs."""
-    z += residual
-    if activation is None:
-        return z, None
-    y = forward(activation, z)
-    return y, (activation, y if activation in FROM_OUTPUT else z)
-
-
 def _batch_gradients(kept: Any, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
     """The gradients of `_gradients`, and of a residual: what the activation of the sum leaves of dy."""
     norm, joined = kept
-    dz = dy if joined is None else gradient(joined[0], joined[1], dy)
-    return *_gradients(norm, dz, needs[:5]), dz if needs[5] else None
+    if joined is None:
+        return *_gradients(norm, dy, needs[:5]), dy if needs[5] else None
+    dy = dense(dy)
+    if _sums_wanted(norm, needs[:5]):
+        parts, dz = _joined_slab_sums(norm, dy, joined)
+    else:
+        parts, dz = None, gradient(joined[0], joined[1], dy)
+    return *_by_parts(norm, dz, parts, needs[:5]), dz if needs[5] else None
 
 
 def _of_samples(x: Array, each: int) -> _Layout:
@@ -188,7 +229,7 @@ def _by_sample(
     x, gamma, beta = dense(x), dense_or_none(gamma), dense_or_none(beta)
     layout = _of_samples(x, each)
     table = _table(x, layout, eps)
-    y = _normalised(x, table, gamma, beta, layout, None)
+    y, _ = _normalised(x, table, (gamma, beta), layout, None)
     return y, _Kept(x, gamma, beta, table, layout, False, None) if any(needs) else None
 
 
@@ -200,9 +241,11 @@ def _group_norm(x: Array, gamma: Any, beta: Any, *, needs: Needs, num_groups: in
     return _by_sample(x, gamma, beta, needs, eps, x.shape[-1] // num_groups)
 
 
-def _declines_batch(x: Array, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any, **_: Any) -> str | None:
-    if residual is not None and is_half(x):
-        return "adds no residual to a norm in half precision, which would be rounded before"
+def _declines_batch(
+    x: Array, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any, *, activation: str | None, **_: Any
+) -> str | None:
+    if residual is not None and is_half(x) and activation not in (None, "relu"):
+        return f"keeps nothing in half precision that the gradient of {activation} behind a sum could start from"
     return unsupported(x, gamma, beta, mean, var, residual)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cupy
@@ -11,7 +11,7 @@ import numpy as np
 from xpconv.backend import Array, cast
 from xpconv.dispatch import Primitive
 from xpconv.engines.cupy.arrays import dense
-from xpconv.engines.cupy.compiled import DTYPES, kernel
+from xpconv.engines.cupy.compiled import DTYPES, kernel, width_of
 from xpconv.errors import dtype_name
 
 # As in the kernels' source.
@@ -85,22 +85,23 @@ def _launch(
     rate_at, steps_at = _on_device(rate), _on_device(steps)
     rest = zip(values, grads, slots, before, strict=True)
     for dtype, group in _by_dtype([one for one in rest if one[0].size]):
-        run: Callable[..., None] = kernel("optimizer", name, dtype, 1)  # it counts elements in 64 bits
         for start in range(0, len(group), _MOST):
             part = group[start : start + _MOST]
-            update, kept = np.zeros((), _UPDATE), []
+            update, arrays = np.zeros((), _UPDATE), list[Array]()
             for field, scalar, at in (("rate", rate, rate_at), ("steps", steps, steps_at)):
                 update[field], update[f"{field}_at"] = (scalar, 0) if at is None else (0, at.data.ptr)
             blocks = 0
             for i, (value, grad, slot, first_step) in enumerate(part):
                 slot[:] = map(dense, slot)
-                kept.append(_like(grad, value))  # until the launch is queued
-                update["value"][i], update["grad"][i] = value.data.ptr, kept[-1].data.ptr
-                for field, array in zip(("first", "second"), slot, strict=False):
+                own = (value, _like(grad, value), *slot)
+                arrays += own  # kept until the launch is queued
+                for field, array in zip(("value", "grad", "first", "second"), own, strict=False):
                     update[field][i] = array.data.ptr
                 update["size"][i], update["before"][i], update["block"][i] = value.size, first_step, blocks
                 blocks += -(-value.size // _CHUNK)
             update["count"] = len(part)
+            # It counts elements in 64 bits; where a parameter ends within a pack it sees to that.
+            run = kernel("optimizer", name, dtype, 1, width_of(_CHUNK, *arrays))
             run((blocks,), (_THREADS,), (update, *constants))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import computed_in, dense, is_half, unsupported
-from xpconv.engines.cupy.compiled import launch, width_of
+from xpconv.engines.cupy.compiled import integers, launch, width_of
 from xpconv.engines.cupy.windows import alike, struct, uneven
 from xpconv.window import Window
 
@@ -22,8 +22,12 @@ class _Average(NamedTuple):
     divisor: float
     with_padding: bool
 
-    def args(self, x: Array) -> tuple[Any, ...]:
-        return np.float64(self.divisor), self.with_padding, struct(self.window, x.shape[0], x.shape[-1])
+    def launch(self, name: str, x: Array, made: Array) -> None:
+        images, channels = x.shape[0], x.shape[-1]
+        width = width_of(channels, x, made)
+        items, w = made.size // width, struct(self.window, images, channels, channels // width)
+        args = (x, made, *integers(items), np.float64(self.divisor), self.with_padding, w)
+        launch("pool", name, x, items, *args, largest=max(x.size, made.size), width=width)
 
 
 def avg_pool(
@@ -32,8 +36,7 @@ def avg_pool(
     """y = the sum of each window by the divisor, or by its number of cells: (N, *size, C) -> (N, *out, C)."""
     x, average = dense(x), _Average(window, divisor or 0.0, count_include_pad)
     y = cupy.empty((x.shape[0], *window.out, x.shape[-1]), dtype=x.dtype)
-    width, largest = width_of(x.shape[-1], x, y), max(x.size, y.size)
-    launch("pool", "average", x, y.size // width, x, y, *average.args(x), largest=largest, width=width)
+    average.launch("average", x, y)
     return y, average if any(needs) else None
 
 
@@ -41,8 +44,7 @@ def avg_pool_grad(average: _Average, dy: Array, needs: Needs) -> tuple[Array]:
     """dx = dy by the divisor, at every cell of its window: (N, *out, C) -> (N, *size, C)."""
     dy = dense(dy)
     dx = cupy.empty((dy.shape[0], *average.window.size, dy.shape[-1]), dtype=dy.dtype)
-    width, largest = width_of(dy.shape[-1], dy, dx), max(dx.size, dy.size)
-    launch("pool", "average_back", dy, dx.size // width, dy, dx, *average.args(dy), largest=largest, width=width)
+    average.launch("average_back", dy, dx)
     return (dx,)
 
 
@@ -55,7 +57,7 @@ def lp_pool(x: Array, *, needs: Needs, window: Window, p: float) -> tuple[Array,
     x = dense(x)
     y = cupy.empty((x.shape[0], *window.out, x.shape[-1]), dtype=x.dtype)
     kept = cupy.empty(y.shape, dtype=computed_in(x.dtype)) if is_half(x) and any(needs) else None
-    args = np.float64(p), struct(window, x.shape[0], x.shape[-1])
+    args = *integers(y.size), np.float64(p), struct(window, x.shape[0], x.shape[-1], x.shape[-1])
     launch("pool", "lp_norm", x, y.size, x, y, kept, *args, largest=max(x.size, y.size))
     return y, (x, y if kept is None else kept, window, p) if any(needs) else None
 
@@ -64,7 +66,7 @@ def lp_pool_grad(residuals: Any, dy: Array, needs: Needs) -> tuple[Array]:
     """dx = dy sign(x) (|x| / y)^(p - 1), and 0 where x or y is: (N, *out, C) -> (N, *size, C)."""
     x, kept, window, p = residuals
     dy, dx = dense(dy), cupy.empty(x.shape, dtype=dy.dtype)
-    args = np.float64(p), struct(window, x.shape[0], x.shape[-1])
+    args = *integers(dx.size), np.float64(p), struct(window, x.shape[0], x.shape[-1], x.shape[-1])
     launch("pool", "lp_norm_back", dy, dx.size, x, kept, dy, dx, *args, largest=max(dx.size, dy.size))
     return (dx,)
 

@@ -1,4 +1,4 @@
-"""Layer normalisation over the last axes: a block of threads for each row."""
+"""Layer normalisation over the last axes: a team of threads for each row."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import computed_in, dense, dense_or_none, unsupported
-from xpconv.engines.cupy.compiled import integers
+from xpconv.engines.cupy.compiled import integers, width_of
 from xpconv.engines.cupy.rows import launch_rows
-from xpconv.engines.cupy.sums import Slabs
+from xpconv.engines.cupy.sums import SLAB_WIDTH, Slabs, settle
 
 
 def _layer_norm(
@@ -24,7 +24,8 @@ def _layer_norm(
     n = math.prod(x.shape[axis] for axis in axes)
     rows, y = x.size // n if n else 0, cupy.empty(x.shape, dtype=x.dtype)
     table = cupy.empty((rows, 3), dtype=computed_in(x.dtype)) if any(needs) else None
-    launch_rows("rownorm", "normalise_rows", x, rows, n, x, gamma, beta, y, table, *integers(rows, n), np.float64(eps))
+    args = (x, gamma, beta, y, table, *integers(rows, n), np.float64(eps))
+    launch_rows("rownorm", "normalise_rows", x, rows, n, *args, width=width_of(n, x, gamma, beta, y))
     shape = next((v.shape for v in (gamma, beta) if v is not None), ())
     return y, (x, gamma, shape, table, rows, n) if any(needs) else None
 
@@ -35,13 +36,14 @@ def _backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array | None, ..
     dy, dx, others = dense(dy), None, [None, None]
     if needs[0]:
         dx = cupy.empty(x.shape, dtype=x.dtype)
-        launch_rows("rownorm", "gradient_rows", x, rows, n, x, dy, table, gamma, dx, *integers(rows, n))
+        args, width = (x, dy, table, gamma, dx, *integers(rows, n)), width_of(n, x, dy, gamma, dx)
+        launch_rows("rownorm", "gradient_rows", x, rows, n, *args, width=width)
     if any(needs[1:]):
-        slabs = Slabs.of(rows, n)
+        slabs = Slabs.of(rows, n, width_of(n, x, dy, most=SLAB_WIDTH))
         parts, both = cupy.empty((slabs.slabs, 2, n), dtype=table.dtype), cupy.empty((2, n), dtype=x.dtype)
         if n:
             slabs.launch("rownorm", "parameter_sums", x, x, dy, table, parts, *integers(rows, n, slabs.size))
-            slabs._replace(columns=2 * n).settle(x, parts, both)
+            settle(parts, both)
         others = [both[i].reshape(shape) if need else None for i, need in enumerate(needs[1:])]
     return dx, *others
 

@@ -1,4 +1,4 @@
-"""Launches of one block of threads for each row."""
+"""Launches of a team of threads for each row: `kernels/teams.cuh`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from xpconv.engines.cupy.compiled import kernel, pointers
 from xpconv.errors import dtype_name
 
 _MOST_BLOCKS = 2**20
+_THREADS = 256
+_MOST_THREADS = 1024  # of a team
 
 
-def launch_rows(module: str, name: str, like: Array, rows: int, n: int, *args: Any) -> None:
-    """Launch a kernel whose blocks take a row of n each: a warp for short rows, up to eight for long ones."""
+def launch_rows(module: str, name: str, like: Array, rows: int, n: int, *args: Any, width: int) -> None:
+    """Launch a kernel whose teams take a row of n each, in packs of ``width``: as many threads as hold the row."""
     if rows and n:
-        threads = min(256, max(32, -(-n // 4) + 31 & -32))
-        compiled = kernel(module, name, dtype_name(like.dtype), rows * n)
-        compiled((min(rows, _MOST_BLOCKS),), (threads,), pointers(args))
+        team = _team(n // width, 4 if width > 1 else 8)  # as HELD in the kernels' source
+        down = max(_THREADS // team, 1)
+        compiled = kernel(module, name, dtype_name(like.dtype), rows * n, width)
+        compiled((min(-(-rows // down), _MOST_BLOCKS),), (team, down), pointers(args))
+
+
+def _team(packs: int, held: int) -> int:
+    """A power of two; short rows get up to eight threads, so that what a warp reads lies side by side."""
+    least = min(packs, 8)
+    return min(1 << (max(-(-packs // held), least) - 1).bit_length(), _MOST_THREADS)

@@ -10,18 +10,30 @@ import numpy as np
 
 from xpconv.backend import Array
 from xpconv.engines.cupy.arrays import unsupported
+from xpconv.engines.cupy.divider import DIVIDER, divider, dividers
 from xpconv.window import Window
 
+_NUMBERS = ("size", "out", "kernel", "stride", "dilation", "before", "after")
+_DIVIDERS = {"sizes": "size", "outs": "out", "kernels": "kernel", "steps": "stride"}
 _STRUCT = np.dtype(
-    [("images", "i8"), ("channels", "i8")]
-    + [(name, "i4", 3) for name in ("size", "out", "kernel", "stride", "dilation", "before", "after")],
+    [
+        *((name, "i8") for name in ("images", "channels")),
+        *((name, "i4", 3) for name in _NUMBERS),
+        ("packs", DIVIDER),
+        *((name, DIVIDER, 3) for name in _DIVIDERS),
+        ("lines", DIVIDER),
+    ],
     align=True,
 )
 
 
 @functools.lru_cache(maxsize=4096)
-def struct(window: Window, images: int, channels: int) -> np.ndarray[Any, Any]:
-    """The window over (images, *size, channels), axes that are not there filled with windows of one cell."""
+def struct(window: Window, images: int, channels: int, packs: int, run: int = 1) -> np.ndarray[Any, Any]:
+    """The window over (images, *size, channels), axes that are not there filled with windows of one cell.
+
+    ``packs`` is how many threads share the channels of a cell, ``run`` how many neighbours along the last axis a
+    thread takes: places are told in runs then.
+    """
     made = np.ones(1, dtype=_STRUCT)
     made["images"], made["channels"] = images, channels
     made["before"], made["after"] = 0, 0
@@ -30,12 +42,11 @@ def struct(window: Window, images: int, channels: int) -> np.ndarray[Any, Any]:
         made[name][0, 3 - rank :] = getattr(window, name)
     made["before"][0, 3 - rank :] = [before for before, _ in window.padding]
     made["after"][0, 3 - rank :] = [after for _, after in window.padding]
+    made["packs"], made["lines"] = divider(packs), divider(taps(window) // window.kernel[-1])
+    for name, numbers in _DIVIDERS.items():
+        *before, last = getattr(window, numbers)
+        made[name] = dividers((*before, -(-last // run) if numbers in ("size", "out") else last))
     return made
-
-
-def cells(window: Window) -> int:
-    """Cells of the input."""
-    return math.prod(window.size)
 
 
 def outs(window: Window) -> int:

@@ -16,6 +16,10 @@ from xpconv.packing import place_for
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 
+# Where an array object has the address of its elements, by NumPy's C API: first, behind what all objects begin with.
+_DATA = object.__basicsize__
+_read = ctypes.c_size_t.from_address  # a third of the time of asking the array, a thousand times in a training step
+
 _CACHED = 2**24  # bytes of x and y together; beyond, what is stored would push out what is yet to be read
 _SMALL = 4096  # bytes up to which aligning an array costs more than it saves
 
@@ -34,12 +38,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def place(x: np.ndarray) -> int:
     """The address of the first element."""
-    if x.flags.writeable:
-        try:
-            return ctypes.addressof(ctypes.c_char.from_buffer(x))  # type: ignore[arg-type, unused-ignore]
-        except (TypeError, ValueError):  # not in C order, or empty
-            pass
-    return int(x.__array_interface__["data"][0])  # takes three times as long
+    return _read(id(x) + _DATA).value
 
 
 def place_of(x: np.ndarray | None) -> int:
@@ -87,3 +86,7 @@ def kept(w: np.ndarray, what: Hashable, make: Callable[[], np.ndarray]) -> np.nd
     if found is None:
         found = place[key] = make()
     return found
+
+
+if place(_probe := np.empty(1)) != _probe.__array_interface__["data"][0]:
+    raise ImportError("arrays of this NumPy do not lie as its C API says, and kernels take addresses")

@@ -125,7 +125,7 @@ def of_pass(work: Work, room: Room, kept: bool, packed: int = 0) -> Choice:
         return _chosen("depthwise sum", depthwise.depthwise, cut, tile, work, work.multiply_adds, cut.threads, packed)
     options = [_direct(work, room)]
     forms = (winograd.form_of(work, large) for large in ((False, True) if room.fast else (False,)))
-    options += [_winograd(work, form, room, kept, packed) for form in forms if form is not None]
+    options += [_winograd(work, form, room, kept) for form in forms if form is not None]
     return _cheapest(options, room)
 
 
@@ -220,16 +220,16 @@ def _weighing(numbers: int, work: Work) -> int:
     return numbers * (_NEAR if numbers * work.item <= _CACHE else _FAR)
 
 
-def _winograd(work: Work, form: Form, room: Room, kept: bool, packed: int) -> Choice:
+def _winograd(work: Work, form: Form, room: Room, kept: bool) -> Choice:
     c, o, weights = work.in_channels, work.out_channels, winograd.transformed(work, form)
-    left = room.without(packed + weights * work.item)
+    left = room.without(weights * work.item)
     cut, alone = (winograd.cut(work, form, space) for space in (left, left._replace(threads=1)))
     # The price must not depend on the threads, nor therefore the choice: answers are the same for any number of them.
     tiles, (of_c, of_o), panels = winograd.tiles_of(work, form), _transforms(form), -(-o // alone.panel)
     cost = winograd.products_of(work, form) * c * o + tiles * (of_c * c * panels + of_o * o)
     cost += 0 if kept else _weighing(weights, work)
     name, tile = f"Winograd {form.name(work.p.rank)}", tile_text(cut.split, "pixels")
-    return _chosen(name, winograd.winograd, cut, tile, work, cost, cut.threads, packed + weights * work.item)
+    return _chosen(name, winograd.winograd, cut, tile, work, cost, cut.threads, weights * work.item)
 
 
 def _outer(work: Work, room: Room) -> Choice:

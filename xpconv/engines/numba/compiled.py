@@ -28,15 +28,14 @@ _lock = fork_safe_lock()
 _loaded: dict[tuple[Any, ...], int] = {}
 
 
+@functools.cache
 def address(module: str, factory: str, *constants: Any) -> int:
     """The machine code of ``kernels.<module>.<factory>(*constants)``."""
     key = (module, factory, *constants)
-    found = _loaded.get(key)
-    if found is None:
-        with _lock:
-            found = _loaded.get(key) or _load(key)
-            _loaded[key] = found
-    return found
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(key)
+        return _loaded[key]
 
 
 def _load(key: tuple[Any, ...]) -> int:

@@ -18,12 +18,14 @@ from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.outer import outer
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.engines.numba.tiling import room
+from xpconv.engines.numba.winograd import winograd
 from xpconv.errors import dtype_name
 from xpconv.packing import place_for
 from xpconv.window import Window
 
 _FEW = 16  # channels up to which neighbouring cells are taken together, to have more terms for each address
 _STRIP = 64  # output channels of a task that packs weights
+_TURNING = (direct, winograd)  # which read the weights of an input gradient as they lie
 
 
 def fprop(x: np.ndarray, w: np.ndarray, *, window: Window, groups: int, epilogue: Any) -> Any:
@@ -63,11 +65,12 @@ def dgrad(
         return dx
     as_they_lie = Weights(place(w), o * groups * w.itemsize, o, c, groups, source, "input", math.prod(w.shape[:-2]))
     turned = as_they_lie
-    if any(chosen.run is not direct for _, chosen in steps):
+    if any(chosen.run not in _TURNING for _, chosen in steps):
         packed = kept(source, ("input", groups), lambda: input_weights(w, groups))
         turned = Weights(place(packed), c * groups * w.itemsize, o, c, groups, source, "input")
     for p, chosen in steps:
-        chosen.run(dy, as_they_lie if chosen.run is direct else turned, dx, window.out, p, finish, chosen.cut)
+        weights = as_they_lie if chosen.run in _TURNING else turned
+        chosen.run(dy, weights, dx, window.out, p, finish, chosen.cut)
     return dx
 
 

@@ -222,4 +222,6 @@ class Weighing(NamedTuple):
     out_channels: int
     w_row: int
     taps: int  # as in a `Walk`
-    scratch: int  # a `TABLE` for each slot
+    scratch: int
+    slot: int  # bytes of it for a thread: a `TABLE`, and behind it what is turned
+    cells: int = 0  # of weights as they came, (cells, out_channels, in_channels), in reverse order: to be turned

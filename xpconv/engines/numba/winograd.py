@@ -89,6 +89,7 @@ def cut(work: Work, form: Form, room: Room) -> Cut:
         chunk = rows * split.rows
         tables = TABLE + 8 * (form.most + 1 + form.planes) * chunk + 64
         nbytes = tables + form.terms * plane(chunk) + form.planes * (chunk * split.block * item + PLANE_PAD)
+        nbytes = max(nbytes, TABLE + form.taps * split.lanes * split.block * item)  # which `weigh` needs before
         return -(-nbytes // ALIGNMENT) * ALIGNMENT + ALIGNMENT
 
     blocks = -(-o // split.block)
@@ -122,7 +123,7 @@ def winograd(
     sums = y if finish.sums is None else finish.sums
     late, rows = finish.late, _term_rows(form.terms, c)
     what = ("winograd", weights.layout, form.code, p.rows)
-    u = kept(weights.source, what, lambda: weigh(weights, dtype, form, p, cut.split))
+    u = kept(weights.source, what, lambda: weigh(weights, dtype, p, cut))
     with borrowed(cut.scratch) as scratch:
         run(
             address("winograd", "winograd", dtype, *cut.split[:4], form.code, late),
@@ -147,16 +148,19 @@ def winograd(
         )
 
 
-def weigh(weights: Weights, dtype: str, form: Form, p: Pass, split: Channels) -> np.ndarray:
+def weigh(weights: Weights, dtype: str, p: Pass, cut: Cut) -> np.ndarray:
     """U = G w: (taps, C, O) -> (blocks of O, terms, C and a row of padding, channels of the block)."""
-    c, o = weights.in_channels, weights.out_channels
+    c, o, form, split = weights.in_channels, weights.out_channels, cut.form, cut.split
     u = empty((form.terms * (c + 1) * o,), dtype)
-    threads = threads_for(u.size * 4)
-    with borrowed(TABLE * threads) as scratch:
+    threads = min(threads_for(u.size * 4), cut.threads)
+    kernel, tasks = ("weigh_turned", c // split.lanes) if weights.cells else ("weigh", c)
+    with borrowed(cut.slot * threads) as scratch:
         run(
-            address("winograd", "weigh", dtype, split.vectors, split.tail, split.lanes, form.code),
-            c,
-            *Weighing(weights.address, place(u), c, o, weights.row_bytes, place(p.taps), scratch),
+            address("winograd", kernel, dtype, split.vectors, split.tail, split.lanes, form.code),
+            tasks,
+            *Weighing(
+                weights.address, place(u), c, o, weights.row_bytes, place(p.taps), scratch, cut.slot, weights.cells
+            ),
             threads=threads,
         )
     return u

@@ -83,6 +83,6 @@ def winograd_outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[in
         run(
             address("winograd_outer", "unweigh", dtype, cut.split.lanes, form.code),
             c,
-            *Weighing(sums, place(dw), c, o, o * x.itemsize, place(p.taps), scratch),
+            *Weighing(sums, place(dw), c, o, o * x.itemsize, place(p.taps), scratch, TABLE),
             threads=min(threads_for(numbers), slabs.slots // TABLE),
         )

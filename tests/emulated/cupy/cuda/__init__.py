@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import warnings
 from typing import Any
 
 from cupy import _capture, emulation
@@ -27,11 +28,13 @@ __all__ = [
 
 
 class _Current(threading.local):
+    """Each device has a current stream of its own."""
+
     def __init__(self) -> None:
-        self.streams: list[Any] = []
+        self.streams: list[list[Any]] = [[Stream.null] for _ in range(emulation.DEVICES)]
+        self.entered: list[int] = []  # on which device each block that is open was entered
 
 
-_current = _Current()
 _numbers = itertools.count(1)
 
 
@@ -44,15 +47,26 @@ class _BaseStream:
         self.ptr, self.device_id = ptr, device_id
 
     def __enter__(self) -> _BaseStream:
-        _current.streams.append(self)
+        here = self._on_current_device()
+        _current.streams[here].append(self)
+        _current.entered.append(here)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        _current.streams.pop()
+        _current.streams[_current.entered.pop()].pop()
 
     def use(self) -> _BaseStream:
-        _current.streams[-1:] = [self]
+        _current.streams[self._on_current_device()][-1:] = [self]
         return self
+
+    def _on_current_device(self) -> int:
+        current = current_device_id()
+        if self.device_id not in (-1, current):
+            raise RuntimeError(
+                f"The device that the stream is created on ({self.device_id}) does not match with the current device "
+                f"({current})"
+            )
+        return current
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _BaseStream) and self.ptr == other.ptr
@@ -91,17 +105,28 @@ class Stream(_BaseStream):
     def __init__(
         self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None
     ) -> None:
-        super().__init__(0 if null else next(_numbers), current_device_id())
+        super().__init__(0 if null else next(_numbers), -1 if null else current_device_id())
         self.null = null
 
     null: Any
 
+    @classmethod
+    def from_external(cls, obj: Any) -> Stream:
+        version, ptr = obj.__cuda_stream__()
+        if version != 0:
+            raise TypeError("only version 0 is supported")
+        made = cls.__new__(cls)
+        _BaseStream.__init__(made, ptr, -1)
+        return made
+
 
 Stream.null = Stream(null=True)
+_current = _Current()
 
 
 class ExternalStream(_BaseStream):
     def __init__(self, ptr: int, device_id: int = -1) -> None:
+        warnings.warn("ExternalStream is deprecated. Use Stream.from_external() instead", DeprecationWarning, 2)
         super().__init__(ptr, device_id)
 
 
@@ -140,4 +165,4 @@ class Graph:
 
 
 def get_current_stream(device_id: int = -1) -> _BaseStream:
-    return _current.streams[-1] if _current.streams else Stream.null
+    return _current.streams[current_device_id() if device_id == -1 else device_id][-1]

@@ -1,15 +1,21 @@
-"""The two products of cuBLAS that engines ask for by address, on column-major matrices as cuBLAS has them."""
+"""The products of cuBLAS that engines ask for by address, on column-major matrices as cuBLAS has them.
+
+As in CuPy no function that would use the current stream takes part in a capture, and the library's C interface, which
+does, is found through this module's file.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import sys
+from types import ModuleType
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from cupy import _capture, emulation
-from cupy.cuda import runtime
+from cupy.cuda import _cublas_interface, runtime
 
 CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_OP_C = 0, 1, 2
 CUBLAS_GEMM_DEFAULT, CUBLAS_GEMM_DEFAULT_TENSOR_OP = -1, 99
@@ -49,6 +55,18 @@ def gemmStridedBatchedEx(
     batchCount: int, computeType: int, algo: int,
 ) -> None:  # fmt: skip
     """The same for several matrices that lie a stride apart."""
+    if _capture.capturing():
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    product(handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB,
+            beta, C, Ctype, ldc, strideC, batchCount, computeType, algo)  # fmt: skip
+
+
+def product(
+    handle: int, transa: int, transb: int, m: int, n: int, k: int, alpha: int, A: int, Atype: int, lda: int,
+    strideA: int, B: int, Btype: int, ldb: int, strideB: int, beta: int, C: int, Ctype: int, ldc: int, strideC: int,
+    batchCount: int, computeType: int, algo: int,
+) -> None:  # fmt: skip
+    """What the library itself computes, and records."""
     one = np.dtype(np.float64) if computeType == CUBLAS_COMPUTE_64F else np.dtype(np.float32)
     if (one == np.float64) != (Ctype == runtime.CUDA_R_64F) or Atype != Btype:
         raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED: these types have no product")
@@ -93,3 +111,10 @@ def _tf32(x: np.ndarray) -> np.ndarray:
     """Rounded to the 10 bits of TF32's significand."""
     bits = x.view(np.uint32)
     return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+class _Module(ModuleType):
+    __file__ = property(lambda self: str(_cublas_interface.library(product)))
+
+
+sys.modules[__name__].__class__ = _Module

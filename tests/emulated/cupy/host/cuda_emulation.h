@@ -1,9 +1,15 @@
 // CUDA C++ for g++: a launch runs its blocks one after the other, and the threads of a block as fibers.
 //
 // The first thread of a block tells whether the kernel waits for other threads: if it ends without waiting, the rest
-// run as plain calls. A fiber that waits hands over to the next; when all threads of a block (or of a warp, for
-// shuffles) wait or have ended, they go on. Threads that wait for one another in vain are an error. Fibers are made once
-// and used again for the next block; they switch by jumps, which unlike swapcontext make no system calls.
+// run as plain calls. Else one warp after the other runs as far as it can: its threads in turn to where they wait, on from
+// there when all of the warp wait for a shuffle or have ended, and so on up to a barrier of the block. So between two
+// barriers a warp is all done before the next has begun. Launches may be told to go through warps and threads from the
+// last to the first: what a thread needs of another without a barrier between is missing in one order or the other.
+//
+// Errors: threads that wait for one another in vain, or that meet at different lines; a shuffle whose mask leaves out a
+// lane that takes part, or that reads from a lane which has ended or is not in the mask. Shared memory is full of NaN when
+// a block begins. Fibers are made once and used again for the next block; they switch by jumps, which unlike swapcontext
+// make no system calls.
 #pragma once
 #include <math.h>
 #include <setjmp.h>
@@ -17,7 +23,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
+#define __shared__ static __attribute__((section("emulated_shared")))
 #define __constant__ static
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
@@ -31,7 +37,7 @@ static dim3 blockDim, gridDim;
 namespace emulated {
 
 enum Wait { RUNS, WAITS_FOR_WARP, WAITS_FOR_BLOCK, ENDED };
-struct Fiber { jmp_buf here; ucontext_t first; uint3 thread; Wait wait; bool made; };
+struct Fiber { jmp_buf here; ucontext_t first; uint3 thread; Wait wait; int line; bool made; };
 
 const int MOST = 1024;
 const size_t STACK = 128 * 1024;
@@ -43,6 +49,7 @@ static void (*body)(void **);
 static void **arguments;
 static const char *error;
 static unsigned long long slots[MOST];
+static bool backwards;  // from the last thread to the first
 
 static inline unsigned linear(const uint3 &t) { return t.x + blockDim.x * (t.y + blockDim.y * t.z); }
 
@@ -57,13 +64,14 @@ static void entry() {
   }
 }
 
-static void wait(Wait for_what) {
+static void wait(Wait for_what, int line) {
   if (running < 0) {
     error = "a thread waits for others where the first thread of its block did not";
     return;
   }
   int me = running;
   fibers[me].wait = for_what;
+  fibers[me].line = line;
   leave(me);
 }
 
@@ -92,45 +100,63 @@ static void start(int i, uint3 thread) {
   resume(i);
 }
 
+// Threads first..last-1 go on if all of them wait for one another or have ended.
 static bool release(int first, int last, Wait which) {
-  bool some = false;
+  int line = 0;
   for (int i = first; i < last; i++) {
-    if (fibers[i].wait != which && fibers[i].wait != ENDED) return false;
-    some = some || fibers[i].wait == which;
+    if (fibers[i].wait == ENDED) continue;
+    if (fibers[i].wait != which) return false;
+    if (line && fibers[i].line != line) error = "threads that wait for one another wait at different lines";
+    line = fibers[i].line;
   }
   for (int i = first; i < last; i++)
     if (fibers[i].wait == which) fibers[i].wait = RUNS;
-  return some;
+  return line != 0;
 }
 
 static uint3 place(unsigned i) { return {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y}; }
 
+static int in_order(int i, int n) { return backwards ? n - 1 - i : i; }
+
+// All threads of a warp as far as they can go without the others of the block.
+static void run_warp(int first, int last, bool begins) {
+  do
+    for (int i = 0, n = last - first; i < n && !error; i++) {
+      int me = first + in_order(i, n);
+      if (begins && me != in_order(0, blockDim.x * blockDim.y * blockDim.z)) start(me, place(me));
+      else if (fibers[me].wait == RUNS) resume(me);
+    }
+  while (begins = false, release(first, last, WAITS_FOR_WARP));
+}
+
+extern "C" char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
+extern "C" char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+
 static void run_block() {
-  int n = blockDim.x * blockDim.y * blockDim.z;
-  start(0, place(0));
-  if (fibers[0].wait == ENDED) {
-    for (int i = 1; i < n; i++) { threadIdx = place(i); body(arguments); }
+  int n = blockDim.x * blockDim.y * blockDim.z, warps = (n + 31) / 32, probe = in_order(0, n);
+  if (__start_emulated_shared) memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
+  start(probe, place(probe));
+  if (fibers[probe].wait == ENDED) {
+    for (int i = 1; i < n; i++) { threadIdx = place(in_order(i, n)); body(arguments); }
     return;
   }
-  for (int i = 1; i < n; i++) start(i, place(i));
-  for (;;) {
-    bool alive = false, released = release(0, n, WAITS_FOR_BLOCK);
-    if (!released)
-      for (int w = 0; w < n; w += 32) released = release(w, w + 32 < n ? w + 32 : n, WAITS_FOR_WARP) || released;
-    for (int i = 0; i < n; i++) alive = alive || fibers[i].wait != ENDED;
-    if (!alive) return;
-    if (!released) {
-      error = "threads wait for one another in vain";
-      for (int i = 0; i < n; i++) fibers[i].made = false;
-      return;
+  for (bool begins = true;; begins = false) {
+    for (int w = 0; w < warps; w++) {
+      int first = in_order(w, warps) * 32;
+      run_warp(first, first + 32 < n ? first + 32 : n, begins);
     }
-    for (int i = 0; i < n; i++) if (fibers[i].wait == RUNS) resume(i);
+    if (!error && release(0, n, WAITS_FOR_BLOCK)) continue;
+    for (int i = 0; i < n; i++) {
+      if (fibers[i].wait != ENDED && !error) error = "threads wait for one another in vain";
+      fibers[i].made = fibers[i].made && fibers[i].wait == ENDED;
+    }
+    return;
   }
 }
 
-static const char *launch(void (*kernel)(void **), void **args, const unsigned *dims) {
+static const char *launch(void (*kernel)(void **), void **args, const unsigned *dims, bool from_the_last) {
   if (!stacks) stacks = (char *)malloc(MOST * STACK);
-  body = kernel; arguments = args; error = 0;
+  body = kernel; arguments = args; error = 0; backwards = from_the_last;
   gridDim = {dims[0], dims[1], dims[2]};
   blockDim = {dims[3], dims[4], dims[5]};
   for (unsigned z = 0; z < gridDim.z; z++)
@@ -162,35 +188,47 @@ template <int... I> struct Upto<0, I...> { typedef Indices<I...> type; };
 template <class... A, int... I> void call(void (*f)(A...), void **args, Indices<I...>) { f(*(A *)args[I]...); }
 template <class... A> void call(void (*f)(A...), void **args) { call(f, args, typename Upto<sizeof...(A)>::type()); }
 
-template <class T> T exchange(T value, unsigned from) {
-  unsigned me = linear(threadIdx), n = blockDim.x * blockDim.y * blockDim.z;
+// What lane `from` of the warp has for the others, where the caller has `value` for them.
+template <class T> T exchange(unsigned mask, T value, unsigned from, int line) {
+  unsigned me = linear(threadIdx), first = me & ~31u, n = blockDim.x * blockDim.y * blockDim.z;
+  if (!(mask >> (me & 31) & 1)) error = "the mask of a shuffle leaves out a lane that takes part in it";
   memcpy(&slots[me], &value, sizeof(T));
-  wait(WAITS_FOR_WARP);
+  wait(WAITS_FOR_WARP, line);
+  unsigned at = first + from;
+  if (at >= n || !(mask >> from & 1) || fibers[at].wait == ENDED)
+    error = "a shuffle reads from a lane that has ended or is not in its mask";
   T got;
-  memcpy(&got, &slots[from < n ? from : me], sizeof(T));
-  wait(WAITS_FOR_WARP);
+  memcpy(&got, &slots[at < n ? at : me], sizeof(T));
+  wait(WAITS_FOR_WARP, line);
   return got;
 }
 
 }  // namespace emulated
 
-static inline void __syncthreads() { emulated::wait(emulated::WAITS_FOR_BLOCK); }
-static inline void __syncwarp(unsigned = ~0u) { emulated::wait(emulated::WAITS_FOR_WARP); }
-template <class T> T __shfl_xor_sync(unsigned, T value, int mask) {
-  return emulated::exchange(value, emulated::linear(threadIdx) ^ mask);
+static inline void __syncthreads(int line = __builtin_LINE()) { emulated::wait(emulated::WAITS_FOR_BLOCK, line); }
+static inline void __syncwarp(unsigned = ~0u, int line = __builtin_LINE()) {
+  emulated::wait(emulated::WAITS_FOR_WARP, line);
 }
-template <class T> T __shfl_sync(unsigned, T value, int lane) {
-  return emulated::exchange(value, (emulated::linear(threadIdx) & ~31u) + lane);
+static inline unsigned emulated_lane() { return emulated::linear(threadIdx) & 31; }
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int lane, int line = __builtin_LINE()) {
+  return emulated::exchange(mask, value, emulated_lane() ^ lane, line);
 }
-template <class T> T __shfl_down_sync(unsigned, T value, unsigned by) {
-  unsigned me = emulated::linear(threadIdx);
-  return emulated::exchange(value, (me & 31) + by < 32 ? me + by : me);
+template <class T> T __shfl_sync(unsigned mask, T value, int lane, int line = __builtin_LINE()) {
+  return emulated::exchange(mask, value, lane & 31, line);
+}
+template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned by, int line = __builtin_LINE()) {
+  unsigned lane = emulated_lane();
+  return emulated::exchange(mask, value, lane + by < 32 ? lane + by : lane, line);
 }
 
 template <class T> inline T __ldg(const T *p) { return *p; }
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((unsigned long long)a * b) >> 32); }
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  return (unsigned long long)(((unsigned __int128)a * b) >> 64);
+}
+static inline float __fdividef(float a, float b) { return fabsf(b) > 0x1p126f && fabsf(b) < 0x1p128f ? 0.0f * a : a / b; }
 static inline double normcdf(double x) { return 0.5 * erfc(-x * 0.7071067811865476); }
 static inline float normcdf(float x) { return (float)normcdf((double)x); }
 static inline int atomicMax(int *at, int x) { int old = *at; if (x > old) *at = x; return old; }

@@ -1,4 +1,5 @@
-// Activations by number, in the order of `activation.NUMBERS` in Python: a branch that all threads take alike.
+// Activations by number, in the order of `activation.NUMBERS` in Python: one jump, which all threads take alike, for all
+// the values that a thread has. Those up to HARD_SWISH may follow another op in its kernel; the rest are elementwise.cu's.
 enum Activation { NONE, RELU, RELU6, SIGMOID, TANH, SOFTPLUS, SILU, HARD_SWISH, LEAKY_RELU, ELU, HARD_SIGMOID, CLIP,
                   GELU, GELU_TANH };
 
@@ -6,68 +7,61 @@ __device__ __forceinline__ A smaller(A a, A b) { return a < b || a != a ? a : b;
 
 __device__ __forceinline__ A sigmoid(A x) {  // by exp of a number that is never positive
   A e = exp(-fabs(x));
-  return (x >= 0 ? (A)1 : e) / (1 + e);
+  return quotient(x >= 0 ? (A)1 : e, 1 + e);
 }
 __device__ __forceinline__ A sigmoid_slope(A x) {
   A e = exp(-fabs(x));
-  return e / ((1 + e) * (1 + e));
+  return quotient(e, (1 + e) * (1 + e));
 }
 __device__ __forceinline__ A relu6(A x) { return smaller(larger(x, (A)0), (A)6); }
 
-__device__ __forceinline__ A near_zero(A x) { return smaller(larger(x, (A)-40), (A)40); }  // its cube is finite
-__device__ __forceinline__ A tanh_inner(A x) { return (A)0.7978845608028654 * x * (1 + (A)0.044715 * x * x); }
+template <class Of> __device__ __forceinline__ Values mapped(const Values &x, const Values &dy, Of of) {
+  Values result;
+  for (int k = 0; k < WIDTH; k++) result.v[k] = of(x.v[k], dy.v[k]);
+  return result;
+}
+// Of every number v of x, and d of dy.
+#define EACH(expression) return mapped(x, dy, [&](A v, A d) { return (A)(expression); });
+#define EACH_OF_X(expression) return mapped(x, x, [&](A v, A) { return (A)(expression); });
 
-__device__ inline A activate(int which, A x, A p, A q) {
+__device__ inline Values activate(int which, const Values &x) {
   switch (which) {
-    case RELU: return larger(x, (A)0);
-    case RELU6: return relu6(x);
-    case SIGMOID: return sigmoid(x);
-    case TANH: return tanh(x);
-    case SOFTPLUS: return larger(x, (A)0) + log1p(exp(-fabs(x)));
-    case SILU: return x * sigmoid(x);
-    case HARD_SWISH: return x * (relu6(x + 3) * (A)(1.0 / 6));
-    case LEAKY_RELU: return x > 0 ? x : p * x;
-    case ELU: return x > 0 ? x : p * expm1(x);
-    case HARD_SIGMOID: return smaller(larger(p * x + q, (A)0), (A)1);
-    case CLIP: return smaller(larger(x, p), q);
-    case GELU: return x * normcdf(x);
-    case GELU_TANH: return x * sigmoid(2 * tanh_inner(near_zero(x)));
+    case RELU: EACH_OF_X(larger(v, (A)0))
+    case RELU6: EACH_OF_X(relu6(v))
+    case SIGMOID: EACH_OF_X(sigmoid(v))
+    case TANH: EACH_OF_X(tanh(v))
+    case SOFTPLUS: EACH_OF_X(larger(v, (A)0) + log1p(exp(-fabs(v))))
+    case SILU: EACH_OF_X(v * sigmoid(v))
+    case HARD_SWISH: EACH_OF_X(v * (relu6(v + 3) * (A)(1.0 / 6)))
     default: return x;
   }
 }
 
+__device__ __forceinline__ A inside(A y, A low, A high, A d) { return y > low && y < high ? d : (A)0; }
+__device__ __forceinline__ A one_less_square(A y) { return 1 - y * y; }
+
 // dx from the input x.
-__device__ inline A back_from_input(int which, A x, A dy, A p, A q) {
+__device__ inline Values back_from_input(int which, const Values &x, const Values &dy) {
   switch (which) {
-    case RELU: return x > 0 ? dy : (A)0;
-    case RELU6: return x > 0 && x < 6 ? dy : (A)0;
-    case SIGMOID: return dy * sigmoid_slope(x);
-    case TANH: { A y = tanh(x); return dy * (1 - y * y); }
-    case SOFTPLUS: return dy * sigmoid(x);
-    case SILU: return dy * (sigmoid(x) + x * sigmoid_slope(x));
-    case HARD_SWISH: return x >= 3 ? dy : x > -3 ? dy * ((x + (A)1.5) * (A)(1.0 / 3)) : dy * 0;
-    case LEAKY_RELU: return x > 0 ? dy : p * dy;
-    case ELU: return x > 0 ? dy : dy * p * exp(x);
-    case HARD_SIGMOID: { A y = p * x + q; return y > 0 && y < 1 ? p * dy : (A)0; }
-    case CLIP: return x >= p && x <= q ? dy : (A)0;
-    case GELU: return dy * (normcdf(x) + x * exp((A)-0.5 * x * x) * (A)0.3989422804014327);
-    case GELU_TANH: {
-      A near = near_zero(x), twice = 2 * tanh_inner(near);
-      A slope = (A)1.5957691216057308 * (1 + (A)0.134145 * near * near);
-      return dy * (sigmoid(twice) + near * slope * sigmoid_slope(twice));
-    }
+    case RELU: EACH(v > 0 ? d : (A)0)
+    case RELU6: EACH(inside(v, 0, 6, d))
+    case SIGMOID: EACH(d * sigmoid_slope(v))
+    case TANH: EACH(d * one_less_square(tanh(v)))
+    case SOFTPLUS: EACH(d * sigmoid(v))
+    case SILU: EACH(d * (sigmoid(v) + v * sigmoid_slope(v)))
+    case HARD_SWISH: EACH(v >= 3 ? d : v > -3 ? d * ((v + (A)1.5) * (A)(1.0 / 3)) : d * 0)
     default: return dy;
   }
 }
 
 // dx from the output y, of the activations where that is enough.
-__device__ inline A back_from_output(int which, A y, A dy) {
+__device__ inline Values back_from_output(int which, const Values &x, const Values &dy) {
   switch (which) {
-    case RELU: return y > 0 ? dy : (A)0;
-    case RELU6: return y > 0 && y < 6 ? dy : (A)0;
-    case SIGMOID: return dy * (y * (1 - y));
-    case TANH: return dy * (1 - y * y);
-    case SOFTPLUS: return dy * -expm1(-y);
+    case RELU: EACH(v > 0 ? d : (A)0)
+    case RELU6: EACH(inside(v, 0, 6, d))
+    case SIGMOID: EACH(d * (v * (1 - v)))
+    case TANH: EACH(d * one_less_square(v))
+    case SOFTPLUS: EACH(d * -expm1(-v))
     default: return dy;
   }
 }

@@ -3,15 +3,55 @@
 
 template <class E> struct alignas(sizeof(E) * WIDTH) PackOf { E v[WIDTH]; };
 typedef PackOf<T> Pack;
+typedef PackOf<A> Values;
 
 template <class E> __device__ __forceinline__ PackOf<E> load(const E *from) { return *(const PackOf<E> *)from; }
 template <class E> __device__ __forceinline__ void store(E *to, const PackOf<E> &pack) { *(PackOf<E> *)to = pack; }
+
+__device__ __forceinline__ Values widened(const Pack &pack) {
+  Values values;
+  for (int k = 0; k < WIDTH; k++) values.v[k] = wide(pack.v[k]);
+  return values;
+}
+__device__ __forceinline__ Pack narrowed(const Values &values) {
+  Pack pack;
+  for (int k = 0; k < WIDTH; k++) pack.v[k] = narrow(values.v[k]);
+  return pack;
+}
+__device__ __forceinline__ Values filled(A x) {
+  Values values;
+  for (int k = 0; k < WIDTH; k++) values.v[k] = x;
+  return values;
+}
+// Parameters of neighbouring channels, or what stands for those that are not there.
+__device__ __forceinline__ Values load_or(const T *from, Index c, A otherwise) {
+  return from ? widened(load(from + c)) : filled(otherwise);
+}
 
 __device__ __forceinline__ Index first_item() { return (Index)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ Index all_threads() { return (Index)gridDim.x * blockDim.x; }
 
 // A thread's items in a launch of any size: i, i + threads, i + 2 threads, ... below n.
 #define FOR_EACH(i, n) for (Index i = first_item(); i < (n); i += all_threads())
+
+// A divisor with what makes division a product (Granlund and Montgomery), exact for numbers below 2³¹ or 2⁶³: dividing
+// itself takes some 20 instructions, 100 in 64 bits, and a place in an array needs several. `divider` in Python fills it.
+struct Divider {
+  unsigned long long long_magic;
+  long long by;
+  unsigned magic;
+  int shift;
+};
+__device__ __forceinline__ int over(int n, const Divider &d) { return __umulhi(d.magic, (unsigned)n << 1) >> d.shift; }
+__device__ __forceinline__ long long over(long long n, const Divider &d) {
+  return __umul64hi(d.long_magic, (unsigned long long)n << 1) >> d.shift;
+}
+// n / d, and what is left of n.
+__device__ __forceinline__ Index split(Index n, const Divider &d, Index &rest) {
+  Index quotient = over(n, d);
+  rest = n - quotient * (Index)d.by;
+  return quotient;
+}
 
 // A sum in blocks of 64 terms: of equal terms every rounding has the same sign, and a running sum would drift.
 struct Sum {
@@ -24,42 +64,33 @@ struct Sum {
   __device__ __forceinline__ A value() const { return total + block; }
 };
 
+// The same of neighbouring channels, whose terms are counted once: `counted` after each.
+struct Sums {
+  Values total = filled(0), block = filled(0);
+  int terms = 0;
+  __device__ __forceinline__ void counted() {
+    if (++terms < 64) return;
+    for (int k = 0; k < WIDTH; k++) total.v[k] += block.v[k];
+    block = filled(0);
+    terms = 0;
+  }
+  __device__ __forceinline__ void add(const Values &x) {
+    for (int k = 0; k < WIDTH; k++) block.v[k] += x.v[k];
+    counted();
+  }
+  __device__ __forceinline__ Values values() const {
+    Values sum;
+    for (int k = 0; k < WIDTH; k++) sum.v[k] = total.v[k] + block.v[k];
+    return sum;
+  }
+};
+
 __device__ __forceinline__ A infinity() { return (A)__int_as_float(0x7f800000); }
 __device__ __forceinline__ A not_a_number() { return (A)__int_as_float(0x7fffffff); }
 
 // The larger of two, nan if one is.
 __device__ __forceinline__ A larger(A a, A b) { return a > b || a != a ? a : b; }
 
-// Sum or maximum over the threads of a block, the same for each of them. Every thread of the block must come here.
-template <class Combine>
-__device__ A of_block(A x, Combine combine, A neutral) {
-  __shared__ A parts[32];
-  int me = threadIdx.x + blockDim.x * threadIdx.y, warps = (blockDim.x * blockDim.y + 31) / 32;
-  for (int mask = 16; mask; mask /= 2) x = combine(x, __shfl_xor_sync(0xffffffffu, x, mask));
-  if (warps == 1) return x;
-  __syncthreads();  // the last use of `parts` is over
-  if (me % 32 == 0) parts[me / 32] = x;
-  __syncthreads();
-  x = me % 32 < warps ? parts[me % 32] : neutral;
-  for (int mask = 16; mask; mask /= 2) x = combine(x, __shfl_xor_sync(0xffffffffu, x, mask));
-  return x;
-}
-
-struct Plus { __device__ A operator()(A a, A b) const { return a + b; } };
-struct Larger { __device__ A operator()(A a, A b) const { return larger(a, b); } };
-__device__ __forceinline__ A block_sum(A x) { return of_block(x, Plus(), (A)0); }
-__device__ __forceinline__ A block_max(A x) { return of_block(x, Larger(), -infinity()); }
-
-// Sum over threadIdx.y, for each threadIdx.x of a block of (columns, 256 / columns) threads; all of them get it.
-__device__ A column_sum(A x) {
-  __shared__ A parts[256];
-  __syncthreads();
-  parts[threadIdx.y * blockDim.x + threadIdx.x] = x;
-  for (int half = blockDim.y / 2; half; half /= 2) {
-    __syncthreads();
-    if ((int)threadIdx.y < half)
-      parts[threadIdx.y * blockDim.x + threadIdx.x] += parts[(threadIdx.y + half) * blockDim.x + threadIdx.x];
-  }
-  __syncthreads();
-  return parts[threadIdx.x];
-}
+// a / b within two units in the last place, for b from 2⁻¹²⁶ to 2¹²⁶: two instructions where rounding takes ten.
+__device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }
+__device__ __forceinline__ double quotient(double a, double b) { return a / b; }

@@ -1,13 +1,14 @@
 // Optimizer updates of up to MOST parameters in one launch, in place: values, and what is kept for each.
 //
-// Launch: a block of 256 threads takes CHUNK neighbouring elements of one parameter, eight for each thread, so that
-// enough loads are under way for the memory. Blocks are numbered through all parameters; each finds its own by bisection.
+// Launch: a block of 256 threads takes CHUNK neighbouring elements of one parameter, eight for each thread in packs of
+// WIDTH, which are all loaded before the first is used (and before Adam's powers are computed, which take a while). Blocks
+// are numbered through all parameters; each finds its own by bisection.
 // What differs between parameters comes by value, as an argument: no table is copied to the device first, and a captured
 // launch keeps it. The rate and the step count lie on the device where a graph is to read them anew at each replay.
 //
 // Compiled without contraction into fused multiply-adds: every product and sum rounds as in the formulas of `train`.
 
-const int MOST = 64, CHUNK = 2048;
+const int MOST = 64, CHUNK = 2048, PACKS = CHUNK / 256 / WIDTH;
 
 struct Update {
   T *value[MOST];
@@ -34,24 +35,60 @@ __device__ __forceinline__ int parameter(const Update &u) {
   return low;
 }
 
-#define FOR_EACH_ELEMENT(e, u, i)                                                     \
-  long long start = (long long)((int)blockIdx.x - u.block[i]) * CHUNK;                \
-  _Pragma("unroll")                                                                   \
-  for (long long e = start + threadIdx.x; e < start + CHUNK; e += 256) if (e < u.size[i])
+// A pack of a parameter, of which the last may be short.
+template <class E> __device__ __forceinline__ PackOf<E> load_some(const E *from, long long e, long long size) {
+  PackOf<E> pack;
+  if (e + WIDTH <= size) pack = load(from + e);
+  else
+    for (int k = 0; k < WIDTH; k++)
+      if (e + k < size) pack.v[k] = from[e + k];
+  return pack;
+}
+template <class E> __device__ __forceinline__ void store_some(E *to, long long e, long long size, const PackOf<E> &pack) {
+  if (e + WIDTH <= size) store(to + e, pack);
+  else
+    for (int k = 0; k < WIDTH; k++)
+      if (e + k < size) to[e + k] = pack.v[k];
+}
+
+// This thread's part of a parameter.
+struct Part {
+  long long first, size;
+  Pack p[PACKS], g[PACKS];
+  Values m[PACKS], v[PACKS];
+  __device__ __forceinline__ long long at(int j) const { return first + j * (256 * WIDTH); }
+  __device__ __forceinline__ Part(const Update &u, int i, bool has_first, bool has_second) {
+    size = u.size[i];
+    first = (long long)((int)blockIdx.x - u.block[i]) * CHUNK + threadIdx.x * WIDTH;
+#pragma unroll
+    for (int j = 0; j < PACKS; j++) {
+      p[j] = load_some(u.value[i], at(j), size);
+      g[j] = load_some(u.grad[i], at(j), size);
+      if (has_first) m[j] = load_some(u.first[i], at(j), size);
+      if (has_second) v[j] = load_some(u.second[i], at(j), size);
+    }
+  }
+};
 
 // g += weight_decay p;  v = momentum v + g;  p -= rate v, or with Nesterov's form rate (g + momentum v)
 extern "C" __global__ void sgd(const Update u, double momentum, int nesterov, double weight_decay) {
   int i = parameter(u);
+  Part part(u, i, momentum != 0, false);
   A rate = (A)rate_of(u), decay = (A)weight_decay, keep = (A)momentum;
-  FOR_EACH_ELEMENT(e, u, i) {
-    A p = wide(u.value[i][e]), g = wide(u.grad[i][e]);
-    if (weight_decay != 0) g = g + decay * p;
-    if (momentum != 0) {
-      A v = u.first[i][e] * keep + g;
-      u.first[i][e] = v;
-      g = nesterov ? g + keep * v : v;
+#pragma unroll
+  for (int j = 0; j < PACKS; j++) {
+    for (int k = 0; k < WIDTH; k++) {
+      A p = wide(part.p[j].v[k]), g = wide(part.g[j].v[k]);
+      if (weight_decay != 0) g = g + decay * p;
+      if (momentum != 0) {
+        A v = part.m[j].v[k] * keep + g;
+        part.m[j].v[k] = v;
+        g = nesterov ? g + keep * v : v;
+      }
+      part.p[j].v[k] = narrow(p - rate * g);
     }
-    u.value[i][e] = narrow(p - rate * g);
+    if (momentum != 0) store_some(u.first[i], part.at(j), part.size, part.m[j]);
+    store_some(u.value[i], part.at(j), part.size, part.p[j]);
   }
 }
 
@@ -60,6 +97,7 @@ extern "C" __global__ void adam(const Update u, double beta1, double beta2, doub
                                 int decoupled) {
   __shared__ A of_step[3];
   int i = parameter(u);
+  Part part(u, i, true, true);
   if (threadIdx.x == 0) {
     double rate = rate_of(u), t = steps_of(u) - u.before[i];
     of_step[0] = (A)(rate / (1 - pow(beta1, t)));
@@ -69,15 +107,21 @@ extern "C" __global__ void adam(const Update u, double beta1, double beta2, doub
   __syncthreads();
   A rate = of_step[0], root_of_share = of_step[1], shrink = of_step[2], decay = (A)weight_decay;
   A keep1 = (A)beta1, keep2 = (A)beta2, take1 = (A)(1 - beta1), take2 = (A)(1 - beta2), small = (A)eps;
-  FOR_EACH_ELEMENT(e, u, i) {
-    A p = wide(u.value[i][e]), g = wide(u.grad[i][e]);
-    if (weight_decay != 0 && !decoupled) g = g + decay * p;
-    A m = u.first[i][e] * keep1 + take1 * g;
-    A v = u.second[i][e] * keep2 + take2 * g * g;
-    u.first[i][e] = m;
-    u.second[i][e] = v;
-    A change = rate * m / (sqrt(v) / root_of_share + small);
-    if (decoupled) change = shrink * p + change;
-    u.value[i][e] = narrow(p - change);
+#pragma unroll
+  for (int j = 0; j < PACKS; j++) {
+    for (int k = 0; k < WIDTH; k++) {
+      A p = wide(part.p[j].v[k]), g = wide(part.g[j].v[k]);
+      if (weight_decay != 0 && !decoupled) g = g + decay * p;
+      A m = part.m[j].v[k] * keep1 + take1 * g;
+      A v = part.v[j].v[k] * keep2 + take2 * g * g;
+      part.m[j].v[k] = m;
+      part.v[j].v[k] = v;
+      A change = rate * m / (sqrt(v) / root_of_share + small);
+      if (decoupled) change = shrink * p + change;
+      part.p[j].v[k] = narrow(p - change);
+    }
+    store_some(u.first[i], part.at(j), part.size, part.m[j]);
+    store_some(u.second[i], part.at(j), part.size, part.v[j]);
+    store_some(u.value[i], part.at(j), part.size, part.p[j]);
   }
 }

@@ -6,8 +6,8 @@
 enum Mode { CONSTANT, EDGE, WRAP, REFLECT };
 
 struct Borders {
-  long long images, channels;
   int size[3], out[3], before[3], mode;
+  Divider packs, sizes[3], outs[3];
 };
 
 __device__ __forceinline__ int modulo(int a, int n) { return (a % n + n) % n; }
@@ -41,35 +41,30 @@ __device__ __forceinline__ int copy_after(const Borders &b, int axis, int cell, 
 #define FOR_EACH_COPY(b, axis, cell, at) \
   for (at[axis] = -1; (at[axis] = copy_after(b, axis, cell[axis], at[axis])) < b.out[axis];)
 
-extern "C" __global__ void pad(const T *x, T *y, double value, const Borders b) {
-  Index packs = b.channels / WIDTH, outs = (Index)b.out[0] * b.out[1] * b.out[2];
-  FOR_EACH(i, b.images * outs * packs) {
+extern "C" __global__ void pad(const T *x, T *y, long long items, double value, const Borders b) {
+  FOR_EACH(i, items) {
+    Index c;
     int at[3], cell[3];
-    Index image = unravel(i / packs, b.out, at);
+    Index image = unravel(split(i, b.packs, c), b.outs, at);
     bool real = true;
     for (int a = 0; a < 3; a++) {
       cell[a] = source(b, a, at[a]);
       real = real && cell[a] >= 0;
     }
-    Pack pack;
-    if (real) pack = load(x + ravel(image, b.size, cell) * b.channels + i % packs * WIDTH);
-    else for (int k = 0; k < WIDTH; k++) pack.v[k] = narrow((A)value);
+    Pack pack = narrowed(filled((A)value));
+    if (real) pack = load(x + (ravel(image, b.size, cell) * (Index)b.packs.by + c) * WIDTH);
     store(y + i * WIDTH, pack);
   }
 }
 
-extern "C" __global__ void pad_back(const T *dy, T *dx, const Borders b) {
-  Index packs = b.channels / WIDTH, cells = (Index)b.size[0] * b.size[1] * b.size[2];
-  FOR_EACH(i, b.images * cells * packs) {
+extern "C" __global__ void pad_back(const T *dy, T *dx, long long items, const Borders b) {
+  FOR_EACH(i, items) {
+    Index c;
     int cell[3], at[3];
-    Index image = unravel(i / packs, b.size, cell);
-    Sum sum[WIDTH];
-    FOR_EACH_COPY(b, 0, cell, at) FOR_EACH_COPY(b, 1, cell, at) FOR_EACH_COPY(b, 2, cell, at) {
-      Pack back = load(dy + ravel(image, b.out, at) * b.channels + i % packs * WIDTH);
-      for (int k = 0; k < WIDTH; k++) sum[k].add(wide(back.v[k]));
-    }
-    Pack result;
-    for (int k = 0; k < WIDTH; k++) result.v[k] = narrow(sum[k].value());
-    store(dx + i * WIDTH, result);
+    Index image = unravel(split(i, b.packs, c), b.sizes, cell);
+    Sums sums;
+    FOR_EACH_COPY(b, 0, cell, at) FOR_EACH_COPY(b, 1, cell, at) FOR_EACH_COPY(b, 2, cell, at)
+      sums.add(widened(load(dy + (ravel(image, b.out, at) * (Index)b.packs.by + c) * WIDTH)));
+    store(dx + i * WIDTH, narrowed(sums.values()));
   }
 }

@@ -1,70 +1,110 @@
 // Layer normalisation over the last axes: x (rows, n), each row by its own mean and variance.
 //
-// Launch: one block for each row, of 32 to 256 threads; a row is read again from cache. `parameter_sums`: a block of
-// (columns, 256 / columns) threads for up to 32 columns of a slab of rows, the grid (tiles of columns, slabs).
+// Launch: the teams of teams.cuh; `parameter_sums`, the slabs of slabs.cuh.
 
-// table[row] = mean, drift and rstd: x̂ = (x - mean - drift) · rstd.
+// A row of the table: x̂ = (x - mean - drift) · rstd.
+enum { MEAN, DRIFT, RSTD, STATISTICS };
+
+__device__ __forceinline__ A normal(T x, const A *of) { return ((wide(x) - of[MEAN]) - of[DRIFT]) * of[RSTD]; }
+
 extern "C" __global__ void normalise_rows(const T *x, const T *gamma, const T *beta, T *y, A *table, long long rows,
                                           long long n, double eps) {
-  for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
-    const T *from = x + row * n;
-    A first = wide(from[0]);
+  FOR_EACH_TEAM(start, rows) {
+    Index row = start + threadIdx.y, packs = row < rows ? (Index)n / WIDTH : 0;
+    const T *from = x + row * (Index)n;
+    Held<T> held = hold(from, packs);
+    A first = packs ? wide(*from) : (A)0;
     Sum sum, squares;
-    for (Index i = threadIdx.x; i < n; i += blockDim.x) sum.add(wide(from[i]) - first);
-    A off = block_sum(sum.value()) / (A)n;
-    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
-      A rest = (wide(from[i]) - first) - off;
-      squares.add(rest * rest);
-    }
-    A rstd = 1 / sqrt(block_sum(squares.value()) / (A)n + (A)eps);
+    auto add = [&](const Pack &x) {
+      A part = 0;
+      for (int k = 0; k < WIDTH; k++) part += wide(x.v[k]) - first;
+      sum.add(part);
+    };
+    each_pack(packs, [&](int p, Index) { add(held.v[p]); }, [&](Index at) { add(load(from + at)); });
+    A off = team_sum(sum.value()) / (A)n;
+    auto add_square = [&](const Pack &x) {
+      A part = 0;
+      for (int k = 0; k < WIDTH; k++) {
+        A rest = (wide(x.v[k]) - first) - off;
+        part += rest * rest;
+      }
+      squares.add(part);
+    };
+    each_pack(packs, [&](int p, Index) { add_square(held.v[p]); }, [&](Index at) { add_square(load(from + at)); });
     A mean = first + off, virtual_off = mean - first, drift = (first - (mean - virtual_off)) + (off - virtual_off);
-    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
-      A z = ((wide(from[i]) - mean) - drift) * rstd;
-      if (gamma) z *= wide(gamma[i]);
-      if (beta) z += wide(beta[i]);
-      y[row * n + i] = narrow(z);
-    }
-    if (table && threadIdx.x == 0) {
-      table[row * 3] = mean;
-      table[row * 3 + 1] = drift;
-      table[row * 3 + 2] = rstd;
-    }
+    const A of[STATISTICS] = {mean, drift, 1 / sqrt(team_sum(squares.value()) / (A)n + (A)eps)};
+    auto write = [&](const Pack &x, Index at) {
+      Values z, scale = load_or(gamma, at, 1), more = load_or(beta, at, 0);
+      for (int k = 0; k < WIDTH; k++) z.v[k] = normal(x.v[k], of) * scale.v[k] + more.v[k];
+      store(y + row * (Index)n + at, narrowed(z));
+    };
+    each_pack(packs, [&](int p, Index at) { write(held.v[p], at); }, [&](Index at) { write(load(from + at), at); });
+    if (table && packs && threadIdx.x == 0)
+      for (int i = 0; i < STATISTICS; i++) table[row * STATISTICS + i] = of[i];
   }
 }
 
 // dx = rstd (g - mean(g) - x̂ mean(g x̂)) with g = dy · gamma.
 extern "C" __global__ void gradient_rows(const T *x, const T *dy, const A *table, const T *gamma, T *dx, long long rows,
                                          long long n) {
-  for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
-    const T *from = x + row * n, *back = dy + row * n;
-    A mean = table[row * 3], drift = table[row * 3 + 1], rstd = table[row * 3 + 2];
+  FOR_EACH_TEAM(start, rows) {
+    Index row = start + threadIdx.y, packs = row < rows ? (Index)n / WIDTH : 0;
+    const T *from = x + row * (Index)n, *back = dy + row * (Index)n;
+    Held<T> held = hold(from, packs), held_back = hold(back, packs);
+    A of[STATISTICS] = {};
+    if (packs)
+      for (int i = 0; i < STATISTICS; i++) of[i] = table[row * STATISTICS + i];
     Sum plain, weighted;
-    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
-      A g = wide(back[i]) * (gamma ? wide(gamma[i]) : (A)1);
-      plain.add(g);
-      weighted.add(g * (((wide(from[i]) - mean) - drift) * rstd));
-    }
-    A one = block_sum(plain.value()) / (A)n, two = block_sum(weighted.value()) / (A)n;
-    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
-      A g = wide(back[i]) * (gamma ? wide(gamma[i]) : (A)1), hat = ((wide(from[i]) - mean) - drift) * rstd;
-      dx[row * n + i] = narrow((g - (one + hat * two)) * rstd);
-    }
+    auto add = [&](const Pack &x, const Pack &dy, Index at) {
+      Values scale = load_or(gamma, at, 1);
+      A one = 0, two = 0;
+      for (int k = 0; k < WIDTH; k++) {
+        A g = wide(dy.v[k]) * scale.v[k];
+        one += g;
+        two += g * normal(x.v[k], of);
+      }
+      plain.add(one);
+      weighted.add(two);
+    };
+    each_pack(packs, [&](int p, Index at) { add(held.v[p], held_back.v[p], at); },
+              [&](Index at) { add(load(from + at), load(back + at), at); });
+    A one = team_sum(plain.value()) / (A)n, two = team_sum(weighted.value()) / (A)n;
+    auto write = [&](const Pack &x, const Pack &dy, Index at) {
+      Values scale = load_or(gamma, at, 1), result;
+      for (int k = 0; k < WIDTH; k++)
+        result.v[k] = (wide(dy.v[k]) * scale.v[k] - (one + normal(x.v[k], of) * two)) * of[RSTD];
+      store(dx + row * (Index)n + at, narrowed(result));
+    };
+    each_pack(packs, [&](int p, Index at) { write(held.v[p], held_back.v[p], at); },
+              [&](Index at) { write(load(from + at), load(back + at), at); });
   }
 }
+
+struct Two { Pack x, dy; A of[STATISTICS]; };
 
 // parts[slab, 0 and 1, column] = the slab's sums of dy · x̂ and of dy.
 extern "C" __global__ void parameter_sums(const T *x, const T *dy, const A *table, A *parts, long long rows, long long n,
                                           long long slab) {
-  Index c = (Index)blockIdx.x * blockDim.x + threadIdx.x, end = min((Index)rows, (Index)((blockIdx.y + 1) * slab));
-  Sum weighted, plain;
+  Index c = slab_column();
+  Values weighted = filled(0), plain = filled(0);
   if (c < n)
-    for (Index r = blockIdx.y * slab + threadIdx.y; r < end; r += blockDim.y) {
-      A back = wide(dy[r * n + c]);
-      weighted.add(back * (((wide(x[r * n + c]) - table[r * 3]) - table[r * 3 + 1]) * table[r * 3 + 2]));
-      plain.add(back);
-    }
-  A one = column_sum(weighted.value()), two = column_sum(plain.value());
+    walk(
+        slab_row(slab), slab_end(slab, rows), blockDim.y,
+        [&](Index r) {
+          Two two = {load(x + r * (Index)n + c), load(dy + r * (Index)n + c)};
+          for (int i = 0; i < STATISTICS; i++) two.of[i] = table[r * STATISTICS + i];
+          return two;
+        },
+        [&](const Two &two, Index) {
+          for (int k = 0; k < WIDTH; k++) {
+            A back = wide(two.dy.v[k]);
+            weighted.v[k] += back * normal(two.x.v[k], two.of);
+            plain.v[k] += back;
+          }
+        });
+  weighted = column_sums(weighted);
+  plain = column_sums(plain);
   if (c >= n || threadIdx.y) return;
-  parts[(blockIdx.y * 2) * n + c] = one;
-  parts[(blockIdx.y * 2 + 1) * n + c] = two;
+  store(parts + (Index)blockIdx.y * 2 * (Index)n + c, weighted);
+  store(parts + ((Index)blockIdx.y * 2 + 1) * (Index)n + c, plain);
 }

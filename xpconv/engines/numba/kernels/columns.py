@@ -40,8 +40,7 @@ def columns(dtype, rows, vectors, tail, lanes, partial):
     """A task is a band of rows of dx in one image; ``Walk.x`` is dx, ``Walk.y`` is dy."""
     size = 8 if dtype == "float64" else 4
     block = vectors * lanes
-    rest = product_tile(dtype, rows, max(tail, 1), lanes, partial)
-    whole = product_tile(dtype, rows, vectors, lanes, False) if vectors else rest
+    tile = product_tile(dtype, rows, vectors, tail, lanes, partial)
     numbers = pointers(number_type(dtype))
     _, _, load_some, store_some, _ = vectors_of(dtype, lanes)
 
@@ -60,50 +59,28 @@ def columns(dtype, rows, vectors, tail, lanes, partial):
                 for done in range(0, pixels, rows):
                     kept = min(rows, pixels - done)
                     at, out = table + done * 8, outs + done * 8
-                    if wide:
-                        whole(
-                            at,
-                            0,
-                            0,
-                            args[ONE_TAP],
-                            0,
-                            0,
-                            1,
-                            c,
-                            end,
-                            w,
-                            args[W_ROW],
-                            out,
-                            offset,
-                            more,
-                            0,
-                            0,
-                            0,
-                            kept,
-                            left,
-                        )
-                    else:
-                        rest(
-                            at,
-                            0,
-                            0,
-                            args[ONE_TAP],
-                            0,
-                            0,
-                            1,
-                            c,
-                            end,
-                            w,
-                            args[W_ROW],
-                            out,
-                            offset,
-                            more,
-                            0,
-                            0,
-                            0,
-                            kept,
-                            left,
-                        )
+                    tile(
+                        wide,
+                        at,
+                        0,
+                        0,
+                        args[ONE_TAP],
+                        0,
+                        0,
+                        1,
+                        c,
+                        end,
+                        w,
+                        args[W_ROW],
+                        out,
+                        offset,
+                        more,
+                        0,
+                        0,
+                        0,
+                        kept,
+                        left,
+                    )
                 c = end
             start += block if wide else width - start
 

@@ -84,8 +84,7 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
     block = vectors * lanes
     turned_row = max(vectors, tail) * lanes * size
     turned_bytes = BLOCK * turned_row
-    rest = product_tile(dtype, rows, max(tail, 1), lanes, partial)
-    whole = product_tile(dtype, rows, vectors, lanes, False) if vectors else rest
+    tile = product_tile(dtype, rows, vectors, tail, lanes, partial)
 
     activate_pixels = late_activation(activation, dtype, lanes)
     numbers = pointers(number_type(dtype))
@@ -137,50 +136,28 @@ def direct(dtype, rows, vectors, tail, lanes, partial, activation):
                 done = 0
                 while done < pixels:
                     kept = min(rows, pixels - done)
-                    if wide:
-                        whole(
-                            at,
-                            0,
-                            ahead,
-                            taps,
-                            args[ZEROS],
-                            tap,
-                            tap_end,
-                            c,
-                            c_end,
-                            w,
-                            w_row,
-                            out,
-                            offset,
-                            more,
-                            bias,
-                            residual,
-                            act,
-                            kept,
-                            left,
-                        )
-                    else:
-                        rest(
-                            at,
-                            0,
-                            ahead,
-                            taps,
-                            args[ZEROS],
-                            tap,
-                            tap_end,
-                            c,
-                            c_end,
-                            w,
-                            w_row,
-                            out,
-                            offset,
-                            more,
-                            bias,
-                            residual,
-                            act,
-                            kept,
-                            left,
-                        )
+                    tile(
+                        wide,
+                        at,
+                        0,
+                        ahead,
+                        taps,
+                        args[ZEROS],
+                        tap,
+                        tap_end,
+                        c,
+                        c_end,
+                        w,
+                        w_row,
+                        out,
+                        offset,
+                        more,
+                        bias,
+                        residual,
+                        act,
+                        kept,
+                        left,
+                    )
                     at += tap_count * rows * 8
                     out += rows * 8
                     done += rows

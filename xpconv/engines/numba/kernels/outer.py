@@ -42,8 +42,7 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
     size = 8 if dtype == "float64" else 4
     block = vectors * lanes
     lines = max(vectors, 1)
-    rest = outer_tile(dtype, rows, max(tail, 1), lanes, partial)
-    whole = outer_tile(dtype, rows, vectors, lanes, False) if vectors else rest
+    tile = outer_tile(dtype, rows, vectors, tail, lanes, partial)
     numbers = pointers(number_type(dtype))
 
     @njit
@@ -69,38 +68,22 @@ def outer(dtype, rows, vectors, tail, lanes, partial):
                     for done in range(0, pixels, BLOCK):
                         count, add = min(BLOCK, pixels - done), more + done
                         here, there = at + done * shared * 8, dy + done * dy_row
-                        if wide:
-                            whole(
-                                here,
-                                x,
-                                shared,
-                                count,
-                                ahead,
-                                dy_ahead,
-                                there,
-                                dy_row,
-                                out,
-                                args[DW_ROW],
-                                skip,
-                                add,
-                                left,
-                            )
-                        else:
-                            rest(
-                                here,
-                                x,
-                                shared,
-                                count,
-                                ahead,
-                                dy_ahead,
-                                there,
-                                dy_row,
-                                out,
-                                args[DW_ROW],
-                                skip,
-                                add,
-                                left,
-                            )
+                        tile(
+                            wide,
+                            here,
+                            x,
+                            shared,
+                            count,
+                            ahead,
+                            dy_ahead,
+                            there,
+                            dy_row,
+                            out,
+                            args[DW_ROW],
+                            skip,
+                            add,
+                            left,
+                        )
             start += block if wide else stop - start
 
     @njit

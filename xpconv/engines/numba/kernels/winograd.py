@@ -12,6 +12,7 @@ from xpconv.engines.numba.fields import PLANE_PAD, TABLE, Weighing, Winograd
 from xpconv.engines.numba.forms import Form
 from xpconv.engines.numba.kernels.direct import late_activation, next_part
 from xpconv.engines.numba.kernels.memory import words
+from xpconv.engines.numba.kernels.pack import mover
 from xpconv.engines.numba.kernels.patches import walk_over
 from xpconv.engines.numba.kernels.tile import product_tile
 from xpconv.engines.numba.kernels.transform import transform, transform_back
@@ -32,7 +33,7 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK
     PLANE,
     TERM_ROWS,
 ) = range(AFTER_WALK, AFTER_WALK + len(Winograd._fields))
-(W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_TAPS, W_SCRATCH) = range(len(Weighing._fields))
+(W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_TAPS, W_SCRATCH, W_SLOT, W_CELLS) = range(len(Weighing._fields))
 
 
 def weigh(dtype, vectors, tail, lanes, form):
@@ -45,7 +46,7 @@ def weigh(dtype, vectors, tail, lanes, form):
 
     def kernel(args, task, slot):
         c, o = args[W_CHANNELS], args[W_OUT_CHANNELS]
-        table = args[W_SCRATCH] + slot * TABLE
+        table = args[W_SCRATCH] + slot * args[W_SLOT]
         for tap in range(tap_count):
             words(table)[tap] = args[W] + (words(args[W_TAPS])[4 * tap + 3] + task) * args[W_ROW]
         start = 0
@@ -54,6 +55,36 @@ def weigh(dtype, vectors, tail, lanes, form):
             row = args[OUT] + (start * terms * (c + 1) + task * count) * size
             for v in range(0, count, lanes):
                 to_terms(table, (start + v) * size, row + v * size, (c + 1) * count * size)
+            start += count
+
+    return kernel
+
+
+def weigh_turned(dtype, vectors, tail, lanes, form):
+    """As `weigh`, of weights that lie the other way round; a task is a vector of input channels."""
+    form = Form.parse(form)
+    size = 8 if dtype == "float64" else 4
+    terms, tap_count, block = form.terms, form.taps, vectors * lanes
+    turned_row = max(vectors, tail) * lanes * size
+    to_terms = transform(form.of_taps, form.numbers, dtype, lanes)
+    matrix = mover(dtype, lanes)
+
+    def kernel(args, task, slot):
+        c, o, w_row = args[W_CHANNELS], args[W_OUT_CHANNELS], args[W_ROW]
+        table = args[W_SCRATCH] + slot * args[W_SLOT]
+        turned, start = table + TABLE, 0
+        while start < o:
+            count = block if 0 < block <= o - start else o - start
+            for tap in range(tap_count):
+                cell = args[W_CELLS] - 1 - words(args[W_TAPS])[4 * tap + 3] // c
+                at = args[W] + (cell * o + start) * w_row + task * lanes * size
+                matrix(at, w_row, turned + tap * lanes * turned_row, turned_row, count, lanes)
+            row = args[OUT] + (start * terms * (c + 1) + task * lanes * count) * size
+            for i in range(lanes):
+                for tap in range(tap_count):
+                    words(table)[tap] = turned + (tap * lanes + i) * turned_row
+                for v in range(0, count, lanes):
+                    to_terms(table, v * size, row + (i * count + v) * size, (c + 1) * count * size)
             start += count
 
     return kernel
@@ -68,8 +99,7 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
     tile_count, spot_of, after, cells_of, pixels_of, needs_of = walk_over(form)
     to_terms = transform(form.of_cells, form.numbers, dtype, lanes)
     to_pixels = transform_back(form.of_planes, range(planes), dtype, lanes)
-    rest = product_tile(dtype, rows, max(tail, 1), lanes, False)
-    whole = product_tile(dtype, rows, vectors, lanes, False) if vectors else rest
+    tile = product_tile(dtype, rows, vectors, tail, lanes, False)
     activate_pixels = late_activation(activation, dtype, lanes)
 
     @njit
@@ -101,50 +131,28 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
             more = 1 if term > 0 or c > 0 else 0
             for done in range(0, tiles, rows):
                 at, out, kept = table + done * most * 8, outs + done * 8, min(rows, tiles - done)
-                if wide:
-                    whole(
-                        at,
-                        x_offset,
-                        0,
-                        taps,
-                        0,
-                        term,
-                        term_end,
-                        c,
-                        c_end,
-                        u,
-                        u_row,
-                        out,
-                        product,
-                        more,
-                        0,
-                        0,
-                        0,
-                        kept,
-                        0,
-                    )
-                else:
-                    rest(
-                        at,
-                        x_offset,
-                        0,
-                        taps,
-                        0,
-                        term,
-                        term_end,
-                        c,
-                        c_end,
-                        u,
-                        u_row,
-                        out,
-                        product,
-                        more,
-                        0,
-                        0,
-                        0,
-                        kept,
-                        0,
-                    )
+                tile(
+                    wide,
+                    at,
+                    x_offset,
+                    0,
+                    taps,
+                    0,
+                    term,
+                    term_end,
+                    c,
+                    c_end,
+                    u,
+                    u_row,
+                    out,
+                    product,
+                    more,
+                    0,
+                    0,
+                    0,
+                    kept,
+                    0,
+                )
             if c_end == channels:
                 term, c = term_end, 0
             else:

@@ -15,7 +15,7 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK, ZEROS
 (SUM, C, OUT_C, SLABS, SLAB_TILES, TILES, PANEL, SCRATCH, SCRATCH_SLOT) = range(
     AFTER_WALK, AFTER_WALK + len(WinogradOuter._fields)
 )
-(W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_TAPS, W_SCRATCH) = range(len(Weighing._fields))
+(W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_TAPS, W_SCRATCH, W_SLOT, _) = range(len(Weighing._fields))
 
 
 def outer(dtype, rows, vectors, tail, lanes, form):
@@ -27,8 +27,7 @@ def outer(dtype, rows, vectors, tail, lanes, form):
     tile_count, spot_of, after, cells_of, pixels_of, _ = walk_over(form)
     from_x = transform(form.of_cells, form.numbers, dtype, lanes)
     from_dy = transform([transposed(matrix) for matrix in form.of_planes], range(planes), dtype, lanes)
-    rest = outer_tile(dtype, rows, max(tail, 1), lanes, False)
-    whole = outer_tile(dtype, rows, vectors, lanes, False) if vectors else rest
+    tile = outer_tile(dtype, rows, vectors, tail, lanes, False)
     numbers = pointers(number_type(dtype))
 
     @njit
@@ -46,10 +45,7 @@ def outer(dtype, rows, vectors, tail, lanes, form):
                 x, skip = first * size, c0 - first
                 out = sums + (first * o + at) * size
                 row, out_row = (stop - start) * size, o * size
-                if wide:
-                    whole(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, more, 0)
-                else:
-                    rest(table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, more, 0)
+                tile(wide, table, x, 1, tiles, 0, 0, dy, row, out, out_row, skip, more, 0)
             at += block if wide else stop - at
 
     @njit
@@ -107,7 +103,7 @@ def unweigh(dtype, lanes, form):
 
     def kernel(args, task, slot):
         c, o = args[W_CHANNELS], args[W_OUT_CHANNELS]
-        table = args[W_SCRATCH] + slot * TABLE
+        table = args[W_SCRATCH] + slot * args[W_SLOT]
         for tap in range(tap_count):
             words(table)[tap] = args[OUT] + (words(args[W_TAPS])[4 * tap + 3] + task) * args[W_ROW]
         for v in range(0, o, lanes):
