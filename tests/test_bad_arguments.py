@@ -12,7 +12,12 @@ ROWS, LABELS = np.ones((4, 3), "float32"), np.zeros(4, int)
 
 # (what is called, the error, words that its message must hold)
 BAD = {
-    "linear: inputs": (lambda: ops.linear(X, np.ones((7, 3), "f4")), ValueError, ["expects 7 inputs", "provides 8"]),
+    "linear: inputs": (
+        lambda: ops.linear(X, np.ones((7, 3), "f4")),
+        ValueError,
+        ["expects 7 inputs", "provides 8", "equal w.shape[0]."],
+    ),
+    "linear: w turned": (lambda: ops.linear(X, np.ones((7, 8), "f4")), ValueError, ["expects 7 inputs", "as w.T."]),
     "linear: rank of w": (lambda: ops.linear(X, C), ValueError, ["(in, out)", "w (8,)"]),
     "linear: bias": (lambda: ops.linear(X, np.ones((8, 3), "f4"), C), ValueError, ["b must have shape (3,)"]),
     "linear: activation": (

@@ -7,7 +7,7 @@ import pytest
 from targets import missing
 
 import xpconv
-from xpconv import ops
+from xpconv import ops, steps
 
 X = np.ones((8, 32, 32, 6), dtype="float32")
 W = np.ones((3, 3, 6, 16), dtype="float32")
@@ -66,6 +66,23 @@ BAD = {
     "stride True": (lambda: ops.conv(X, W, stride=True), TypeError, ["stride must be integers", "True"]),
     "groups in a pair": (lambda: ops.conv(X, W, groups=(1, 1)), ValueError, ["groups needs an int"]),
     "foreign byte order": (lambda: ops.relu(X.astype(">f4")), TypeError, ["byte order", "newbyteorder"]),
+    "torch beside NumPy": (
+        lambda: ops.linear(X, of("torch")),
+        TypeError,
+        ["w of torch", "xpconv.asarray(x, dtype) gives an array of the backend in force"],
+    ),
+    "two dtypes of torch": (lambda: ops.mse(of("torch"), of("torch").double()), TypeError, ["cast with x.to(...)"]),
+    "a cache of another step": (
+        lambda: steps.conv_backward(X, (X, {"stride": 1})),
+        ValueError,
+        ["conv_backward: cache must be what conv_forward returned", "given: a tuple of 2"],
+    ),
+    "no cache": (lambda: steps.pool_backward(X, None), ValueError, ["(A_prev, hparameters)", "given: a NoneType"]),
+    "a step's channels first": (
+        lambda: steps.conv_forward(np.moveaxis(X, -1, 1), W, None, {"stride": 1, "pad": 0}),
+        ValueError,
+        ["conv_forward: W expects n_C_prev = 6 channels", "last axis of A_prev has 32", "exchange.to_nhwc(A_prev)"],
+    ),
     "masked array to asarray": (lambda: xpconv.asarray(np.ma.ones(3)), TypeError, ["mask", "x.filled(0)"]),
     "dy that is a number": (lambda: xpconv.vjp(ops.relu, X)[1](1.0), TypeError, ["relu: dy is a builtins.float"]),
     "dy that is masked": (lambda: xpconv.vjp(ops.relu, X)[1](np.ma.array(X)), TypeError, ["dy", "MaskedArray"]),
@@ -98,6 +115,10 @@ BAD = {
         TypeError,
         ["share library, device", "device1"],
     ),
+    "no x": (lambda: ops.conv(None, W), TypeError, ["conv: x is a builtins.NoneType", "xpconv.asarray"]),
+    "no w": (lambda: ops.conv(X, None), TypeError, ["conv: w is a builtins.NoneType"]),
+    "no target": (lambda: ops.mse(X, None), TypeError, ["mse: target is a builtins.NoneType"]),
+    "no labels": (lambda: ops.softmax_cross_entropy(X[0, 0], None), TypeError, ["labels is a builtins.NoneType"]),
     "a list": (lambda: ops.relu([1.0, 2.0]), TypeError, ["builtins.list", "xpconv.asarray"]),
     "masked array": (lambda: ops.relu(np.ma.ones(3)), TypeError, ["MaskedArray", "x.filled(0)"]),
     "matrix": (lambda: ops.relu(np.ones((2, 2)).view(np.matrix)), TypeError, ["matrix", "np.asarray(x)"]),

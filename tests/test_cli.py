@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -312,11 +313,23 @@ def test_predict_finds_the_right_classes(trained, tmp_path, capsys):
     np.save(tmp_path / "third.npy", images[2].astype(np.float64) / 255)
     names = [str(tmp_path / name) for name in ("first.png", "2.png", "third.npy")]
     assert main(["predict", str(trained[0] / "model.safetensors"), *names]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["image", "class", "probability", "second", "probability", "third", "probability"]
     assert [line.split()[0] for line in lines] == names
     assert [int(line.split()[1]) for line in lines] == labels.tolist()
     assert lines[1].endswith("resized from 16×24 to 8×8")
-    assert len({re.search(r"\s\d  [01]\.\d{4}", line).start() for line in lines}) == 1, "aligned"
+    assert len({re.search(r"\s\d +[01]\.\d{4}", line).start() for line in lines}) == 1, "aligned"
+
+
+def test_predict_answers_for_the_files_that_can_be_read(trained, tmp_path, capsys):
+    Image.fromarray(corners(1)[0][0]).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    names = [str(tmp_path / name) for name in ("bad.png", "good.png", "none.npy")]
+    assert main(["predict", str(trained[0]), *names, "--json"]) == 2
+    shown = capsys.readouterr()
+    assert [answer["image"] for answer in json.loads(shown.out)] == names[1:2]
+    assert f"error: predict: cannot read the image {names[0]!r}" in shown.err
+    assert f"error: {names[2]}: No such file" in shown.err
 
 
 def test_predict_answers_machines_in_json(trained, tmp_path):
@@ -373,6 +386,9 @@ def test_info_tells_of_this_machine():
     assert re.search(r"^  portable +ready, \d+ primitives$", done.stdout, re.MULTILINE)
     assert "cores usable by this process: " in done.stdout
     assert re.search(r"engine +auto +default +XPCONV_ENGINE", done.stdout)
+    gone = {**info.gather()["engines"], "numba": {"problem": "cannot be had here"}}
+    chain = info.render({**info.gather(), "engines": gone})
+    assert re.search(r"^  numpy +\(numba: not here\), portable$", chain, re.MULTILINE)
 
 
 def test_info_tells_machines_the_same():
@@ -476,7 +492,7 @@ def test_openblas_advice(tmp_path, monkeypatch, name, kernels, cpu, chosen, advi
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "--data", "nowhere"], "'nowhere' is neither a known data set nor a file or folder"),
+        (["train", "--data", "nowhere"], "error: --data: 'nowhere' is neither a known data set nor a file or folder"),
         (["train", "--model", "alexnet9"], "no model is called 'alexnet9'"),
         (["train", "--image-size", "8"], "a size is for folders of image files"),
         (["train", "--engine", "warp"], "no engine is called 'warp'"),
@@ -486,7 +502,13 @@ def test_openblas_advice(tmp_path, monkeypatch, name, kernels, cpu, chosen, advi
         (["train", "--lr", "nan"], "--lr: must be a positive number"),
         (["train", "--batch-size", "many"], "--batch-size: must be an integer, not 'many'"),
         (["train", "--lr", "abc"], "--lr: must be a positive number, not 'abc'"),
-        (["train", "--out", __file__], f"{__file__}: File exists"),
+        (
+            ["train", "--out", __file__],
+            f"error: --out: {__file__!r} cannot be made, or is no folder.\n  {__file__}: File",
+        ),
+        (["train", "--out", f"{__file__}/x"], f"error: --out: '{__file__}/x' cannot be made"),
+        (["train", "extra"], "xpconv train: error: unrecognized arguments: extra"),
+        (["parity", "--json", "no/where.json"], "--json: there is no folder for 'no/where.json'"),
         (["predict", "nowhere.safetensors", "x.png"], "nowhere.safetensors: No such file or directory"),
         (["predict", __file__, "x.png"], "no safetensors file"),
         (["dance"], "invalid choice: 'dance'"),
@@ -509,6 +531,36 @@ def status(arguments: list[str]) -> int:
         return main(arguments)
     except SystemExit as exit_:  # argparse's own
         return exit_.code
+
+
+def test_a_warning_is_a_line(monkeypatch, capsys):
+    def run(options):
+        warnings.simplefilter("always")
+        warnings.warn("numba: kernels cannot be kept.\n  set it", RuntimeWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(info, "run", run)
+    assert main(["info"]) == 0
+    assert capsys.readouterr().err == "warning: numba: kernels cannot be kept.\n  set it\n"
+
+
+def test_memory_that_does_not_suffice_is_one_message(tmp_path, monkeypatch, capsys):
+    def load(*_, **__):
+        raise MemoryError("Unable to allocate 37.3 GiB")
+
+    monkeypatch.setattr(train, "load", load)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: train: the memory does not suffice.\n  Unable to allocate 37.3 GiB\n  try a smaller")
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["info"], ["parity"], ["bench"]], ids=str)
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_keeps_to_the_terminal(command, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert status([*command, "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < width
 
 
 def test_a_mistake_in_the_environment_is_told_before_anything_begins(tmp_path):

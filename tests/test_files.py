@@ -156,6 +156,8 @@ def test_layers_of_ones_own(path):
     with pytest.raises(FileError, match="no layer is called 'Scaled'") as error:
         exchange.load(path)
     assert "load(path, layers={'Scaled': Scaled})" in str(error.value)
+    with pytest.raises(TypeError, match="layers is a dict of classes by name"):
+        exchange.load(path, layers=[Scaled])
 
 
 def test_a_layer_of_ones_own_may_have_the_name_of_another(path):

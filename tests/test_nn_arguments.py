@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nets import images
 
-from xpconv import nn
+from xpconv import nn, ops
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ from xpconv import nn
         (lambda: nn.Conv2d(3, 4, 3, activation="nope"), "Conv2d: activation 'nope' is not known"),
         (lambda: nn.Conv2d(3, 4, 3, groups="2"), "groups must be integers"),
         (lambda: nn.ConvTranspose2d(3, 4, 3, 2, output_padding=2), "output_padding must be smaller"),
+        (lambda: nn.Linear(0, 4), "in_features must be at least 1"),
+        (lambda: nn.Linear(3, 0), "out_features must be at least 1"),
         (lambda: nn.Linear(3, 4, activation="nope"), "Linear: activation 'nope' is not known"),
         (lambda: nn.MaxPool2d(2, ties="nope"), "ties 'nope' is not known"),
         (lambda: nn.MaxPool2d(2, padding="causal"), "padding 'causal' is not known"),
@@ -36,6 +38,8 @@ from xpconv import nn
         (lambda: nn.Dropout("a"), "Dropout: p must be a real number"),
         (lambda: nn.IdentityShortcut(3, 0), "stride must be at least 1"),
         (lambda: nn.Sequential([nn.ReLU()]), r"unpack the list with \*: Sequential\(\*layers\)"),
+        (lambda: nn.Sequential(nn.ReLU(), ops.relu), r"an op goes in as a layer: nn\.ReLU\(\)"),
+        (lambda: nn.Sequential(ops.max_pool), "an op goes in as a layer: one of xpconv.nn, or an nn.Layer"),
         (lambda: nn.Parallel(nn.ReLU), r"call the class: ReLU\(\)"),
     ],
 )
@@ -82,6 +86,12 @@ def test_statistics_beyond_the_range_of_half_precision():
     np.testing.assert_array_equal(net.vjp(x, training=False)[0], net(x))
     with pytest.raises(TypeError, match="share library, device and dtype"):
         exact(x)
+
+
+def test_a_summary_says_what_shape_it_asks_for():
+    with pytest.raises(ValueError, match="input channels") as caught:
+        nn.Sequential(nn.Conv2d(1, 4, 3)).summary((1, 8, 8))
+    assert "input_shape=(1, 8, 8)), the shape of one example, (H, W, C)" in caught.value.__notes__[0]
 
 
 def test_a_summary_follows_a_dtype_noted_for_later():

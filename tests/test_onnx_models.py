@@ -136,9 +136,10 @@ def test_before_version_4_of_the_format_constants_are_no_inputs():
         ((image(), image()), {}, TypeError, "2 arrays for 1 inputs"),
         ((image(),), {"image": image()}, TypeError, "image is given twice"),
         ((image(),), {"mask": image()}, TypeError, "mask is not an input"),
-        ((image().astype("float64"),), {}, TypeError, "image \\(N, 3, H, W\\) float32 has another dtype"),
-        ((image()[:, :2],), {}, ValueError, "image \\(N, 3, H, W\\) float32 has another shape"),
-        ((image()[0],), {}, ValueError, "another shape"),
+        ((image().astype("float64"),), {}, TypeError, "'image' must be of float32"),
+        ((image()[:, :2],), {}, ValueError, "'image' must be of shape \\(N, 3, H, W\\)"),
+        ((np.moveaxis(image(), 1, -1),), {}, ValueError, "channels first, \\(N, C, .*to_nchw"),
+        ((image()[0],), {}, ValueError, "must be of shape"),
         ((image().tolist(),), {}, TypeError, "image is a builtins.list"),
     ],
 )

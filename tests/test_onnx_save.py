@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -248,14 +250,21 @@ def test_what_adds_a_residual_of_its_own_is_not_saved_without_it(tmp_path):
     ]
 
 
-def test_what_cannot_be_saved(tmp_path):
+def test_what_cannot_be_saved(tmp_path, monkeypatch):
     path = tmp_path / "net.onnx"
     with pytest.raises(TypeError, match="takes a network, not a int"):
         exchange.onnx.save(3, path, (5,))
     with pytest.raises(ValueError, match=r"not made yet: weight"):
         exchange.onnx.save(nn.Linear(None, 2), path, (5,))
-    with pytest.raises(ValueError, match="w expects 4"):
+    with pytest.raises(ValueError, match="w expects 4") as caught:
         exchange.onnx.save(nn.Linear(4, 2).initialize(), path, (5,))
+    assert caught.value.__notes__ == ["in onnx.save(input_shape=(5,)), the shape of one example, (H, W, C)"]
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"onnx.save: needs .*\n.*pip install 'xpconv\[onnx\]'"):
+        exchange.onnx.save(nn.Linear(5, 2).initialize(), path, (5,))
+    with pytest.raises(ImportError, match=r"onnx.load: needs .*\n.*pip install 'xpconv\[onnx\]'"):
+        exchange.onnx.load(path)
+    monkeypatch.undo()
     with pytest.raises(xpconv.FileError, match="one dtype"):
         exchange.onnx.save(nn.Linear(4, 2).initialize().to(dtype="complex64"), path, (4,))
 

@@ -70,20 +70,70 @@ def test_curves_of_runs_that_were_short_or_went_wrong(tmp_path, captions, loss, 
     assert ("not finite" in captions) == (bool(loss) and label is None)
 
 
-def test_close_ends_of_two_curves_do_not_share_a_place(tmp_path, monkeypatch):
-    placed = []
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are written, laid out in their own resolution."""
+    found = []
     original = canvas.write
 
     def write(figure, path):
-        figure.canvas.draw()
-        for axes in figure.axes:
-            placed.append([text.get_window_extent() for text in axes.texts])
         original(figure, path)
+        figure.canvas.draw()
+        found.append(figure)
 
     monkeypatch.setattr(canvas, "write", write)
-    plot.learning_curves(tmp_path / "curves.png", loss=[2.0, 0.101], validation_loss=[1.9, 0.1])
-    ((first, second),) = placed
+    return found
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-5], ids=["linear", "logarithmic"])
+def test_close_ends_of_two_curves_do_not_share_a_place(tmp_path, drawn, scale):
+    plot.learning_curves(tmp_path / "curves.png", loss=[2.0, 0.101 * scale], validation_loss=[1.9, 0.1 * scale])
+    first, second = (text.get_window_extent() for text in drawn[0].axes[0].texts)
     assert not first.overlaps(second)
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale", "title"),
+    [
+        ([2.3, 1e5, 3e10], "log", "loss, logarithmic"),
+        ([2.3, 0.5, 0.01], "linear", "loss"),
+        ([2.3, 1e5, 0.0], "linear", "loss"),
+        ([3e10, 2e10], "linear", "loss"),
+    ],
+    ids=["many decades", "few", "down to 0", "large"],
+)
+def test_losses_of_many_decades_have_a_logarithmic_axis(tmp_path, drawn, loss, scale, title):
+    plot.learning_curves(tmp_path / "curves.png", loss=loss)
+    (axes,) = drawn[0].axes
+    assert (axes.get_yscale(), axes.get_title(loc="left")) == (scale, title)
+    assert not axes.yaxis.get_offset_text().get_text()
+
+
+def test_axes_keep_to_what_their_numbers_can_be(tmp_path, drawn):
+    plot.learning_curves(tmp_path / "curves.png", loss=[0.0, 0.0], accuracy=[1.0, 1.0])
+    loss, accuracy = drawn[0].axes
+    assert loss.get_ylim()[0] == 0
+    assert accuracy.get_ylim()[1] == 1
+
+
+def test_a_panel_without_a_number_has_no_grid_behind_its_words(tmp_path, drawn):
+    plot.learning_curves(tmp_path / "curves.png", loss=[np.nan, np.nan])
+    (axes,) = drawn[0].axes
+    assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "written"),
+    [
+        ((0.05, 0.017), ("0.050", "0.017")),
+        ((0.5, 0.00123), ("0.5000", "0.0012")),
+        ((0.9, 0.0), ("0.900", "0.000")),
+        ((2e10, 1.5), ("2.00e+10", "1.50e+00")),
+    ],
+)
+def test_numbers_beside_one_another_have_as_many_decimals(tmp_path, captions, ends, written):
+    plot.learning_curves(tmp_path / "curves.png", loss=[1.0, ends[0]], validation_loss=[1.0, ends[1]])
+    assert {f"training {written[0]}", f"validation {written[1]}"} <= set(captions)
 
 
 def test_filters_of_one_channel_diverge_from_white(tmp_path, captions):
@@ -111,6 +161,12 @@ def test_filters_say_how_many_of_them_are_drawn(tmp_path, captions):
     assert any("8 of 40 kernels 3×3" in text and "8 of 16 input channels" in text for text in captions)
 
 
+@pytest.mark.parametrize(("largest", "said"), [(0.123, "0.12"), (3512.0, "3,512"), (2.5e9, "2.5e+09")])
+def test_filters_say_how_large_their_weights_are(tmp_path, captions, largest, said):
+    plot.filters(tmp_path / "filters.png", np.full((3, 3, 1, 2), largest))
+    assert {said, f"−{said}"} <= set(captions)
+
+
 def test_filters_reject_what_is_no_2d_convolution(tmp_path):
     with pytest.raises(ValueError, match=r"filters: w must be the weights \(kh, kw, C, O\)"):
         plot.filters(tmp_path / "filters.png", np.ones((3, 1, 4)))
@@ -122,7 +178,8 @@ def test_mistakes_come_worst_first(tmp_path, captions):
     plot.mistakes(
         tmp_path / "m.png", np.ones((3, 4, 4, 1)), np.array([0, 0, 1]), probabilities, class_names=["a", "b", "c"]
     )
-    assert captions == ["true b → c (0.97)", "true a → b (0.60)", "2 of 3 test images misclassified"]
+    title = "2 of 3 test images misclassified\ntrue class → answer, with their probabilities"
+    assert captions == ["b (0.01) → c (0.97)", "a (0.30) → b (0.60)", title]
 
 
 def test_without_mistakes_the_least_certain_are_shown_and_the_title_says_so(tmp_path, captions):
@@ -134,7 +191,25 @@ def test_without_mistakes_the_least_certain_are_shown_and_the_title_says_so(tmp_
 def test_mistakes_are_cut_to_count(tmp_path, captions):
     plot.mistakes(tmp_path / "m.png", np.ones((9, 4, 4, 1)), np.zeros(9, int), np.tile([0.2, 0.8], (9, 1)), count=4)
     assert len(captions) == 5
-    assert captions[-1] == "9 of 9 test images misclassified: the 4 worst"
+    assert captions[-1].startswith("9 of 9 test images misclassified: the 4 worst\n")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["aaaaaaW" * 2, "bbbbbbbbbb" * 3], ["golden retriever from the " + where for where in ("mountains", "valley")]],
+)
+def test_captions_keep_to_their_tiles(tmp_path, drawn, captions, names):
+    probabilities = np.tile([0.2, 0.8], (9, 1))
+    plot.mistakes(tmp_path / "m.png", np.ones((9, 4, 4, 1)), np.zeros(9, int), probabilities, class_names=names)
+    (figure,) = drawn
+    boxes = [axes.title.get_window_extent() for axes in figure.axes if axes.get_visible()]
+    assert len(boxes) == 9
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    first, second = captions[0].split("\n")
+    assert first.startswith(names[0][:6])
+    assert first.endswith(f"{names[0][-4:]} (0.20)")
+    assert second.startswith(f"→ {names[1][:6]}")
 
 
 def test_mistakes_draw_the_image_itself(tmp_path):

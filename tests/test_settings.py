@@ -18,6 +18,14 @@ X = np.ones((1, 4, 4, 2))
 W = np.ones((3, 3, 2, 2))
 
 
+def test_a_setting_that_was_made_tells_what_holds_now():
+    earlier = xpconv.settings.current().precision
+    with xpconv.precision("ieee"):
+        told = repr(xpconv.precision("fast"))
+    assert told == "<precision: 'fast' from now on; in a with statement until its end, then 'ieee' again>"
+    assert xpconv.settings.current().precision == earlier
+
+
 def test_a_call_sets_and_a_block_restores():
     assert settings.current().precision == "ieee"
     with xpconv.precision("fast"):

@@ -451,3 +451,22 @@ def test_what_is_not_made_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match=r"save_torch: .* not made yet: fc\.weight"):
         exchange.save_torch(net().initialize(), tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_the_safetensors_format_is_read_under_pytorchs_endings_and_not_written(tmp_path):
+    ours = nn.Sequential(fc=nn.Linear(3, 2)).initialize()
+    with pytest.raises(ValueError, match=r"(?s)save_torch: writes \.safetensors files.*w\.pt.*to_torch_state"):
+        exchange.save_torch(ours, tmp_path / "w.pt")
+    assert not list(tmp_path.iterdir())
+    exchange.save_torch(ours, tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / "w.pt")
+    again = nn.Sequential(fc=nn.Linear(3, 2)).initialize(seed=1)
+    assert exchange.load_torch(again, tmp_path / "w.pt") == ([], [])
+    np.testing.assert_array_equal(again.fc.weight.value, ours.fc.weight.value)
+
+
+def test_what_is_neither_weights_nor_a_path_is_told():
+    with pytest.raises(TypeError, match=r"(?s)load_torch: takes a dict.*given: a Linear.*model\.state_dict\(\)"):
+        exchange.load_torch(net(), nn.Linear(2, 2))  # which has a state_dict() as PyTorch's modules do
+    with pytest.raises(TypeError, match="given: a int"):
+        exchange.load_torch(net(), 3)

@@ -103,16 +103,28 @@ def test_integer_pixels_are_scaled_by_their_type(tmp_path: Path, pixels: np.ndar
     np.testing.assert_allclose(data.load(tmp_path / "set.npz").test_images.ravel(), scaled, rtol=1e-7)
 
 
+def test_a_data_set_shows_its_shapes() -> None:
+    part = np.zeros((2, 4, 4, 1)), np.zeros(2, int)
+    shown = "train_images=(2, 4, 4, 1), train_labels=(2,), test_images=(2, 4, 4, 1), test_labels=(2,), 1 classes"
+    assert repr(data.Dataset(*part, *part, ("a",))) == f"Dataset({shown})"
+
+
 BAD_ARRAYS = {
     "lengths": (pictures(6, 4, 4), np.arange(5), r"needs images \(N, H, W\) or .* as many labels"),
     "empty": (pictures(0, 4, 4), np.arange(0), r"none of them empty"),
-    "one-hot": (pictures(6, 4, 4), np.eye(6), r"as many labels \(N,\)"),
-    "flat": (pictures(6, 16), np.arange(6), r"needs images \(N, H, W\)"),
+    "one-hot": (pictures(6, 4, 4), np.eye(6), r"(?s)as many labels \(N,\).*labels\.argmax\(axis=1\)"),
+    "flat": (pictures(6, 16), np.arange(6), r"(?s)needs images \(N, H, W\).*images\.reshape\(-1, 4, 4\)"),
+    "flat and wide": (pictures(6, 15), np.arange(6), r"images\.reshape\(-1, height, width\)"),
     "channels first": (pictures(6, 3, 8, 8), np.arange(6), r"(?s)channels first.*moveaxis"),
     "negative label": (pictures(6, 4, 4), np.arange(6) - 1, r"(?s)labels must be integers of at least 0.*lowest is -1"),
-    "float labels": (pictures(6, 4, 4), np.arange(6.0), r"labels must be integers"),
-    "text labels": (pictures(6, 4, 4), np.array(list("abcdef")), r"labels must be integers"),
-    "nan": (np.full((6, 4, 4), np.nan), np.arange(6), r"pixels must be finite"),
+    "float labels": (pictures(6, 4, 4), np.arange(6.0), r"(?s)labels must be integers.*labels\.astype\('int64'\)"),
+    "halves": (pictures(6, 4, 4), np.arange(6) + 0.5, r"(?s)labels must be integers.*np\.unique"),
+    "text labels": (pictures(6, 4, 4), np.array(list("abcdef")), r"(?s)labels \(6,\) of <U1, such as 'a'.*np\.unique"),
+    "nan": (
+        np.full((6, 4, 4), np.nan),
+        np.arange(6),
+        r"(?s)96 of 96 not finite, .* images\[0, 0, 0, 0\].*nan_to_num",
+    ),
     "wide integers": (np.full((6, 4, 4), 256), np.arange(6), r"(?s)integers in 0..255.*from 256 to 256"),
     "text pixels": (np.full((6, 4, 4), "a"), np.arange(6), r"pixels must be finite"),
     "too few": (pictures(6, 4, 4), np.arange(6), r"too few images to hold every 5th of a class out"),
@@ -210,6 +222,9 @@ def test_idx_files_that_cannot_be_read(tmp_path: Path) -> None:
             with pytest.raises(FileError, match=said) as caught:
                 data.load(folder)
             assert "train-images-idx3-ubyte" in str(caught.value)
+    path.write_bytes(whole[:9])
+    with pytest.raises(FileError, match="a header of 3 axes takes 16 bytes; found 9"):
+        data.load(folder)
 
 
 def test_a_missing_or_doubled_idx_file_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,12 @@ FULL = Epoch(1, 0.5, 0.75, 0.625, 0.7, 1e-3, 2.0)
 BARE = Epoch(2, 0.25, None, None, None, 5e-4, 2.25)
 
 
+def test_a_history_is_printed_as_its_lines():
+    epochs = [Epoch(i, 1 / 3, 2 / 3, None, None, 1e-3, 1.0) for i in (1, 2)]
+    assert str(History(epochs)).splitlines() == [str(epoch) for epoch in epochs]
+    assert "loss 0.3333, accuracy 0.6667" in str(History(epochs))
+
+
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     History([FULL, BARE]).save(path)

@@ -252,6 +252,8 @@ _MAKERS = {"numpy": _numpy, "cupy": _cupy, "torch": _torch, "array_api_strict": 
 
 def _install(root: str) -> str:
     if root == "cupy":
+        if not driver.driver_version():
+            return f"{driver.driver_found()}: use 'numpy' here; beside a driver: {driver.install_cupy()}"
         return f"install it with: {driver.install_cupy()}  ({driver.driver_found()})"
     packages = {"torch": "torch", "array_api_strict": "array-api-strict"}
     return f"install it with: pip install {packages[root]}"

@@ -52,7 +52,7 @@ def no_device() -> str:
     """What to do where CuPy is installed and finds no device."""
     version, hidden = driver_version(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if not version:
-        return "install the NVIDIA driver of this system (nvidia-smi shows whether it works)."
+        return "install the NVIDIA driver of this system (nvidia-smi shows whether it works), or use 'numpy'."
     if version < 12000:
         return f"CuPy 14 needs a driver for CUDA 12 or newer; this one serves CUDA {cuda(version)}: update the driver."
     if "uninstall" in install_cupy():

@@ -84,6 +84,10 @@ class _Applied(Generic[T]):
     def __enter__(self) -> None:
         return None
 
+    def __repr__(self) -> str:
+        now = getattr(current(), self._name)
+        return f"<{self._name}: {now!r} from now on; in a with statement until its end, then {self._earlier!r} again>"
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -109,6 +109,7 @@ def conv_forward(A_prev: Array, W: Array, b: Array, hparameters: HParameters) ->
     cache : tuple
         ``(A_prev, W, b, hparameters)``, for `conv_backward`.
     """
+    _check_channels("conv_forward", A_prev, W)
     Z = conv(A_prev, W, b, **_conv_options("conv_forward", hparameters))
     return Z, (A_prev, W, b, hparameters)
 
@@ -126,7 +127,7 @@ def conv_backward(dZ: Array, cache: tuple[Any, ...]) -> tuple[Array, Array, Arra
     -------
     dA_prev, dW, db : arrays, of the shapes of A_prev, W and b
     """
-    A_prev, W, b, hparameters = cache
+    A_prev, W, b, hparameters = _unpacked("conv_backward", cache, ("A_prev", "W", "b", "hparameters"))
     call: Any = registered(conv).bind(A_prev, W, b, **_conv_options("conv_backward", hparameters))
     _check_gradient("conv_backward", "dZ", dZ, A_prev, (A_prev.shape[0], *call.window.out, W.shape[-1]))
     return call.gradients(dZ, None, (True, True, True, False))[:3]
@@ -169,7 +170,7 @@ def pool_backward(dA: Array, cache: tuple[Any, ...], mode: str = "max") -> Array
     -------
     dA_prev : array, of the shape of A_prev
     """
-    A_prev, hparameters = cache
+    A_prev, hparameters = _unpacked("pool_backward", cache, ("A_prev", "hparameters"))
     options = _pool_options("pool_backward", hparameters, mode)
     op = max_pool if mode == "max" else avg_pool
     if mode == "max":
@@ -243,6 +244,29 @@ def _entry(name: str, hparameters: HParameters, key: str) -> int:
         return hparameters[key]
     except (KeyError, TypeError):
         raise ValueError(message(name, f"hparameters needs {key!r}.", f"given: {hparameters!r}")) from None
+
+
+def _unpacked(name: str, cache: Any, parts: tuple[str, ...]) -> tuple[Any, ...]:
+    """What the forward step kept for its backward one."""
+    if not isinstance(cache, (tuple, list)) or len(cache) != len(parts):
+        forward = name.replace("backward", "forward")
+        size = f" of {len(cache)}" if isinstance(cache, (tuple, list)) else ""
+        rule = f"cache must be what {forward} returned, ({', '.join(parts)})."
+        remedy = f"result, cache = steps.{forward}(...)."
+        raise ValueError(message(name, rule, f"given: a {type(cache).__name__}{size}", remedy))
+    return tuple(cache)
+
+
+def _check_channels(name: str, A_prev: Array, W: Array) -> None:
+    """Compare channels in the course's words; what else `conv` asks for, it says itself."""
+    validate.arrays(name, "fc", A_prev=A_prev, W=W)
+    if A_prev.ndim != W.ndim or W.ndim < 3 or A_prev.shape[-1] == W.shape[-2]:
+        return
+    rule = f"W expects n_C_prev = {W.shape[-2]} channels, and the last axis of A_prev has {A_prev.shape[-1]}."
+    first = A_prev.shape[1] == W.shape[-2]
+    remedy = "images with their channels first, (m, n_C, n_H, n_W), go in as exchange.to_nhwc(A_prev)." if first else ""
+    evidence = f"{describe_all(A_prev=A_prev, W=W)} · A_prev (m, n_H, n_W, n_C_prev), W (f, f, n_C_prev, n_C)"
+    raise ValueError(message(name, rule, evidence, remedy))
 
 
 def _check_gradient(name: str, label: str, gradient: Array, like: Array, shape: tuple[int, ...]) -> None:

@@ -12,17 +12,18 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from xpconv import notices, settings
 from xpconv.backend import use_backend
-from xpconv.cli.console import INTERRUPTED, UsageError, from_options
-from xpconv.cli.options import parser
-from xpconv.cli.words import as_options
+from xpconv.cli.console import INTERRUPTED, REFUSED, UsageError, from_options
+from xpconv.cli.options import read
+from xpconv.cli.words import told
 from xpconv.errors import BackendError, EngineError, FileError
 
-_REFUSED, _BROKEN_PIPE = 2, 141  # argparse's own status; 128 + SIGPIPE
+_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or pipe of few characters shows "?" for the others
-    status = _status(parser().parse_args(argv))
+    status = _status(read(argv))
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -43,26 +44,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):
             return _BROKEN_PIPE
         print(f"error: standard output: {error.strerror}", file=sys.stderr)
-        return _REFUSED
+        return REFUSED
     return status
 
 
 def _status(options: argparse.Namespace) -> int:
     """Run the command; answer its exit status, or that of the mistake that ended it."""
     try:
-        with notices.told_to(_aside), ExitStack() as chosen:
+        with notices.told_to(_aside), warnings.catch_warnings(), ExitStack() as chosen:
+            warnings.showwarning = _warned  # type: ignore[assignment]
             _choose(options, chosen)
             status: int = importlib.import_module(f"xpconv.cli.{options.command}").run(options)
             return status
     except BrokenPipeError:  # the reader of a pipe went away, as `| head` does
         return _BROKEN_PIPE
-    except (UsageError, BackendError, EngineError, FileError, OSError) as error:
-        what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"error: {as_options(str(what))}", file=sys.stderr)
-        return _REFUSED
+    except (UsageError, BackendError, EngineError, FileError, OSError, MemoryError) as error:
+        print(f"error: {told(error, options)}", file=sys.stderr)
+        return REFUSED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _warned(text: Warning | str, *_: object) -> None:
+    """A warning without the line of source that it came from."""
+    _aside(f"warning: {text}")
 
 
 def _aside(text: str) -> None:

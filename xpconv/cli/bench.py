@@ -22,9 +22,9 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print, write; answer the exit status."""
     if options.plot:
         require("train", ["matplotlib"])
-    for path in (options.json, options.plot):
+    for option, path in (("--json", options.json), ("--plot", options.plot)):
         if path:
-            check_place(Path(path))
+            check_place(option, Path(path))
     if options.show:
         return _shown(options)
     if options.resume and not options.json:

@@ -12,6 +12,7 @@ from pathlib import Path
 from xpconv.errors import message
 
 INTERRUPTED = 130  # 128 + SIGINT: the exit status of what Ctrl-C ended
+REFUSED = 2  # that of a mistake of the user's, as argparse has it
 
 
 class UsageError(Exception):
@@ -36,12 +37,12 @@ def require(extra: str, modules: Sequence[str]) -> None:
         raise UsageError(message("packages", rule, "", f"install with: pip install 'xpconv[{extra}]'"))
 
 
-def check_place(path: Path) -> None:
+def check_place(option: str, path: Path) -> None:
     """Check that a file can be written, as far as can be told before the work."""
     if path.is_dir():
-        raise UsageError(message("output", f"{str(path)!r} is a folder, where a file is to be written."))
+        raise UsageError(message(option, f"{str(path)!r} is a folder, where a file is to be written."))
     if not path.absolute().parent.is_dir():
-        raise UsageError(message("output", f"there is no folder for {str(path)!r}."))
+        raise UsageError(message(option, f"there is no folder for {str(path)!r}."))
 
 
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}

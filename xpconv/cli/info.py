@@ -167,7 +167,10 @@ def render(facts: dict[str, Any]) -> str:
             for name, fact in facts["backends"].items()
         ],
         "engines": [(name, fact["problem"] or _engine_note(fact)) for name, fact in facts["engines"].items()],
-        "engine chains, by the arrays' library": [(name, ", ".join(chain)) for name, chain in facts["chains"].items()],
+        "engine chains, by the arrays' library": [
+            (name, ", ".join(_link(facts["engines"][engine], engine) for engine in chain))
+            for name, chain in facts["chains"].items()
+        ],
         "settings": [
             (name, _shown(name, fact["value"]), fact["from"], fact["variable"])
             for name, fact in facts["settings"].items()
@@ -183,6 +186,10 @@ def render(facts: dict[str, Any]) -> str:
             *(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ") for text in facts["advice"]),
         ]
     return "\n".join(lines)
+
+
+def _link(fact: dict[str, Any], engine: str) -> str:
+    return f"({engine}: not here)" if fact["problem"] else engine
 
 
 def _engine_note(fact: dict[str, Any]) -> str:

@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import re
+import textwrap
+from collections.abc import Sequence
 
 from xpconv import __version__, settings
+
+
+class _Wrapped(argparse.HelpFormatter):
+    """Descriptions and epilogs as paragraphs and tables, which are wrapped to the terminal line by line."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(_wrapped(line, width, indent) for line in text.splitlines())
+
+
+def _wrapped(line: str, width: int, indent: str) -> str:
+    """One line on several, those after it under the second column of a table, where it has two."""
+    table = re.match(r" +\S+(?: \S+)*  +(?=\S)", line)
+    within = len(table[0]) if table and len(table[0]) < width * 2 // 3 else len(line) - len(line.lstrip())
+    below = indent + " " * within
+    return textwrap.fill(line, width, initial_indent=indent, subsequent_indent=below, break_on_hyphens=False)
+
+
+def read(argv: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for; a mistake is told beside the usage of the command that it was made in."""
+    whole = parser()
+    options, left = whole.parse_known_args(argv)
+    if left:
+        options.parser.error(f"unrecognized arguments: {' '.join(left)}")
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "  xpconv info                             what is installed, and what would make it faster\n"
         "  xpconv parity                           whether every op answers rightly on this machine\n"
         "  xpconv bench                            how fast it is, beside PyTorch",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Wrapped,
     )
     whole.add_argument("--version", action="version", version=f"xpconv {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
@@ -27,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_parity(commands)
     _add_bench(commands)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return whole
 
 
@@ -34,8 +63,8 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "train",
         help="train a network on images and write it with its curves",
-        description="Train a network on labelled images, report the accuracy on images it has not seen, and write the\n"
-        "network, the history and three pictures. Ctrl-C stops early and keeps what was learned; a second one\n"
+        description="Train a network on labelled images, report the accuracy on images it has not seen, and write the "
+        "network, the history and three pictures. Ctrl-C stops early and keeps what was learned; a second one "
         "leaves at once.",
         epilog="files written into --out:\n"
         "  model.safetensors   the network; `xpconv predict` and `xpconv.load` read it\n"
@@ -43,7 +72,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  curves.png          loss and accuracy against the epoch\n"
         "  filters.png         the kernels of the first convolution\n"
         "  mistakes.png        the test images it gets wrong, worst first",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Wrapped,
     )
     parser.add_argument(
         "--data",
@@ -89,13 +118,13 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "predict",
         help="ask a trained network what is on images",
-        description="Print the three most probable classes of each image. An image is brought to the size and\n"
+        description="Print the three most probable classes of each image. An image is brought to the size and "
         "channels the network was trained on, its values to those of the training images.",
-        epilog="A network trained on 'digits' expects a light digit on a dark ground that fills its 8x8 pixels.\n"
-        "An .npy file holds one image (H, W) or (H, W, C), or several (N, H, W) or (N, H, W, C): integers from\n"
-        "0 to 255, numbers from 0 to 1, or numbers as the training images had. Those of\n"
+        epilog="A network trained on 'digits' expects a light digit on a dark ground that fills its 8x8 pixels. "
+        "An .npy file holds one image (H, W) or (H, W, C), or several (N, H, W) or (N, H, W, C): integers from "
+        "0 to 255, numbers from 0 to 1, or numbers as the training images had. Those of "
         "sklearn.datasets.load_digits() run from 0 to 16: divide by 16.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Wrapped,
     )
     parser.add_argument("model", metavar="MODEL", help="a model.safetensors written by `xpconv train`, or its folder")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture file, or an .npy array")
@@ -117,16 +146,16 @@ def _add_parity(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "parity",
         help="whether every op answers rightly on every engine of this machine",
-        description="Run every op, forward and gradients, on every backend and engine that is here, in every dtype,\n"
-        "and compare with float64. It is the first thing to run on a new machine, with a GPU above all: it goes on\n"
-        "after a miss or an error, and its exit status is 1 if there was any. Ctrl-C stops early and keeps what was\n"
+        description="Run every op, forward and gradients, on every backend and engine that is here, in every dtype, "
+        "and compare with float64. It is the first thing to run on a new machine, with a GPU above all: it goes on "
+        "after a miss or an error, and its exit status is 1 if there was any. Ctrl-C stops early and keeps what was "
         "checked.",
-        epilog="columns: calls that the engine took part in (and how many it declined); for each dtype the largest\n"
-        "error of the forward pass and of the gradients, in units of what rounding may do, so that 1 is the most that\n"
-        "is right; 'exact' is what leaves no room: dtypes, shapes, devices, indices, nan, inputs left alone, and the\n"
-        "same bits from run to run under deterministic. 50 training steps are compared with those in float64,\n"
+        epilog="columns: calls that the engine took part in (and how many it declined); for each dtype the largest "
+        "error of the forward pass and of the gradients, in units of what rounding may do, so that 1 is the most that "
+        "is right; 'exact' is what leaves no room: dtypes, shapes, devices, indices, nan, inputs left alone, and the "
+        "same bits from run to run under deterministic. 50 training steps are compared with those in float64, "
         "in units of how far rounding errors grow on the way.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Wrapped,
     )
     parser.add_argument("--op", type=_names, metavar="OP,OP", help="these ops alone, without training (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write all figures here")
@@ -141,8 +170,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "bench",
         help="how fast this machine runs xpconv, beside other libraries",
-        description="Time named layers and training steps, forward and backward, in xpconv and in other libraries.\n"
-        "Each runs in a process of its own, in turns; medians count. An answer that is wrong is refused a time.\n"
+        description="Time named layers and training steps, forward and backward, in xpconv and in other libraries. "
+        "Each runs in a process of its own, in turns; medians count. An answer that is wrong is refused a time. "
         "Ctrl-C stops early and keeps what was measured.",
         epilog="sets:\n"
         "  quick         some of each, in about a minute\n"
@@ -158,13 +187,13 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  large_steps   a training step of ResNet-50\n"
         "  bandwidth     what a GPU's memory bounds: pools, norms, activations, optimizers\n"
         "  overhead      calls so small that only the way to the device counts\n\n"
-        "columns: the median time; GFLOP/s and the share of what the machine could do at most (m: its memory is the\n"
-        "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; on a GPU the µs\n"
+        "columns: the median time; GFLOP/s and the share of what the machine could do at most (m: its memory is the "
+        "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; on a GPU the µs "
         "of the host for a call, of each side; for each peer its time and the ratio to xpconv's.\n\n"
-        "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's\n"
-        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too: it is measured once, at\n"
+        "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's "
+        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too: it is measured once, at "
         "the start, and where something else ran meanwhile, every share comes out too high.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Wrapped,
     )
     parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")
     parser.add_argument(

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """Check, print, write; answer the exit status."""
     cases = _cases(options.op)
     if options.json:
-        check_place(Path(options.json))
+        check_place("--json", Path(options.json))
     settings = current()
     wanted = targets((settings.backend,) if options.backend else BACKENDS, settings.engine if options.engine else None)
     here = [target for target in wanted if not absent(target)]

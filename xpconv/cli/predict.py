@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 
 from xpconv import ops, train
 from xpconv.cli import model_file
-from xpconv.cli.console import columns, from_options, require
+from xpconv.cli.console import REFUSED, UsageError, columns, from_options, require
 from xpconv.cli.pictures import Picture, read
+from xpconv.cli.words import told
 from xpconv.nn import Module
 from xpconv.settings import use_engine
 
@@ -25,12 +27,28 @@ def run(options: argparse.Namespace) -> int:
     """Read, ask, print; answer the exit status."""
     require("train", ["PIL"])
     net, trained_on = model_file.load(model_file.find(Path(options.model)))
-    with from_options():
-        pictures = [picture for path in options.images for picture in read(Path(path), trained_on)]
+    pictures, refused = _read(options.images, trained_on)
+    if not pictures:
+        raise refused[0]
     answers = probabilities(net, np.stack([picture.pixels for picture in pictures]))
     results = [_result(picture, row, trained_on.class_names) for picture, row in zip(pictures, answers, strict=True)]
     print(json.dumps(results, indent=2, ensure_ascii=False) if options.json else _table(results, trained_on.shape))
-    return 0
+    for error in refused:
+        print(f"error: {told(error, options)}", file=sys.stderr)
+    return REFUSED if refused else 0
+
+
+def _read(paths: list[str], trained_on: model_file.Images) -> tuple[list[Picture], list[Exception]]:
+    """The pictures of all files that have any, and what is wrong with the others."""
+    pictures: list[Picture] = []
+    refused: list[Exception] = []
+    for path in paths:
+        try:
+            with from_options():
+                pictures += read(Path(path), trained_on)
+        except (UsageError, OSError) as error:
+            refused.append(error)
+    return pictures, refused
 
 
 def probabilities(net: Module, images: np.ndarray) -> np.ndarray:
@@ -55,7 +73,9 @@ def _probability(value: Any) -> float | None:
 
 
 def _table(results: list[dict[str, Any]], shape: tuple[int, int, int]) -> str:
-    rows = []
+    most = max(len(result["classes"]) for result in results)
+    heads = [text for nth in ("class", "second", "third")[:most] for text in (nth, "probability")]
+    rows = [["image", *heads, ""]]
     for result in results:
         best = [(found["class"], found["probability"]) for found in result["classes"]]
         cells = [cell for name, p in best for cell in (name, "nan" if p is None else f"{p:.4f}")]

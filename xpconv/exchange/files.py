@@ -115,6 +115,10 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
         If the file is truncated, is no safetensors file or none of `save`, is of a later version, or tells of layers
         that are not known or do not fit its arrays.
     """
+    if layers is not None and not isinstance(layers, Mapping):
+        raise TypeError(
+            message("load", "layers is a dict of classes by name.", f"given: {layers!r}", "layers={'Scale': Scale}")
+        )
     data = _description(path)
     try:
         net = architecture.build(data["net"], {} if layers is None else layers, _subject(path))

@@ -21,6 +21,7 @@ from xpconv.exchange.foreign import Entry, Layout
 from xpconv.nn import Module
 from xpconv.nn.conv import Conv, ConvTranspose
 
+_SAFETENSORS = ".safetensors"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")  # read by torch alone, which can do it without running what is in them
 _SAFE = (2, 6)  # the first version without CVE-2025-32434
 _UPGRADE = "pip install --upgrade torch, or use a .safetensors file."
@@ -120,19 +121,21 @@ def to_torch_state(net: Module, *, flattened: Mapping[str, int] | None = None) -
 
 
 def save_torch(net: Module, path: str | os.PathLike[str], *, flattened: Mapping[str, int] | None = None) -> None:
-    """Write what `to_torch_state` gives to a ``.safetensors`` file, which PyTorch's users read with its package.
+    """Write what `to_torch_state` gives to a ``.safetensors`` file.
+
+    In PyTorch: ``model.load_state_dict(safetensors.torch.load_file(path))``; ``torch.load`` does not read it.
 
     Parameters
     ----------
     net, flattened
         As of `to_torch_state`.
     path : str or path
-        The file appears under this name only when it is whole.
+        Ending in ``.safetensors``; the file appears under this name only when it is whole.
 
     Raises
     ------
     ValueError
-        As of `to_torch_state`.
+        As of `to_torch_state`, and for a path that does not end in ``.safetensors``.
     FileError
         For a dtype that the format lacks (complex128).
 
@@ -146,6 +149,9 @@ def save_torch(net: Module, path: str | os.PathLike[str], *, flattened: Mapping[
     ...     exchange.load_torch(net, f"{folder}/weights.safetensors")
     ([], [])
     """
+    if Path(path).suffix != _SAFETENSORS:
+        remedy = f"for torch.load: torch.save(exchange.to_torch_state(net), {os.fspath(path)!r})."
+        raise ValueError(message("save_torch", f"writes {_SAFETENSORS} files.", f"given: {os.fspath(path)!r}", remedy))
     raw = files.serialized("save_torch", _written("save_torch", net, flattened), {"format": "pt"})
     with replacing(path) as beside:
         beside.write_bytes(raw)
@@ -219,13 +225,16 @@ def _their_name(modules: Mapping[str, Module], name: str) -> str:
     return ".".join(filter(None, parts))
 
 
-def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+def _read(path: Any) -> Mapping[str, Any]:
+    if not isinstance(path, (str, os.PathLike)):
+        rule = "takes a dict of arrays, or the path of a file that holds one."
+        remedy = "a model gives its own: load_torch(net, model.state_dict())." if hasattr(path, "state_dict") else ""
+        raise TypeError(message("load_torch", rule, f"given: a {type(path).__name__}", remedy))
     ending = Path(path).suffix
-    if ending == ".safetensors":
+    if ending == _SAFETENSORS or (ending in _PICKLES and _holds_safetensors(path)):
         return files.arrays(path)
     if ending not in _PICKLES:
         raise files.bad(path, "weights are read from .safetensors files, and with torch from .pt and .pth files.")
-    os.stat(path)  # an OSError of Python's own names the path
     torch = _torch(f"load {os.fspath(path)}")
     if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE:
         rule = "before version {}.{} PyTorch could be made to run code by such a file.".format(*_SAFE)
@@ -242,6 +251,13 @@ def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         remedy = "load it with torch.load(path, weights_only=True), and pass the dict of tensors in it."
         raise files.bad(path, "the file holds no dict of tensors.", inside[:300], remedy)
     return found
+
+
+def _holds_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of another name is of that format: eight bytes of length, and a JSON object of that length."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < os.stat(path).st_size
 
 
 def _torch(subject: str) -> Any:

@@ -32,6 +32,8 @@ class _Group(Module):
                 remedy = f"unpack the list with *: {type(self).__name__}(*layers)."
             elif isinstance(child, type) and issubclass(child, Module):
                 remedy = f"call the class: {child.__name__}()."
+            elif callable(child) and child in dispatch.OPS:
+                remedy = f"an op goes in as a layer: {_layer_of(child.__name__)}."
             given = f"given: {child!r}"
             raise TypeError(message(type(self).__name__, f"child {name!r} is no layer.", given, remedy))
         if not name or "." in name or name.startswith("_") or hasattr(type(self), name):
@@ -63,6 +65,14 @@ class _Group(Module):
         if list(children) == [str(i) for i in range(len(children))]:
             return tuple(children.values()), {}
         return (), children
+
+
+def _layer_of(op: str) -> str:
+    """How the layer that applies an op is made, where it has the op's name."""
+    from xpconv import nn  # not loaded yet when this module is
+
+    found = next((name for name in nn.__all__ if name.lower() == op.replace("_", "")), None)
+    return f"nn.{found}()" if found else "one of xpconv.nn, or an nn.Layer of your own that binds it"
 
 
 class Sequential(_Group):

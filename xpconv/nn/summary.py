@@ -79,6 +79,9 @@ def summarize(net: Module, input_shape: tuple[int, ...]) -> Summary:
     token = watcher.set(notes)
     try:
         net(x)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"in summary(input_shape={tuple(input_shape)}), the shape of one example, (H, W, C)")
+        raise
     finally:
         watcher.reset(token)
     return Summary(tuple(input_shape), tuple(notes.rows))

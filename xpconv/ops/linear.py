@@ -62,12 +62,13 @@ def linear(x: Array, w: Array, b: Array | None = None, *, activation: str | None
     if w.ndim != 2 or 0 in w.shape:
         raise ValueError(message("linear", "w must have shape (in, out), neither of them 0.", describe_all(x=x, w=w)))
     if not x.ndim or x.shape[-1] != w.shape[0]:
+        turned = "; weights stored as (out, in) go in as w.T" if x.ndim and x.shape[-1] == w.shape[1] else ""
         raise ValueError(
             message(
                 "linear",
                 f"w expects {w.shape[0]} inputs but x provides {x.shape[-1] if x.ndim else 'no axis of them'}.",
                 f"{describe_all(x=x, w=w)} · w (in, out)",
-                "the last axis of x must equal w.shape[0]; weights stored as (out, in) go in as w.T.",
+                f"the last axis of x must equal w.shape[0]{turned}.",
             )
         )
     validate.channel_vector("linear", "b", b, w.shape[1])

@@ -13,17 +13,18 @@ from xpconv.backend import Array, library
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, describe_all, dtype_name, message
 
+_NEEDED = frozenset({"w", "other", "slope", "target"})  # beside the first array of a call, which always is
 _KINDS = {"f": "real floating-point", "c": "complex", "i": "integer", "b": "bool"}
 
 
-def arrays(op: str, kinds: str = "f", **given: Array | None) -> None:
+def arrays(op: str, kinds: str = "f", **given: Any) -> None:
     """Check that the arrays can be computed with, and that they are of one library, device and dtype.
 
     ``kinds`` are those the op is defined for: ``f`` real, ``c`` complex, ``i`` integer, ``b`` bool.
     """
     first: Array = None
     for name, x in given.items():
-        if x is None:
+        if x is None and first is not None and name not in _NEEDED:
             continue
         check_array(op, name, x)
         if first is None:
@@ -51,12 +52,18 @@ def _wrong_kind(op: str, kinds: str, name: str, x: Array) -> TypeError:
 def _unlike(op: str, given: dict[str, Array | None]) -> TypeError:
     present = {name: x for name, x in given.items() if x is not None}
     places = " · ".join(f"{name} of {library(x)} on {x.device}" for name, x in present.items())
+    libraries = {library(x) for x in present.values()}
+    if len(libraries) > 1:
+        how = "make them alike: xpconv.asarray(x, dtype) gives an array of the backend in force (xpconv.use_backend)."
+    else:
+        cast = "x.to(...)" if libraries == {"torch"} else "x.astype(...)"
+        how = f"cast with {cast}, or make them alike with xpconv.asarray(x, dtype)."
     return TypeError(
         message(
             op,
             "the arrays of one call must share library, device and dtype; nothing is cast or moved silently.",
             f"{describe_all(**present)} ({places})",
-            "cast with x.astype(...), or make them alike with xpconv.asarray(x, dtype).",
+            how,
         )
     )
 

@@ -32,6 +32,28 @@ def figure(width: float, height: float) -> Any:
     return made
 
 
+class Room:
+    """How much text of a size has room in so many points."""
+
+    def __init__(self, drawn: Any, width: float, size: float) -> None:
+        from matplotlib.font_manager import FontProperties
+
+        self.renderer, self.font = drawn.canvas.get_renderer(), FontProperties(size=size)
+        self.width = width * drawn.dpi / 72
+
+    def holds(self, text: str) -> bool:
+        """Whether the text has room on one line."""
+        return bool(self.renderer.get_text_width_height_descent(text, self.font, ismath=False)[0] <= self.width)
+
+    def shortened(self, before: str, text: str, after: str) -> str:
+        """All three on one line, the one between without its middle where it has to be: names differ at both ends."""
+        whole, kept = before + text + after, len(text)
+        while kept and not self.holds(whole):
+            kept -= 1
+            whole = f"{before}{text[: kept - kept // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip()}{after}"
+        return whole
+
+
 def write(drawn: Any, path: str | os.PathLike[str]) -> None:
     """The figure as a PNG, which replaces an older one whole."""
     with replacing(path) as beside:

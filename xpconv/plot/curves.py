@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from xpconv.plot import canvas
+
+_DECADES = 1e3  # how far losses lie apart where their axis is logarithmic
 
 
 def learning_curves(
@@ -66,33 +69,60 @@ def _curve_panel(axes: Any, name: str, curves: dict[str, Sequence[float] | None]
             )
             last = int(np.flatnonzero(np.isfinite(y))[-1])
             ends.append((epochs[last], y[last], label, colour))
-    axes.set_title(name, loc="left", color=canvas.INK, fontsize=11)
+    drawn = [y for line in axes.lines for y in line.get_ydata() if np.isfinite(y)]
+    logarithmic = name == "loss" and bool(drawn) and 0 < min(drawn) < max(drawn) / _DECADES
+    title = f"{name}, logarithmic" if logarithmic else name
+    axes.set_title(title, loc="left", color=canvas.INK, fontsize=11)
     axes.set_xlabel("epoch", color=canvas.INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.grid(color=canvas.FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(canvas.FAINT)
-    axes.tick_params(colors=canvas.INK, length=0)
+    axes.tick_params(colors=canvas.INK, length=0, which="both")
     axes.margins(x=0.03, y=0.08)
+    if logarithmic:
+        axes.set_yscale("log")
+    elif drawn:
+        axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")  # without a power of ten above the axis
+        _within(axes, drawn, 1.0 if name == "accuracy" else math.inf)
     _label_ends(axes, ends)
-    if not ends and any(values is not None and len(values) for values in curves.values()):
+    if not drawn and any(values is not None and len(values) for values in curves.values()):
+        axes.set_xticks([])
+        axes.set_yticks([])
         axes.text(0.5, 0.5, "not finite", transform=axes.transAxes, color=canvas.INK, ha="center", va="center")
+
+
+def _within(axes: Any, drawn: list[float], highest: float) -> None:
+    """Keep an axis to what its numbers can be, from 0 on; what lies at its ends is drawn whole."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0) if min(drawn) >= 0 else low, min(high, highest) if max(drawn) <= highest else high)
+    for line in axes.lines:
+        line.set_clip_on(False)
+
+
+def _written(numbers: list[float]) -> list[str]:
+    """Numbers beside one another with as many decimals each: as many as show two digits of the smallest, at least 3."""
+    sizes = [abs(y) for y in numbers if y]
+    if sizes and (min(sizes) < 1e-5 or max(sizes) >= 1e6):
+        return [f"{y:.2e}" for y in numbers]
+    decimals = max(3, 1 - math.floor(math.log10(min(sizes)))) if sizes else 3
+    return [f"{y:.{decimals}f}" for y in numbers]
 
 
 def _label_ends(axes: Any, ends: list[tuple[int, float, str, str]]) -> None:
     """The curves' names at their last points, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
-    apart = 0.07 * (high - low)
     ends = sorted(ends, key=lambda end: end[1])
-    places = [y for _, y, _, _ in ends]
+    places = [axes.transData.transform((0, y))[1] for _, y, _, _ in ends]
+    apart = 0.07 * axes.bbox.height
     if len(places) == 2 and places[1] - places[0] < apart:
         middle = sum(places) / 2
         places = [middle - apart / 2, middle + apart / 2]
-    for (x, y, label, colour), place in zip(ends, places, strict=True):
+    written = _written([y for _, y, _, _ in ends])
+    for (x, _, label, colour), number, place in zip(ends, written, places, strict=True):
         axes.annotate(
-            f"{label} {y:.2g}" if abs(y) < 0.1 else f"{label} {y:.3f}",
-            (x, place),
+            f"{label} {number}",
+            (x, axes.transData.inverted().transform((0, place))[1]),
             xytext=(8, 0),
             textcoords="offset points",
             color=colour,

@@ -59,7 +59,8 @@ def filters(path: str | os.PathLike[str], w: np.ndarray) -> None:
         bar = figure.colorbar(
             image, ax=grid, shrink=min(1.0, 2.2 / (0.75 * rows)), aspect=14, ticks=[-largest, 0, largest]
         )
-        bar.ax.set_yticklabels([f"−{largest:.2g}", "0", f"{largest:.2g}"], color=canvas.INK)
+        size = f"{largest:.2g}" if largest < 100 else f"{largest:,.0f}" if largest < 1e6 else f"{largest:.1e}"
+        bar.ax.set_yticklabels([f"−{size}", "0", size], color=canvas.INK)
         bar.outline.set_visible(False)
     figure.suptitle(
         _filters_title((kh, kw), kernels, channels, shown_kernels, shown_channels, single),

@@ -11,6 +11,9 @@ import numpy as np
 from xpconv.errors import message
 from xpconv.plot import canvas
 
+_WIDTH, _WIDE, _LONG = 1.45, 2.2, 10  # inches of a tile, and of one with room for class names of more characters
+_SIZE = 8.0  # of captions, in points
+
 
 def mistakes(
     path: str | os.PathLike[str],
@@ -22,6 +25,9 @@ def mistakes(
     count: int = 24,
 ) -> None:
     """The misclassified images with the largest loss, as a PNG; without any, the least certain of the right ones.
+
+    Below the title each image has its true class and the answer, with what the network gave each of them: the less it
+    gave the true one, the larger the loss. Names that are too long for a tile are shortened.
 
     Parameters
     ----------
@@ -68,28 +74,28 @@ def mistakes(
     if not len(worst):
         title = "No test images"
     elif wrong:
-        title = f"{wrong} of {len(images)} test images misclassified" + (
-            f": the {len(worst)} worst" if wrong > len(worst) else ""
-        )
+        title = f"{wrong} of {len(images)} test images misclassified"
+        title += f": the {len(worst)} worst" if wrong > len(worst) else ""
+        title += "\ntrue class → answer, with their probabilities"
     else:
         title = f"No mistake among {len(images)} test images: the {len(worst)} least certain"
 
-    rows = max(1, math.ceil(len(worst) / 6))
+    shown = {*labels[worst].tolist(), *answers[worst].tolist()}
+    wide = max((len(names[i]) for i in shown), default=0) > _LONG
+    rows = max(1, math.ceil(len(worst) / (4 if wide else 6)))
     columns = max(1, math.ceil(len(worst) / rows))
-    figure = canvas.figure(max(1.45 * columns, 3.6), 1.67 * rows + 0.4)
+    tile = _WIDE if wide else _WIDTH
+    figure = canvas.figure(max(tile * columns, 3.6), 1.67 * rows + 0.5)
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 1.0)
     for at, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         canvas.frame(axes, visible=at < len(worst))
         if at < len(worst):
             i = worst[at]
-            certainty = f"({probabilities[i, answers[i]]:.2f})"
             axes.imshow(_picture(images[i], low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            caption = (
-                f"true {names[labels[i]]} → {names[answers[i]]} {certainty}"
-                if wrong
-                else f"{names[labels[i]]} {certainty}"
-            )
-            axes.set_title(_folded(caption), fontsize=8, color=canvas.INK, pad=4, parse_math=False)
+            classes = (labels[i], answers[i]) if wrong else (answers[i],)
+            told = [(names[c], f"({probabilities[i, c]:.2f})") for c in classes]
+            room = canvas.Room(figure, (tile - 0.14) * 72, _SIZE)
+            axes.set_title(_caption(told, room), fontsize=_SIZE, color=canvas.INK, pad=4, parse_math=False)
     figure.suptitle(title, color=canvas.INK, fontsize=10)
     canvas.write(figure, path)
 
@@ -107,9 +113,11 @@ def _picture(image: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip((shown - low) / ((high - low) or 1.0), 0.0, 1.0)
 
 
-def _folded(caption: str) -> str:
-    """On two lines where class names are long."""
-    if len(caption) <= 20:
-        return caption
-    first, arrow, rest = caption.partition(" → ")
-    return f"{first}\n→ {rest}" if arrow else caption.replace(" (", "\n(")
+def _caption(told: list[tuple[str, str]], room: canvas.Room) -> str:
+    """Classes with their probabilities: on one line where they have room, else a line each, of shortened names."""
+    one = " → ".join(f"{name} {probability}" for name, probability in told)
+    if room.holds(one):
+        return one
+    arrows = ["", "→ "]
+    lines = zip(arrows, told, strict=False)
+    return "\n".join(room.shortened(arrow, name, f" {probability}") for arrow, (name, probability) in lines)

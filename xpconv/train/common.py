@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from xpconv.errors import FileError, message
+import numpy as np
+
+from xpconv.errors import FileError, describe, message
 
 
 def bad_file(rule: str, evidence: object = "", remedy: str = "") -> FileError:
@@ -16,6 +18,33 @@ def bad_file(rule: str, evidence: object = "", remedy: str = "") -> FileError:
 def bad_data(rule: str, evidence: str = "", remedy: str = "") -> ValueError:
     """Arrays or images that do not fit together."""
     return ValueError(message("load", rule, evidence, remedy))
+
+
+FINITE = "leave such images out, or fill the gaps: np.nan_to_num(images)."
+
+
+def told_faults(name: str, finite: np.ndarray) -> str:
+    """How many numbers are not finite, and where the first one is; nothing where all are."""
+    if finite.all():
+        return ""
+    at = ", ".join(map(str, np.unravel_index(int(finite.argmin()), finite.shape)))
+    return f"{finite.size - np.count_nonzero(finite)} of {finite.size} not finite, the first at {name}[{at}]"
+
+
+def told_labels(labels: np.ndarray) -> str:
+    """Labels as evidence; of text, one that shows what it is."""
+    if labels.dtype.kind not in "USO" or not labels.size:
+        return describe("labels", labels)
+    return f"labels {labels.shape} of {labels.dtype}, such as {labels.flat[0].item()!r}"
+
+
+def label_remedy(labels: np.ndarray) -> str:
+    """How what was given as labels becomes integers from 0, one per image."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return "one-hot rows become labels with labels.argmax(axis=1)."
+    if labels.dtype.kind == "f" and bool((labels == np.trunc(labels)).all()):
+        return "cast them: labels.astype('int64')."
+    return "number the classes from 0: _, labels = np.unique(labels, return_inverse=True)."
 
 
 def optional(module: str, what: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -12,7 +13,7 @@ import numpy as np
 
 from xpconv.errors import describe
 from xpconv.train import folder, idx
-from xpconv.train.common import bad_data, bad_file, optional
+from xpconv.train.common import FINITE, bad_data, bad_file, label_remedy, optional, told_faults, told_labels
 
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]  # "train", and "test" where there is one: images, labels
 
@@ -28,7 +29,7 @@ _NPZ_NAMES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Dataset:
     """Images ``(N, H, W, C)`` float32 in 0..1 and labels ``(N,)`` int64, for training and for testing."""
 
@@ -37,6 +38,10 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        arrays = (f"{name}={getattr(self, name).shape}" for name in self.__slots__[:4])
+        return f"Dataset({', '.join(arrays)}, {len(self.class_names)} classes)"
 
 
 def load(spec: str | os.PathLike[str], *, size: int | tuple[int, int] | None = None) -> Dataset:
@@ -174,7 +179,7 @@ def _part(source: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
         labels = labels[:, 0]
     if labels.ndim != 1 or images.ndim not in (3, 4) or len(images) != len(labels) or not images.size:
         rule = f"{source}: needs images (N, H, W) or (N, H, W, C) and as many labels (N,), none of them empty."
-        raise bad_data(rule, f"{describe('images', images)} · {describe('labels', labels)}")
+        raise bad_data(rule, f"{describe('images', images)} · {told_labels(labels)}", _shape_remedy(images, labels))
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
         rule = f"{source}: images seem to be channels first, (N, C, H, W)."
         remedy = "store them as (N, H, W, C): np.moveaxis(images, 1, -1)."
@@ -182,22 +187,34 @@ def _part(source: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         found = f"; the lowest is {labels.min()}" if labels.dtype.kind in "iuf" else ""
         rule = f"{source}: labels must be integers of at least 0, one per class."
-        cast = "cast them: labels.astype('int64')" if labels.dtype.kind == "f" else ""
-        remedy = cast or "number the classes from 0: _, labels = np.unique(labels, return_inverse=True)."
-        raise bad_data(rule, f"{describe('labels', labels)}{found}", remedy)
+        raise bad_data(rule, f"{told_labels(labels)}{found}", label_remedy(labels))
     return unit(source, images[..., None] if images.ndim == 3 else images), labels.astype(np.int64)
+
+
+def _shape_remedy(images: np.ndarray, labels: np.ndarray) -> str:
+    """What would bring such shapes to what is asked for, where that can be told."""
+    if images.ndim == 2 and len(images) == len(labels):
+        side = math.isqrt(images.shape[1])
+        height, width = (side, side) if side * side == images.shape[1] else ("height", "width")
+        return f"rows of pixels become images with images.reshape(-1, {height}, {width})."
+    return label_remedy(labels) if labels.ndim == 2 and len(images) == len(labels) else ""
 
 
 def unit(source: str, images: np.ndarray) -> np.ndarray:
     """Pixels as float32, integers scaled to 0..1."""
     kind, top = images.dtype.kind, 65535 if images.dtype == np.uint16 else 255
+    evidence, remedy = describe("images", images), ""
     if kind in "bf":
         with np.errstate(over="ignore"):
             narrow = np.ascontiguousarray(images, np.float32)
-        if np.isfinite(narrow).all():
+        faults = told_faults("images", np.isfinite(narrow))
+        if not faults:
             return narrow
-    elif kind in "iu" and images.min() >= 0 and images.max() <= top:
-        return images.astype(np.float32) / np.float32(top)
-    spread = f"; from {images.min()} to {images.max()}" if kind in "iuf" else ""
+        evidence, remedy = f"{evidence}; {faults}", FINITE
+    elif kind in "iu":
+        if images.min() >= 0 and images.max() <= top:
+            return images.astype(np.float32) / np.float32(top)
+        evidence += f"; from {images.min()} to {images.max()}"
+        remedy = "numbers of another range go in as images.astype('float32')."
     rule = f"{source}: pixels must be finite numbers of float32, or integers in 0..255 (uint16: 0..65535)."
-    raise bad_data(rule, f"{describe('images', images)}{spread}")
+    raise bad_data(rule, evidence, remedy)

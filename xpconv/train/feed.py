@@ -14,6 +14,7 @@ from xpconv.errors import describe, describe_all, dtype_name, message
 from xpconv.nn import Module
 from xpconv.runtime import Rows, runtime_of, taken
 from xpconv.settings import current
+from xpconv.train.common import label_remedy, told_faults, told_labels
 from xpconv.train.objective import Objective
 
 # Arrays up to this many elements are moved to the network as a whole, larger ones batch by batch.
@@ -40,6 +41,11 @@ class Column:
             parts: list[Rows] = [span if order is None else order[span] for span in spans]
             yield from runtime_of(self.place).batches(self.array, parts, self.place, self.dtype)
 
+    def faults(self, size: int) -> str:
+        """What of the numbers is not finite, in words; a pass over all of them, in batches."""
+        rows = [np.isfinite(to_numpy(batch)) for batch in self.batches(size)]
+        return told_faults("images", np.concatenate(rows))
+
     def first(self) -> Array:
         """A batch of the first row alone."""
         return self.place.asarray(self.array[:1, ...], self.dtype)
@@ -50,7 +56,10 @@ class Feed:
 
     def __init__(self, subject: str, net: Module, data: Any, objective: Objective, batch_size: int) -> None:
         if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise TypeError(message(subject, "data must be a pair (images, labels).", f"given: {type(data).__name__}"))
+            whole = "pass one of its parts: (data.train_images, data.train_labels)."
+            remedy = whole if hasattr(data, "train_images") else ""
+            given = f"given: {type(data).__name__}"
+            raise TypeError(message(subject, "data must be a pair (images, labels).", given, remedy))
         images, targets = _array(subject, "images", data[0]), _array(subject, "labels", data[1])
         check_count(subject, "batch_size", batch_size)
         if not images.ndim or not targets.ndim or images.shape[0] != targets.shape[0] or not images.shape[0]:
@@ -131,12 +140,12 @@ def _check_numbers(subject: str, targets: Any, outputs: Array, objective: Object
 def _check_labels(subject: str, labels: np.ndarray, outputs: Array) -> None:
     """Labels as the losses take them; on the device, a wrong one would only make the loss nan."""
     if labels.dtype.kind not in "iu":
-        remedy = "cast them: labels.astype('int64'); one-hot targets become labels with labels.argmax(axis=-1)."
-        raise ValueError(message(subject, "labels must be integers.", describe("labels", labels), remedy))
+        raise ValueError(message(subject, "labels must be integers.", told_labels(labels), label_remedy(labels)))
     expected = (labels.shape[0], *outputs.shape[1:-1])
     if labels.shape != expected:
         evidence = f"{describe('labels', labels)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
-        raise ValueError(message(subject, f"labels must have shape {expected}.", evidence))
+        remedy = label_remedy(labels) if labels.ndim == 2 and len(expected) == 1 else ""
+        raise ValueError(message(subject, f"labels must have shape {expected}.", evidence, remedy))
     wrong = np.flatnonzero((labels < 0) | (labels >= outputs.shape[-1]))
     if wrong.size:
         at = np.unravel_index(wrong[0], labels.shape)

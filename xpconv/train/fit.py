@@ -21,6 +21,7 @@ from xpconv.errors import message
 from xpconv.nn.init import generator
 from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment
+from xpconv.train.common import FINITE
 from xpconv.train.feed import Feed, check_count, images_for, place_of
 from xpconv.train.history import Epoch, History
 from xpconv.train.objective import Evaluation, Loss, Objective, Tally
@@ -129,10 +130,12 @@ def fit(
             step = Replayed(step, runtime, shown.on_note)
         run = _Run(step, feed, optimizer, optimizer.lr, schedule, augment, seed, shown, epochs)
         history = run.all(net, held_out, objective)
+        faults = feed.images.faults(batch_size) if history.diverged else ""
     if history.diverged:
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
-        remedy = "a smaller learning rate may help; so may images scaled to 0..1."
-        warnings.warn(message("fit", rule, f"loss {history[-1].loss}", remedy), RuntimeWarning, stacklevel=2)
+        told = f"loss {history[-1].loss}" + (f"; of the images' numbers {faults}" if faults else "")
+        remedy = FINITE if faults else "a smaller learning rate may help; so may images scaled to 0..1."
+        warnings.warn(message("fit", rule, told, remedy), RuntimeWarning, stacklevel=2)
     return history
 
 

@@ -56,7 +56,7 @@ class History(list[Epoch]):
     --------
     >>> from xpconv.train import Epoch, History
     >>> history = History([Epoch(1, 0.5, 0.75, None, None, 1e-3, 2.0)])
-    >>> print(history[-1])
+    >>> print(history)
     epoch 1 · loss 0.5000, accuracy 0.7500 · 2.0 s
     """
 
@@ -64,6 +64,9 @@ class History(list[Epoch]):
         super().__init__(epochs)
         self.interrupted = interrupted
         self.diverged = diverged
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object per epoch and line, the whole file or nothing.

@@ -43,7 +43,9 @@ def read(path: Path) -> np.ndarray:
     expected = header + math.prod(shape) * dtype.itemsize
     if len(shape) < axes or len(data) != expected:
         fault = "truncated" if len(shape) < axes or len(data) < expected else "longer than its header says"
-        evidence = f"{axes} axes {shape} of {dtype.name} take {expected} bytes; found {len(data)}"
+        whole = len(shape) == axes
+        what = f"shape {shape} of {dtype.name} takes {expected}" if whole else f"a header of {axes} axes takes {header}"
+        evidence = f"{what} bytes; found {len(data)}"
         raise bad_file(f"{str(path)!r} is {fault}.", evidence, "get the file again.")
     return np.frombuffer(data, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="))
 

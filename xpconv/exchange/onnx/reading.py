@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,18 @@ from xpconv.errors import FileError, message
 _LARGEST = 2**31 - 1  # bytes that protobuf serialises, which ONNX's checker needs
 
 
+def package(subject: str) -> Any:
+    """The onnx package; where it is missing, an `ImportError` that says how to get it."""
+    try:
+        return importlib.import_module("onnx")
+    except ImportError as error:
+        remedy = "install it with: pip install 'xpconv[onnx]'"
+        raise ImportError(message(subject, f"needs a package that is not here ({error}).", "", remedy)) from error
+
+
 def read(source: Any) -> tuple[Any, str]:
     """The ModelProto of a path, or one that is given, completed but not checked, and how messages name it."""
-    import onnx
-
+    onnx = package("onnx.load")
     if isinstance(source, onnx.ModelProto):
         model, subject, folder = source, "onnx model", None
     else:

@@ -14,6 +14,7 @@ from xpconv.atomic import replacing
 from xpconv.backend import Array, backend_of
 from xpconv.errors import FileError, dtype_name, message
 from xpconv.exchange.files import check_made
+from xpconv.exchange.onnx import reading
 from xpconv.exchange.onnx.writing import elementwise
 from xpconv.exchange.onnx.writing.forms import activated
 from xpconv.exchange.onnx.writing.graph import NoForm, Tensor, Writer
@@ -74,6 +75,7 @@ def save(net: Module, path: str | os.PathLike[str], input_shape: tuple[int, ...]
     if not isinstance(net, Module):
         raise TypeError(message("onnx.save", f"takes a network, not a {type(net).__name__}."))
     check_made("onnx.save", net)
+    reading.package("onnx.save")
     values = {name: state.value for name, state in net._states().items()}
     dtype = _dtype(values)
     some = next(iter(values.values()), None)
@@ -82,7 +84,11 @@ def save(net: Module, path: str | os.PathLike[str], input_shape: tuple[int, ...]
     writer = Writer({id(state): name for name, state in net._states().items()}, dtype)
     walk = _Walk(writer)
     x = Tensor("input", tuple(probe.shape), True)
-    y, _ = walk.write(net, "", x, probe)
+    try:
+        y, _ = walk.write(net, "", x, probe)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"in onnx.save(input_shape={tuple(input_shape)}), the shape of one example, (H, W, C)")
+        raise
     if walk.without:
         rule = f"{len(walk.without)} layers have no form in ONNX."
         remedy = "a layer of one's own that applies one op can be an nn.Layer, which is written by its op."
