@@ -99,17 +99,23 @@ def test_a_fused_call_is_one_launch_of_one_graph():
     assert cudnn_interpreter.launches == ["CONV_FPROP ADD ADD RELU_FWD"]
 
 
-def test_a_norm_in_half_precision_is_part_of_the_launch():
+def test_a_norm_in_half_precision_is_part_of_the_launch_if_plans_may_take_their_time(monkeypatch, tmp_path):
     """Multiplied and shifted in float32, with the weights that the convolution has anyway."""
+    monkeypatch.setenv("XPCONV_CACHE_DIR", str(tmp_path))
+    clear()
     row = joined.check(Target("cupy", "cudnn"))
     assert row.ok, row.misses()
     assert (row.calls, row.declined) == (4 * len(joined.SAMPLES), 0)
     with xpconv.use_backend("cupy"):
         net = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm(8)).initialize().to(dtype="float16")
     block, x = nn.Residual(net, activation="relu"), made(2, 6, 6, 8, dtype="float16")
-    cudnn_interpreter.launches.clear()
-    block(x), block(x)
-    assert cudnn_interpreter.launches == 2 * ["CONV_FPROP MUL ADD ADD RELU_FWD"]
+    for tuned, launched in ((True, "CONV_FPROP MUL ADD ADD RELU_FWD"), (False, "CONV_FPROP ADD")):
+        with xpconv.autotune(tuned):
+            block(x)
+            cudnn_interpreter.launches.clear()
+            block(x)
+        assert cudnn_interpreter.launches == [launched]
+    clear()
 
 
 def test_a_scaled_launch_is_told_of():

@@ -51,12 +51,6 @@ def engine_primitives(engine: str) -> Mapping[str, Primitive] | str:
         return f"cannot be had here: {error}"
 
 
-def engine_facts(engine: str) -> dict[str, str]:
-    """What an engine that can be had tells of itself for `xpconv info`."""
-    tell = getattr(importlib.import_module(f"xpconv.engines.{engine}"), "facts", None)
-    return {} if tell is None else tell()
-
-
 def select(name: str, *arrays: Array | None, **options: Any) -> Primitive:
     """The first engine of the chain in force that has the primitive and does not decline."""
     chain = _chain(arrays[0])
@@ -75,10 +69,16 @@ def select(name: str, *arrays: Array | None, **options: Any) -> Primitive:
     )
 
 
-def offered(name: str, *arrays: Array, **options: Any) -> Primitive | None:
-    """As `select`, for what a caller can also do without an engine: `None` where none of the chain offers it."""
-    offers = (_offer(engine, name, arrays, options) for engine in _chain(arrays[0]))
-    return next((primitive for primitive, reason in offers if reason is None), None)
+def offered(name: str, *arrays: Array | None, alone: dict[str, Any] | None = None, **options: Any) -> Primitive | None:
+    """As `select`, for what a caller can also do without an engine: `None` where none of the chain offers it, or one
+    that comes first would do with the options ``alone``, which ask less of it."""
+    for engine in _chain(arrays[0]):
+        primitive, reason = _offer(engine, name, arrays, options)
+        if reason is None:
+            return primitive
+        if alone is not None and _offer(engine, name, arrays, alone)[1] is None:
+            break
+    return None
 
 
 def _chain(x: Array) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from xpconv.backend import get
 from xpconv.cli.console import columns
 from xpconv.cli.machine import blas, openblas_advice
 from xpconv.cores import usable_cores
-from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_facts, engine_primitives
+from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_primitives
 from xpconv.driver import driver_found, driver_version, install_cupy
 from xpconv.errors import BackendError, EngineError
 from xpconv.runtime import runtime_of
@@ -105,7 +106,13 @@ def _engine(name: str) -> dict[str, Any]:
         table = " ".join(line.strip() for line in str(error).splitlines())
     if isinstance(table, str):
         return {"problem": table}
-    return {"problem": "", "primitives": sorted(table), "facts": engine_facts(name)}
+    return {"problem": "", "primitives": sorted(table), "facts": _facts_of(name)}
+
+
+def _facts_of(engine: str) -> dict[str, str]:
+    """What an engine that can be had tells of itself."""
+    tell = getattr(importlib.import_module(f"xpconv.engines.{engine}"), "facts", None)
+    return {} if tell is None else tell()
 
 
 def _cpu_advice(numba: dict[str, Any]) -> str | None:

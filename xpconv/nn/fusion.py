@@ -83,11 +83,12 @@ class Stretch:
         """Run it in one pass if it can be, else layer by layer."""
         self.make(x)
         weights = self.weights(x)
-        if weights is None:
-            for layer in self.layers:
-                x = layer(x)
-            return x
-        return self.run(x, weights, self.activation)
+        y = None if weights is None else self.run(x, weights, self.activation)
+        if y is not None:
+            return y
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
     def plus(self, x: Array, side: Array, activation: str | None) -> Array | None:
         """activation(self(x) + side) in one pass, or `None` if that cannot be."""
@@ -104,7 +105,8 @@ class Stretch:
             for layer in self.layers:
                 x = layer(x)
 
-    def run(self, x: Array, weights: Weights, activation: str | None, side: Array | None = None) -> Array:
+    def run(self, x: Array, weights: Weights, activation: str | None, side: Array | None = None) -> Array | None:
+        """One pass, or `None` if the convolution's engine does not take half precision's norm into it."""
         op, _, options = self.conv.bind(x, False)
         options |= {"activation": activation, "residual": side}
         w, b, scale = (None if owner is None else owner.value for owner in weights)

@@ -299,7 +299,8 @@ class Module:
     def summary(self, input_shape: tuple[int, ...]) -> Summary:
         """Output shape, parameters, multiply-adds and activation memory of every layer, for one example.
 
-        A norm or activation that a convolution computes in its own pass at inference ``joins`` it.
+        A norm or activation that a convolution computes in its own pass at inference ``joins`` it; one of half
+        precision that cuDNN would compute, with `autotune` alone.
 
         Parameters
         ----------

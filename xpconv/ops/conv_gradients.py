@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from xpconv.activations import FROM_OUTPUT
 from xpconv.backend import HALVES, Array, cast, conjugate, namespace, on_device_of
-from xpconv.dispatch import Call, Needs, Pullback, select
+from xpconv.dispatch import Call, Needs, Pullback, offered, select
 from xpconv.errors import dtype_name
 from xpconv.window import Window
 
@@ -143,16 +143,19 @@ class ConvTransposeCall(Call):
         ]
 
 
-def scaled(call: ConvCall, scale: Array, shift: Array) -> Array:
+def scaled(call: ConvCall, scale: Array, shift: Array) -> Array | None:
     """A call without a bias whose sums are multiplied by ``scale`` before ``shift`` is added, rounded once at the end.
 
     Both are (O,) float32 for x of half precision: a norm's at inference, which weights of half precision could not take
-    in without being rounded anew. Layers ask for it; it is no op, and has no gradients.
+    in without being rounded anew. `None` where the engine that takes the convolution alone takes no scale. Layers ask
+    for it; it is no op, and has no gradients.
     """
     x, w, _, residual = call.arrays
-    epilogue = Epilogue(shift, residual, call.activation, scale=scale)
+    common: dict[str, Any] = {"window": call.window, "groups": call.groups}
+    options = {**common, "epilogue": Epilogue(shift, residual, call.activation, scale=scale)}
     with on_device_of(x):
-        return _fprop(x, w, call.window, call.groups, epilogue)
+        engine = offered("conv_fprop", x, w, alone={**common, "epilogue": Epilogue()}, **options)
+        return None if engine is None else engine.run(x, w, **options)
 
 
 def _fprop(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue) -> Any:

@@ -115,6 +115,8 @@ def _answer(problem: Problem) -> Plan | str:
         return f"takes {', '.join(TYPES)}, not {problem.dtype}"
     if not problem.images or 0 in problem.window.size:
         return "leaves empty arrays to others"
+    if problem.scale and not problem.autotune:
+        return "compiles a kernel for each layer and batch size to take a norm in: only with autotune(True)"
     try:
         library.prepare(problem.device)
         return _found(problem)
