@@ -376,6 +376,14 @@ def test_arrays_may_hold_one_image_or_several(trained, tmp_path, capsys, array, 
     assert [answer["image"] for answer in json.loads(capsys.readouterr().out)] == [f"{path}{name}" for name in names]
 
 
+@pytest.mark.parametrize("shape", [(6, 6, 4), (6, 6, 2)])
+def test_an_array_with_opacity_is_not_taken_for_a_stack_of_narrow_images(trained, tmp_path, capsys, shape):
+    path = tmp_path / "rgba.npy"
+    np.save(path, np.zeros(shape, "uint8"))
+    assert main(["predict", str(trained[0] / "model.safetensors"), str(path)]) == 2
+    assert "leave it out: a[..., :-1]" in capsys.readouterr().err
+
+
 # -- info ----------------------------------------------------------------------------------------------------------
 
 

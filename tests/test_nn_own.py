@@ -109,6 +109,22 @@ def test_a_bind_that_names_no_op_is_refused(given, told):
             run(np.ones((2, 4), "float32"))
 
 
+def test_an_error_says_in_which_layer_it_was_met():
+    net = nn.Sequential(conv=nn.Conv2d(1, 2, 3), rest=nn.Sequential(flat=nn.Flatten(), head=nn.Linear(18, 2)))
+    net(np.ones((1, 5, 5, 1), "float32"))
+    for run in (net, net.vjp):
+        with pytest.raises(ValueError, match="w expects 18 inputs") as caught:
+            run(np.ones((1, 6, 6, 1), "float32"))
+        assert caught.value.__notes__ == ["in layer 'rest.head', Linear"]
+
+
+def test_an_input_that_is_no_array_is_told_by_the_first_layer():
+    for net in (nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Residual(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)))):
+        net(np.ones((1, 5, 5, 1), "float32"))
+        with pytest.raises(TypeError, match=r"x is a builtins\.list, not a plain array"):
+            net([[[[1.0]]]])
+
+
 def test_xpconv_vjp_points_to_the_method():
     with pytest.raises(TypeError, match=r"a vjp\(x\) method of its own"):
         xpconv.vjp(nn.ReLU(), np.zeros(3))

@@ -75,6 +75,9 @@ def _from_array(path: Path, wanted: Images) -> list[Picture]:
         raise FileError(
             message("predict", f"cannot read {str(path)!r} as an .npy file.", str(error), remedy)
         ) from error
+    if array.ndim == 3 and array.shape[-1] in (2, 4) and array.shape[1:] != shape[:2]:  # not so narrow images, surely
+        rule = f"{str(path)!r} seems to hold one image whose last channel is its opacity."
+        raise FileError(message("predict", rule, f"it holds {array.shape} {array.dtype}", "leave it out: a[..., :-1]."))
     single = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3))
     images = array[None] if single else array
     images = images[..., None] if images.ndim == 3 else images

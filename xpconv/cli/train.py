@@ -91,7 +91,11 @@ def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: 
 
 def _in_unit_range(data: train.Dataset, full: float | None) -> tuple[train.Dataset, str]:
     """The images with full brightness at 1, and in words what was done to them."""
-    spread = f"pixels {data.train_images.min():g} to {data.train_images.max():g}"
+    lowest, highest = (
+        f"{number:g}" if number % 1 == 0 else f"{number:.3g}"
+        for number in (data.train_images.min(), data.train_images.max())
+    )
+    spread = f"pixels {lowest} to {highest}"
     if full is None:
         return data, f"{spread}: taken as they are, and `xpconv predict` will take arrays of the same kind alone"
     if full == 1:
@@ -131,7 +135,7 @@ def _header(
         ("compute", f"backend {settings.backend}, engine {engines}, precision {settings.precision}"),
         (
             "training",
-            f"epochs: {options.epochs}, in batches of {options.batch_size}; "
+            f"epochs: {options.epochs}, in batches of {min(options.batch_size, len(data.train_images))}; "
             f"Adam up to {options.lr:g}, then falling to 0 in a cosine; seed {options.seed}",
         ),
         ("output", f"{options.out}, in place of an earlier run's" if replaces else options.out),

@@ -118,7 +118,7 @@ class Stretch:
     def fits(self, x: Array, side: Array) -> bool:
         """Whether the other summand is like the output of the convolution, which must be able to take x."""
         conv, w = self.conv, self.conv.weight.value
-        if w is None or x.ndim != w.ndim or side.dtype != x.dtype:
+        if w is None or getattr(x, "ndim", None) != w.ndim or getattr(side, "dtype", None) != x.dtype:
             return False
         size, kernel = tuple(x.shape[1:-1]), tuple(w.shape[:-2])
         window = conv_window("conv", size, kernel, conv.stride, conv.padding, conv.dilation)
@@ -136,7 +136,7 @@ class Stretch:
 
     def takes(self, x: Array) -> bool:
         w: Any = self.conv.weight.value
-        if w is None or x.ndim != w.ndim:
+        if w is None or getattr(x, "ndim", None) != w.ndim:  # the convolution itself says what is wrong
             return False
         return self.norm is None or (x.dtype == w.dtype and dtype_name(x.dtype) in (*_WIDE, *HALVES))
 

@@ -43,13 +43,27 @@ def gated(method: Callable[..., Any]) -> Callable[..., Any]:
     def passing(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         self._prepare(x)
         watch = watcher.get()
-        if watch is None:
-            result = method(self, x, *args, **kwargs)
-        else:
-            result = watch(self, x, functools.partial(method, self, x, *args, **kwargs))
+        try:
+            if watch is None:
+                result = method(self, x, *args, **kwargs)
+            else:
+                result = watch(self, x, functools.partial(method, self, x, *args, **kwargs))
+        except (TypeError, ValueError) as error:
+            _locate(error, self)
+            raise
         if paired and not (isinstance(result, tuple) and len(result) == 2):  # an array of two rows would be taken apart
             evidence = f"it returned {type(result).__name__}"
             raise TypeError(message(type(self).__name__, "vjp must return (y, pullback).", evidence))
         return result
 
     return passing
+
+
+def _locate(error: Exception, module: Any) -> None:
+    """Note which layer of a network refused its input: the innermost, which hears of it first."""
+    name = module._key[1] if module._key else ""
+    if name and not any(note.startswith(_WHERE) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"{_WHERE} {name!r}, {type(module).__name__}")
+
+
+_WHERE = "in layer"
