@@ -53,6 +53,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()
-        if isinstance(error, OSError) and error.filename in (None, os.fspath(beside), beside):  # None: no room left
-            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
+        if isinstance(error, OSError) and (str(error.filename) == str(beside) or error.errno == errno.ENOSPC):
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None  # a full disk names no file
         raise
