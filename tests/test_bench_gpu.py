@@ -108,7 +108,7 @@ def scripts(monkeypatch):
 
 
 def test_what_is_planned_for_the_first_calls_fits_them(scripts, tmp_path):
-    """A machine with a GPU is lent for minutes, and a command may take ten at most."""
+    """Nine minutes and three, with what starting and packing take on top."""
     found = scripts("gpu_stages")
     every = found.stages(tmp_path, dry_run=False)
     assert [stage.call for stage in every] == sorted(stage.call for stage in every)
