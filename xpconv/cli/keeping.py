@@ -76,4 +76,5 @@ class Keeper(train.Progress):
 
 def is_finite(net: Module) -> bool:
     """Whether all numbers of a network are: one that diverged must not take the place of what was kept before."""
-    return all(np.isfinite(to_numpy(value)).all() for value in net.state_dict().values())
+    states = (net.parameters() | net.buffers()).values()
+    return all(np.isfinite(to_numpy(state.value)).all() for state in states)
