@@ -27,6 +27,7 @@ from xpconv.atomic import replacing
 from xpconv.cli.parity import Report, _cases, _trained
 from xpconv.cli.parity_table import Training, summary, table
 from xpconv.parity import Target, case_of
+from xpconv.parity import joined as layers
 from xpconv.parity.check import Row, check
 from xpconv.parity.targets import absent, dtypes, targets
 from xpconv.settings import precision
@@ -37,7 +38,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class Task(NamedTuple):
-    """Some samples of an op on a target; without an op, its training steps."""
+    """Some samples of an op on a target, or of layers that run in one pass; without an op, its training steps."""
 
     target: Target
     op: str = ""
@@ -47,6 +48,8 @@ class Task(NamedTuple):
         """What is found."""
         if not self.op:
             return _trained(self.target)
+        if self.op == layers.NAME:
+            return layers.check(self.target, layers.SAMPLES[self.first : self.first + 1])
         case = case_of(self.op)
         return check(self.target, replace(case, samples=case.samples[self.first : self.first + SAMPLES]))
 
@@ -59,6 +62,9 @@ def tasks(here: list[Target], ops: list[str] | None) -> Iterator[Task]:
     """All there is to do, what takes longest first."""
     if not ops:
         yield from map(Task, here)
+        # One at a time: cuDNN compiles kernels for each in half precision.
+        for first in range(len(layers.SAMPLES)):
+            yield from (Task(target, layers.NAME, first) for target in here)
     order = {name: place for place, name in enumerate(SLOW)}
     for case in sorted(_cases(ops), key=lambda case: order.get(case.name, len(order))):
         for first in range(0, len(case.samples), SAMPLES):

@@ -83,6 +83,11 @@ BAD = {
         ValueError,
         ["conv_forward: W expects n_C_prev = 6 channels", "last axis of A_prev has 32", "exchange.to_nhwc(A_prev)"],
     ),
+    "a step without weights": (
+        lambda: steps.conv_forward(X, None, None, {"stride": 1, "pad": 0}),
+        TypeError,
+        ["conv_forward: W is a builtins.NoneType"],
+    ),
     "masked array to asarray": (lambda: xpconv.asarray(np.ma.ones(3)), TypeError, ["mask", "x.filled(0)"]),
     "dy that is a number": (lambda: xpconv.vjp(ops.relu, X)[1](1.0), TypeError, ["relu: dy is a builtins.float"]),
     "dy that is masked": (lambda: xpconv.vjp(ops.relu, X)[1](np.ma.array(X)), TypeError, ["dy", "MaskedArray"]),

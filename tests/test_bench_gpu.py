@@ -21,6 +21,7 @@ from xpconv.bench.case import Case, rounded
 from xpconv.bench.devices.cuda import Cuda
 from xpconv.bench.layer import Layer
 from xpconv.errors import EngineError
+from xpconv.parity import CASES, Target, joined
 
 ROOT = Path(__file__).parent.parent
 CONV = Layer("tiny", "conv", "conv", (5, 5, 3), {"w": (3, 3, 3, 4)}, {"padding": 1}, batch=2)
@@ -107,7 +108,7 @@ def scripts(monkeypatch):
 
 
 def test_what_is_planned_for_the_first_calls_fits_them(scripts, tmp_path):
-    """A machine with a GPU is lent for minutes, and a command may take ten at most."""
+    """Nine minutes and three, with what starting and packing take on top."""
     found = scripts("gpu_stages")
     every = found.stages(tmp_path, dry_run=False)
     assert [stage.call for stage in every] == sorted(stage.call for stage in every)
@@ -183,6 +184,14 @@ def test_parity_is_shared_out_and_comes_together(tmp_path):
 
     assert rows(shared) == rows(alone)
     assert json.loads(shared.read_text())["complete"]
+
+
+def test_all_that_parity_checks_is_shared_out(scripts):
+    parity, target = scripts("gpu_parity"), Target("numpy", "portable")
+    tasks = list(parity.tasks([target], None))
+    assert {task.op for task in tasks} == {"", joined.NAME, *(case.name for case in CASES)}
+    (row,) = parity.joined([task.done() for task in tasks if task.op == joined.NAME])
+    assert row.as_dict() == joined.check(target).as_dict()
 
 
 def test_a_worker_that_dies_is_a_miss_and_another_goes_on(scripts, tmp_path, monkeypatch):

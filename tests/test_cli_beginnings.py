@@ -210,3 +210,11 @@ def test_rows_keep_to_their_columns(loss, capsys):
     shown.on_epoch(train.Epoch(100, loss, 0.5, loss, 0.25, 1e-3, 12.3))
     head, row = capsys.readouterr().out.splitlines()
     assert len(head) == len(row)
+
+
+def test_one_image_of_as_many_channels_as_the_network_takes_is_no_stack(tmp_path):
+    """Four channels are no opacity to a network of four."""
+    image = np.random.default_rng(0).random((5, 6, 4), dtype=np.float32)
+    np.save(tmp_path / "four.npy", image)
+    (picture,) = pictures.read(tmp_path / "four.npy", model_file.Images((5, 6, 4), ("a", "b")))
+    assert np.array_equal(picture.pixels, image)

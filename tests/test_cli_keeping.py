@@ -60,6 +60,49 @@ def test_what_was_learned_is_kept_after_every_epoch(data, tmp_path, monkeypatch,
     assert all(np.isfinite(value).all() for value in net.state_dict().values())
 
 
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_numbers_that_are_not_finite_do_not_replace_what_was_kept(data, tmp_path, monkeypatch, capsys, interrupted):
+    """Ctrl-C in an epoch that has diverged, and a last step that does, come before any loss tells of it."""
+    real = train.fit
+
+    def fit(net, images, *, progress, **options):
+        history = real(net, images, **{**options, "epochs": 2}, progress=progress)
+        weight = next(iter(net.parameters().values()))
+        weight.assign(weight.value * math.nan)
+        history.interrupted = interrupted
+        if not interrupted:
+            history.append(replace(history[-1], epoch=3))
+            progress.on_epoch(history[-1])
+        return history
+
+    monkeypatch.setattr(train, "fit", fit)
+    assert main(["train", "--data", str(data), "--epochs", "3", "--out", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert "the network is not finite in epoch 3" in err
+    assert f"{tmp_path / 'model.safetensors'} is of epoch 2" in err
+    net, _ = model_file.load(tmp_path / "model.safetensors")
+    assert all(np.isfinite(value).all() for value in net.state_dict().values())
+    assert len(train.History.load(tmp_path / "history.jsonl")) == 2
+
+
+def test_a_network_without_its_history_is_told_to_be_of_this_run(data, tmp_path, monkeypatch, capsys):
+    def full(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(train.History, "save", full)
+    real = train.fit
+
+    def fit(*args, **options):
+        history = real(*args, **options)
+        history.diverged = True
+        return history
+
+    monkeypatch.setattr(train, "fit", fit)
+    assert main(["train", "--data", str(data), "--epochs", "1", "--out", str(tmp_path)]) == 1
+    assert f"{tmp_path / 'model.safetensors'} is of epoch 1" in capsys.readouterr().err
+    assert (tmp_path / "model.safetensors").exists()
+
+
 def test_an_epoch_that_cannot_be_kept_is_told_and_training_goes_on(data, tmp_path, monkeypatch, capsys):
     real, calls = model_file.save, []
 

@@ -136,6 +136,19 @@ def test_hot_kernels_load_vectors_divide_nothing_and_keep_to_registers(module):
             assert "st.global.v4" in code, f"{name} stores no vectors"
 
 
+@pytest.mark.parametrize("module", ["rownorm", "softmax"])
+def test_teams_leave_their_threads_the_registers_they_take(module):
+    """65536 are a block's: with more threads than a kernel is bounded to, it may not start at all."""
+    teams = (FOLDER / "kernels" / "teams.cuh").read_text()
+    (most,) = re.findall(r"_MOST_THREADS = (\d+)", (FOLDER / "rows.py").read_text())
+    assert f"MOST_THREADS = {most} " in teams
+    launched = re.findall(r'launch_rows\("\w+", "(\w+)"', (FOLDER / f"{module}.py").read_text())
+    launched += [name for name in ("softmax", "softmax_back") if module == "softmax"]  # by `_lines`
+    text = compile_for("compute_90", compiled_module().source(module, "float32"), options_for(module)).decode()
+    for name in launched:
+        assert re.search(rf"\.entry {name}\([^{{]*\.maxntid {most}\b", text), f"{name} may be given too many registers"
+
+
 @pytest.mark.parametrize("by", [*range(1, 40), 224, 255, 256, 257, 12345, 2**16 + 1, 2**30 - 1, 2**30])
 def test_divisors_are_exact(by):
     """As the kernels multiply: in 32 and in 64 bits."""

@@ -216,3 +216,14 @@ def test_memory_that_is_not_aligned_or_not_in_c_order(op):
     assert not unaligned.flags.aligned
     for same in (unaligned, np.asfortranarray(x), x[::-1].copy()[::-1]):
         assert np.array_equal(op(same), op(x))
+
+
+def test_numpys_scalars_are_no_memory_to_be_read():
+    """NumPy answers with them for arrays without axes; they hold the number where arrays have an address."""
+    two, three = np.float32(2), np.float32(3)
+    assert ops.relu(two) == two
+    assert ops.add(np.asarray(two), three) == 5
+    assert on_engine("numba", ops.relu, np.asarray(two), dy=three)[1][0] == 3
+    logits, label = np.zeros(4, dtype=np.float32), np.int64(1)
+    _, (grads, _) = on_engine("numba", ops.softmax_cross_entropy, logits, label, dy=two)
+    assert np.array_equal(grads, [0.5, -1.5, 0.5, 0.5])

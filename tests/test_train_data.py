@@ -12,6 +12,7 @@ import pytest
 
 from xpconv.errors import FileError
 from xpconv.train import data
+from xpconv.train.common import told_faults
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
 
@@ -419,3 +420,11 @@ def test_other_files_than_npz_say_so(tmp_path: Path) -> None:
         data.load(tmp_path / "locked.npz")
     with pytest.raises(FileError, match="neither a known data set"):
         data.load("")
+
+
+def test_faults_are_counted_and_placed_through_pieces():
+    finite = np.ones((5, 2, 3), dtype=bool)
+    assert told_faults("images", [finite, finite[:2]]) == ""
+    finite[3, 1, 2] = finite[4, 0, 0] = False
+    pieces = iter([np.ones((2, 2, 3), dtype=bool), finite])
+    assert told_faults("images", pieces) == "2 of 42 not finite, the first at images[5, 1, 2]"

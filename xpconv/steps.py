@@ -259,6 +259,7 @@ def _unpacked(name: str, cache: Any, parts: tuple[str, ...]) -> tuple[Any, ...]:
 
 def _check_channels(name: str, A_prev: Array, W: Array) -> None:
     """Compare channels in the course's words; what else `conv` asks for, it says itself."""
+    check_array(name, "W", W)  # of arrays with other names than its own `validate` takes `None` for left out
     validate.arrays(name, "fc", A_prev=A_prev, W=W)
     if A_prev.ndim != W.ndim or W.ndim < 3 or A_prev.shape[-1] == W.shape[-2]:
         return

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from xpconv import train
+from xpconv.backend import to_numpy
 from xpconv.cli.console import UsageError
 from xpconv.errors import message
+from xpconv.nn import Module
 
 
 class Files(NamedTuple):
@@ -46,26 +50,31 @@ class Files(NamedTuple):
 class Keeper(train.Progress):
     """Keeps the network and the history after every epoch: of a run that is killed, one epoch is lost at most.
 
-    Not those of an epoch whose loss was not finite, nor, once there is something of this run, pictures of an earlier
-    one.
+    Not those of an epoch whose loss was not finite, or whose last step left numbers that are not; nor, once there is
+    something of this run, pictures of an earlier one.
     """
 
-    def __init__(self, files: Files, save: Callable[[Path], None], tell: Callable[[str], None]) -> None:
-        self._files, self._save, self._tell = files, save, tell
+    def __init__(self, files: Files, net: Module, save: Callable[[Path], None], tell: Callable[[str], None]) -> None:
+        self._files, self._net, self._save, self._tell = files, net, save, tell
         self._history = train.History()
-        self.kept = 0  # epochs
+        self.kept = 0  # the epoch whose network is in the file
 
     def on_epoch(self, record: train.Epoch) -> None:
         """Keep it, or say why that cannot be: the training goes on, and the last epoch tries again."""
         self._history.append(record)
-        if not math.isfinite(record.loss):
+        if not (math.isfinite(record.loss) and is_finite(self._net)):
             return
         try:
             self._save(self._files.model)
-            self._history.save(self._files.history)
-            if not self.kept:
-                for picture in self._files.pictures:
-                    picture.unlink(missing_ok=True)
             self.kept = record.epoch
+            for picture in self._files.pictures:
+                picture.unlink(missing_ok=True)
+            self._history.save(self._files.history)
         except OSError as error:
             self._tell(f"epoch {record.epoch} is not kept: {error.filename or self._files.model}: {error.strerror}")
+
+
+def is_finite(net: Module) -> bool:
+    """Whether all numbers of a network are: one that diverged must not take the place of what was kept before."""
+    states = (net.parameters() | net.buffers()).values()
+    return all(np.isfinite(to_numpy(state.value)).all() for state in states)

@@ -75,10 +75,11 @@ def _from_array(path: Path, wanted: Images) -> list[Picture]:
         raise FileError(
             message("predict", f"cannot read {str(path)!r} as an .npy file.", str(error), remedy)
         ) from error
-    if array.ndim == 3 and array.shape[-1] in (2, 4) and array.shape[1:] != shape[:2]:  # not so narrow images, surely
+    last = array.shape[-1] if array.ndim == 3 else 0
+    if last in (2, 4) and last != shape[2] and array.shape[1:] != shape[:2]:  # not so narrow images, surely
         rule = f"{str(path)!r} seems to hold one image whose last channel is its opacity."
         raise FileError(message("predict", rule, f"it holds {array.shape} {array.dtype}", "leave it out: a[..., :-1]."))
-    single = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3))
+    single = array.ndim == 2 or last in (1, 3, shape[2])
     images = array[None] if single else array
     images = images[..., None] if images.ndim == 3 else images
     taken = {1: (1, 3)}.get(shape[2], (1, shape[2]))

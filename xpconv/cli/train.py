@@ -21,7 +21,7 @@ from xpconv.backend import to_numpy
 from xpconv.cli import model_file
 from xpconv.cli.chain import check_training
 from xpconv.cli.console import INTERRUPTED, UsageError, columns, from_options, require, say
-from xpconv.cli.keeping import Files, Keeper
+from xpconv.cli.keeping import Files, Keeper, is_finite
 from xpconv.cli.pictures import full_brightness
 from xpconv.cli.predict import BATCH, probabilities
 from xpconv.errors import message
@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: 
     say("\n".join(columns(header, indent="")))
     images = model_file.Images(data.train_images.shape[1:], data.class_names, full)
     shown = train.Bar("test") if live else train.Lines("test")
-    keeper = Keeper(files, partial(model_file.save, net, images), shown.on_note)
+    keeper = Keeper(files, net, partial(model_file.save, net, images), shown.on_note)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: the loss is not finite", RuntimeWarning)  # it is told below
         history = train.fit(
@@ -76,13 +76,15 @@ def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: 
             seed=options.seed,
             progress=train.Together(shown, keeper),
         )
-        if not history.diverged:
+        diverged = history.diverged or not is_finite(net)  # Ctrl-C, or the end, came before the epoch's loss told it
+        if not diverged:
             files.model.parent.mkdir(parents=True, exist_ok=True)  # gone since the run began, perhaps
             model_file.save(net, images, files.model)
             history.save(files.history)
             _tell(net, data, history, files, options.epochs)
-    if history.diverged:
-        rule = f"the loss is not finite in epoch {len(history)}; training stopped."
+    if diverged:
+        what, epoch = "loss" if history.diverged else "network", len(history) + history.interrupted
+        rule = f"the {what} is not finite in epoch {epoch}; training stopped."
         kept = f"{files.model} is of epoch {keeper.kept}" if keeper.kept else f"nothing is written to {options.out}"
         print("error:", message("train", rule, kept, f"try a smaller --lr than {options.lr:g}."), file=sys.stderr)
         return _DIVERGED

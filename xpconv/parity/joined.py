@@ -47,12 +47,12 @@ SAMPLES = (
 )
 
 
-def check(target: Target) -> Row:
-    """Run every sample in every dtype; an exception is one of the faults."""
+def check(target: Target, samples: tuple[Sample, ...] = SAMPLES) -> Row:
+    """Run samples in every dtype; an exception is one of the faults."""
     row = Row(target, NAME)
     with np.errstate(all="ignore"):
         for dtype in dtypes(target):
-            for sample in SAMPLES:
+            for sample in samples:
                 _check(row, sample, dtype)
     return row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 import numpy as np
@@ -23,12 +24,16 @@ def bad_data(rule: str, evidence: str = "", remedy: str = "") -> ValueError:
 FINITE = "leave such images out, or fill the gaps: np.nan_to_num(images)."
 
 
-def told_faults(name: str, finite: np.ndarray) -> str:
-    """How many numbers are not finite, and where the first one is; nothing where all are."""
-    if finite.all():
-        return ""
-    at = ", ".join(map(str, np.unravel_index(int(finite.argmin()), finite.shape)))
-    return f"{finite.size - np.count_nonzero(finite)} of {finite.size} not finite, the first at {name}[{at}]"
+def told_faults(name: str, finite: Iterable[np.ndarray]) -> str:
+    """How many numbers are not finite, and where the first one is, of pieces of an array; nothing where all are."""
+    rows = size = wrong = 0
+    first = ""
+    for piece in finite:
+        if not wrong and not piece.all():
+            row, *rest = np.unravel_index(int(piece.argmin()), piece.shape)
+            first = ", ".join(map(str, (rows + row, *rest)))
+        rows, size, wrong = rows + len(piece), size + piece.size, wrong + piece.size - int(np.count_nonzero(piece))
+    return f"{wrong} of {size} not finite, the first at {name}[{first}]" if wrong else ""
 
 
 def told_labels(labels: np.ndarray) -> str:

@@ -207,7 +207,7 @@ def unit(source: str, images: np.ndarray) -> np.ndarray:
     if kind in "bf":
         with np.errstate(over="ignore"):
             narrow = np.ascontiguousarray(images, np.float32)
-        faults = told_faults("images", np.isfinite(narrow))
+        faults = told_faults("images", [np.isfinite(narrow)])
         if not faults:
             return narrow
         evidence, remedy = f"{evidence}; {faults}", FINITE

@@ -42,9 +42,8 @@ class Column:
             yield from runtime_of(self.place).batches(self.array, parts, self.place, self.dtype)
 
     def faults(self, size: int) -> str:
-        """What of the numbers is not finite, in words; a pass over all of them, in batches."""
-        rows = [np.isfinite(to_numpy(batch)) for batch in self.batches(size)]
-        return told_faults("images", np.concatenate(rows))
+        """What of the numbers is not finite, in words; a pass over all of them, a batch at a time in memory."""
+        return told_faults("images", (np.isfinite(to_numpy(batch)) for batch in self.batches(size)))
 
     def first(self) -> Array:
         """A batch of the first row alone."""

@@ -19,6 +19,7 @@ from xpconv.errors import dtype_name
 
 _FOLDER = Path(__file__).parent / "kernels"
 _SHARED = ("common", "slabs", "teams", "window", "activation")
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s)?(\w+)\(')
 _EXACT = ("optimizer",)  # products and sums round one by one, as formulas on arrays do
 
 _BLOCK = 256
@@ -48,7 +49,7 @@ def source(module: str, dtype: str, index: str = "int", width: int = 1) -> str:
 @functools.cache
 def kernel_names(module: str) -> list[str]:
     """The kernels that a file has."""
-    return re.findall(r'extern "C" __global__ void (\w+)', (_FOLDER / f"{module}.cu").read_text())
+    return _KERNEL.findall((_FOLDER / f"{module}.cu").read_text())
 
 
 def options(module: str) -> tuple[str, ...]:

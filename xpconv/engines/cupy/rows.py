@@ -10,7 +10,7 @@ from xpconv.errors import dtype_name
 
 _MOST_BLOCKS = 2**20
 _THREADS = 256
-_MOST_THREADS = 1024  # of a team
+_MOST_THREADS = 512  # as in the kernels' source: of a team
 
 
 def launch_rows(module: str, name: str, like: Array, rows: int, n: int, *args: Any, width: int) -> None:

@@ -37,7 +37,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def place(x: np.ndarray) -> int:
-    """The address of the first element."""
+    """The address of the first element; of an array indeed, as `dense` answers with, for what else has none there."""
     return _read(id(x) + _DATA).value
 
 
@@ -54,8 +54,8 @@ def streams(x: np.ndarray, y: np.ndarray, lanes: int) -> bool:
 
 
 def dense(x: np.ndarray) -> np.ndarray:
-    """The array itself if it lies in C order and aligned, else such a copy."""
-    return x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
+    """The array itself if it lies in C order and aligned, else such a copy; NumPy's scalars, no arrays, become one."""
+    return x if isinstance(x, np.ndarray) and x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
 
 
 def dense_channels(x: np.ndarray) -> np.ndarray:

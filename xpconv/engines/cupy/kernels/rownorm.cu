@@ -7,8 +7,8 @@ enum { MEAN, DRIFT, RSTD, STATISTICS };
 
 __device__ __forceinline__ A normal(T x, const A *of) { return ((wide(x) - of[MEAN]) - of[DRIFT]) * of[RSTD]; }
 
-extern "C" __global__ void normalise_rows(const T *x, const T *gamma, const T *beta, T *y, A *table, long long rows,
-                                          long long n, double eps) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+normalise_rows(const T *x, const T *gamma, const T *beta, T *y, A *table, long long rows, long long n, double eps) {
   FOR_EACH_TEAM(start, rows) {
     Index row = start + threadIdx.y, packs = row < rows ? (Index)n / WIDTH : 0;
     const T *from = x + row * (Index)n;
@@ -45,8 +45,8 @@ extern "C" __global__ void normalise_rows(const T *x, const T *gamma, const T *b
 }
 
 // dx = rstd (g - mean(g) - x̂ mean(g x̂)) with g = dy · gamma.
-extern "C" __global__ void gradient_rows(const T *x, const T *dy, const A *table, const T *gamma, T *dx, long long rows,
-                                         long long n) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+gradient_rows(const T *x, const T *dy, const A *table, const T *gamma, T *dx, long long rows, long long n) {
   FOR_EACH_TEAM(start, rows) {
     Index row = start + threadIdx.y, packs = row < rows ? (Index)n / WIDTH : 0;
     const T *from = x + row * (Index)n, *back = dy + row * (Index)n;

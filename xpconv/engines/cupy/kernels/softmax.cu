@@ -22,7 +22,8 @@ __device__ __forceinline__ void put(T *y, A *kept, Index at, const Values &value
   if (kept) store(kept + at, value);
 }
 
-extern "C" __global__ void softmax(const T *x, T *y, A *kept, long long rows, long long n, bool logarithm) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+softmax(const T *x, T *y, A *kept, long long rows, long long n, bool logarithm) {
   FOR_EACH_TEAM(first, rows) {
     Index row = first + threadIdx.y, start = row * (Index)n, packs = row < rows ? (Index)n / WIDTH : 0;
     Held<T> held = hold(x + start, packs);
@@ -52,7 +53,8 @@ __device__ __forceinline__ A softmax_slope(A y, A dy, A total, bool logarithm) {
   return logarithm ? dy - exp(y) * total : (dy - total) * y;
 }
 
-extern "C" __global__ void softmax_back(const A *kept, const T *dy, T *dx, long long rows, long long n, bool logarithm) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+softmax_back(const A *kept, const T *dy, T *dx, long long rows, long long n, bool logarithm) {
   FOR_EACH_TEAM(first, rows) {
     Index row = first + threadIdx.y, start = row * (Index)n, packs = row < rows ? (Index)n / WIDTH : 0;
     Held<A> y = hold(kept + start, packs);
@@ -77,8 +79,9 @@ extern "C" __global__ void softmax_back(const A *kept, const T *dy, T *dx, long 
 
 // losses[row] = log Σ exp(z) - Σ target · z with z = logits - peak; nan for a label that is no class. The target is
 // `sure` of the label and `other` of every class.
-extern "C" __global__ void cross_entropy(const T *logits, const long long *labels, A *losses, A *peaks, A *sums,
-                                         long long rows, long long n, double sure, double other) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+cross_entropy(const T *logits, const long long *labels, A *losses, A *peaks, A *sums, long long rows, long long n,
+              double sure, double other) {
   FOR_EACH_TEAM(first, rows) {
     Index row = first + threadIdx.y, start = row * (Index)n, packs = row < rows ? (Index)n / WIDTH : 0;
     Held<T> held = hold(logits + start, packs);
@@ -107,9 +110,9 @@ extern "C" __global__ void cross_entropy(const T *logits, const long long *label
 }
 
 // dlogits = (softmax - target) · dy, where dy is of the row, or `factor` of the only one.
-extern "C" __global__ void cross_entropy_back(const T *logits, const long long *labels, const A *peaks, const A *sums,
-                                              const T *dy, T *dx, long long rows, long long n, double sure, double other,
-                                              bool each, double factor) {
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+cross_entropy_back(const T *logits, const long long *labels, const A *peaks, const A *sums, const T *dy, T *dx,
+                   long long rows, long long n, double sure, double other, bool each, double factor) {
   FOR_EACH_TEAM(first, rows) {
     Index row = first + threadIdx.y, start = row * (Index)n, packs = (Index)n / WIDTH;
     if (row >= rows) continue;

@@ -1,8 +1,9 @@
 // Launches over rows of n numbers: a block of (team, threads / team) threads has a row for each team, a power of two of
 // neighbouring threads. A thread keeps up to HELD packs of its row in registers, all of them loaded at once, so that
-// a row is read from memory once; what lies beyond, in rows longer than 1024 threads hold, is read again.
+// a row is read from memory once; what lies beyond, in rows longer than MOST_THREADS hold, is read again. Its kernels have
+// __launch_bounds__: a thread that keeps a row takes up to 128 registers, of which a block of more threads could have none.
 
-enum { HELD = WIDTH > 1 ? 4 : 8 };
+enum { HELD = WIDTH > 1 ? 4 : 8, MOST_THREADS = 512 };
 
 template <class E> struct Held { PackOf<E> v[HELD]; };
 
