@@ -60,6 +60,9 @@ def run(stage: Stage, out: Path, limit: float, env: dict[str, str]) -> dict[str,
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             status = None
+        except BaseException:  # Ctrl-C is not the stage's, whose session is its own
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
     ended = "stopped at its limit" if status is None else "done" if status == 0 else f"exit status {status}"
     return {"status": ended, "seconds": round(time.monotonic() - started, 1)}
 
@@ -129,9 +132,9 @@ def main() -> int:
     record = options.out / "stages.json"
     ended = json.loads(record.read_text()) if record.exists() else {}
     deadline, spare = time.monotonic() + 60 * options.minutes, 0.0
-    for stage in every:
-        if stage.name not in wanted or (not options.stages and over(ended.get(stage.name))):
-            continue
+    due = [s for s in every if s.name in wanted and (options.stages or not over(ended.get(s.name)))]
+    due.sort(key=lambda s: s.name in ended and not s.resumes)  # what was stopped and begins anew waits for the others
+    for stage in due:
         left = deadline - time.monotonic()
         if left < stage.least:
             continue  # a shorter one may fit

@@ -135,7 +135,7 @@ def test_a_call_begins_what_has_not_ended_by_itself_and_still_fits(scripts, tmp_
     monkeypatch.setattr(gpu, "run", lambda stage, *_: begun.append(stage.name) or {"status": "done", "seconds": 0.0})
     monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path), "--minutes", "1"])
     assert gpu.main() == 1
-    assert begun == ["stopped", "kept", "short"]
+    assert begun == ["kept", "short", "stopped"]  # which begins anew
     monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path / "on"), "--from", str(tmp_path / "results.tar.gz")])
     assert gpu.main() == 1
     assert begun[3:] == ["long"]
