@@ -91,7 +91,9 @@ def test_statistics_beyond_the_range_of_half_precision():
 def test_a_summary_says_what_shape_it_asks_for():
     with pytest.raises(ValueError, match="input channels") as caught:
         nn.Sequential(nn.Conv2d(1, 4, 3)).summary((1, 8, 8))
-    assert "input_shape=(1, 8, 8)), the shape of one example, (H, W, C)" in caught.value.__notes__[0]
+    layer, asked = caught.value.__notes__
+    assert layer == "in layer '0', Conv2d"
+    assert "input_shape=(1, 8, 8)), the shape of one example, (H, W, C)" in asked
 
 
 def test_a_summary_follows_a_dtype_noted_for_later():
