@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from xpconv import use_backend
 from xpconv.atomic import replacing
-from xpconv.cli.parity import Report, _cases, _trained
+from xpconv.cli.parity import Report, chosen, trained
 from xpconv.cli.parity_table import Training, summary, table
 from xpconv.parity import Target, case_of
 from xpconv.parity import joined as layers
@@ -47,7 +47,7 @@ class Task(NamedTuple):
     def done(self) -> Row | Training:
         """What is found."""
         if not self.op:
-            return _trained(self.target)
+            return trained(self.target)
         if self.op == layers.NAME:
             return layers.check(self.target, layers.SAMPLES[self.first : self.first + 1])
         case = case_of(self.op)
@@ -66,7 +66,7 @@ def tasks(here: list[Target], ops: list[str] | None) -> Iterator[Task]:
         for first in range(len(layers.SAMPLES)):
             yield from (Task(target, layers.NAME, first) for target in here)
     order = {name: place for place, name in enumerate(SLOW)}
-    for case in sorted(_cases(ops), key=lambda case: order.get(case.name, len(order))):
+    for case in sorted(chosen(ops), key=lambda case: order.get(case.name, len(order))):
         for first in range(0, len(case.samples), SAMPLES):
             yield from (Task(target, case.name, first) for target in here)
 

@@ -9,6 +9,9 @@ from targets import missing
 import xpconv
 from xpconv import nn
 
+# What `xpconv train` writes.
+RUN_FILES = {"model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png"}
+
 BACKENDS = ["numpy", "array_api_strict", "array_api_strict:device1", "torch", "cupy"]
 
 

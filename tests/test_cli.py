@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import corners
+from nets import RUN_FILES, corners
 from PIL import Image
 
 from xpconv import backend, cores, exchange, nn, settings, train
 from xpconv.cli import console, info, machine, main, model_file
 from xpconv.train import progress
 
-FILES = {"model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png"}
 STOPPING = "stopping after this step; Ctrl-C again leaves at once\n"
 LAST_LINE = re.compile(r"test accuracy: [01]\.\d{4}")
 
@@ -53,8 +52,8 @@ def xpconv(*arguments, **options):
 
 def test_train_writes_its_files_and_nothing_else(trained):
     out, _ = trained
-    assert {path.name for path in out.iterdir()} == FILES
-    for name in FILES:
+    assert {path.name for path in out.iterdir()} == RUN_FILES
+    for name in RUN_FILES:
         if name.endswith(".png"):
             with Image.open(out / name) as image:
                 assert min(image.size) > 100
@@ -67,7 +66,7 @@ def test_train_says_what_it_runs_and_where_the_files_are(trained):
     assert re.search(r"3 classes, pixels 0(\.\d+)? to 0\.9\d+$", text, re.MULTILINE)
     assert "lenet: 52,099 parameters" in text
     assert "backend numpy, engine auto, precision ieee" in text
-    assert all(str(out / name) in text for name in FILES)
+    assert all(str(out / name) in text for name in RUN_FILES)
     assert [line.split()[0] for line in text.splitlines() if re.match(r" +\d", line)] == ["1/4", "2/4", "3/4", "4/4"]
 
 
@@ -88,13 +87,13 @@ def test_piped_output_is_plain(trained):
 
 
 def test_the_same_seed_writes_the_same_network_over_the_old_one(trained, data, tmp_path, capsys):
-    for name in FILES:
+    for name in RUN_FILES:
         (tmp_path / name).write_text("old")
     arguments = ["train", "--data", str(data), "--epochs", "4", "--batch-size", "16", "--out", str(tmp_path)]
     assert main(arguments) == 0
     assert (tmp_path / "model.safetensors").read_bytes() == (trained[0] / "model.safetensors").read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == FILES
-    assert all((tmp_path / name).read_bytes() != b"old" for name in FILES)
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
+    assert all((tmp_path / name).read_bytes() != b"old" for name in RUN_FILES)
     assert main([*arguments, "--seed", "1"]) == 0
     assert (tmp_path / "model.safetensors").read_bytes() != (trained[0] / "model.safetensors").read_bytes()
 
@@ -215,7 +214,7 @@ def test_a_reader_that_goes_away_loses_nothing(data, tmp_path):
         process.stdout.close()
         errors = process.stderr.read()
     assert (process.returncode, errors) == (141, b"")
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
     assert len(train.History.load(tmp_path / "history.jsonl")) == 3
 
 
@@ -225,7 +224,7 @@ def test_a_full_disk_for_the_output_loses_nothing(data, tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run([*map(str, command)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (2, "error: [Errno 28] No space left on device\n")
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
 
 
 def test_a_place_that_cannot_be_written_is_told_before_training(data, tmp_path, monkeypatch, capsys):
@@ -263,7 +262,7 @@ def test_ctrl_c_saves_what_was_learned(data, tmp_path):
     assert process.returncode == 130, errors
     assert errors == STOPPING
     assert LAST_LINE.fullmatch(seen[-1])
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
     history = train.History.load(tmp_path / "history.jsonl")
     assert len(history) >= 2
     assert f"stopped in epoch {len(history) + 1} of 9999; what was learned so far is kept" in seen
@@ -281,7 +280,7 @@ class _Pressing(progress.Lines):
 def test_ctrl_c_in_the_first_epoch_still_leaves_every_file(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("xpconv.train.Lines", _Pressing)
     assert main(["train", "--data", str(data), "--out", str(tmp_path)]) == 130
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
     assert (tmp_path / "history.jsonl").read_text() == ""
     assert LAST_LINE.fullmatch(capsys.readouterr().out.splitlines()[-1])
 
@@ -291,7 +290,7 @@ def test_an_interrupted_run_is_not_tested_where_that_takes_long(data, tmp_path, 
     monkeypatch.setattr("xpconv.cli.train._QUICK", 0.0)
     (tmp_path / "mistakes.png").write_text("of an earlier run")
     assert main(["train", "--data", str(data), "--out", str(tmp_path)]) == 130
-    assert {path.name for path in tmp_path.iterdir()} == FILES - {"mistakes.png"}
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES - {"mistakes.png"}
     assert "not tested" in capsys.readouterr().out.splitlines()[-1]
 
 

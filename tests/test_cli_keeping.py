@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import corners
+from nets import RUN_FILES, corners
 
 from xpconv import train
 from xpconv.cli import main, model_file
-
-FILES = {"model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png"}
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ def test_an_epoch_that_cannot_be_kept_is_told_and_training_goes_on(data, tmp_pat
     model = tmp_path / "model.safetensors"
     assert f"epoch 1 is not kept: {model}: No space left on device" in capsys.readouterr().out
     assert calls == [model] * 3
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
 
 
 def test_one_class_is_refused(tmp_path, capsys):

@@ -156,7 +156,7 @@ def measure(
                 row = Row(case, _outcomes(case, sides, plan))
                 result.rows.append(row)
                 on_row(result, row)
-            if not _on_gpu():  # others may have had the machine when it was asked first
+            if not on_gpu():  # others may have had the machine when it was asked first
                 result.ceiling = _highest([result.ceiling, _ceiling(sides, plan)])
         except KeyboardInterrupt:
             result.interrupted = True
@@ -201,7 +201,7 @@ def _facts(sides: Sides, plan: Plan) -> dict[str, Any]:
 
 def _ceiling(sides: Sides, plan: Plan) -> dict[str, Any]:
     """What the machine could reach at most; on a GPU, the better of what xpconv's and PyTorch's own calls reach."""
-    asked = [sides[name] for name in ((OURS, "torch") if _on_gpu() else (OURS,)) if name in sides]
+    asked = [sides[name] for name in ((OURS, "torch") if on_gpu() else (OURS,)) if name in sides]
     found = [_or_reason(process, "ceiling", plan.dtype) for process in asked]
     return _highest(found)
 
@@ -256,11 +256,12 @@ def _prepared(case: Case, arrays: dict[str, Any], process: Process) -> Outcome:
 
 def _after_failure(process: Process) -> None:
     """Begin anew on a GPU, where an error of the device ends all that its process could still do."""
-    if _on_gpu():
+    if on_gpu():
         process.close()
 
 
-def _on_gpu() -> bool:
+def on_gpu() -> bool:
+    """Whether the backend in force computes on a GPU."""
     return current().backend.partition(":")[0] == "cupy"
 
 
@@ -278,7 +279,7 @@ def _rotated(names: list[str], by: int) -> list[str]:
 def _turn(process: Process, outcome: Outcome) -> None:
     if not outcome.timed:
         return
-    if not _on_gpu():
+    if not on_gpu():
         time.sleep(_SETTLE)
     try:
         rounds = process.ask("turn", _TURN, list(outcome.times))
@@ -300,7 +301,7 @@ def _memory(case: Case, process: Process, candidate: str) -> int | None:
     whole = replace(case, direction="both") if case.direction == "backward" else case
     candidate = candidate.removesuffix(GRAPH)
     try:
-        if _on_gpu():
+        if on_gpu():
             return process.ask("memory", whole, candidate)
         with closing(Process(process.side, current())) as fresh:
             return fresh.ask("memory", whole, candidate)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xpconv.bench import chart, facts, report, shapes, sides
 from xpconv.bench.case import DIRECTIONS
-from xpconv.bench.run import OURS, Plan, Result, Row, measure, still_to_do
+from xpconv.bench.run import OURS, Plan, Result, Row, measure, on_gpu, still_to_do
 from xpconv.bench.sides import ours
 from xpconv.bench.table import Table, closing_lines
 from xpconv.cli.console import INTERRUPTED, UsageError, check_place, columns, from_options, progress, require, say
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     if options.resume and not options.json:
         raise UsageError(message("--resume", "goes on with a file of figures.", "", "name it: --json FILE"))
     with from_options():
-        directions = options.direction or (DIRECTIONS if _on_gpu() else shapes.DEFAULT_DIRECTIONS)
+        directions = options.direction or (DIRECTIONS if on_gpu() else shapes.DEFAULT_DIRECTIONS)
         cases = shapes.chosen(options.set, options.batch, directions, options.only, options.dtype)
         peers = _peers(options.against)
     if options.plot and not peers:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, plan: Plan) -> int:
     earlier = report.read(Path(options.json)) if options.resume and Path(options.json).exists() else None
     say("\n".join(columns(_header(plan, earlier), indent="")))
-    table = Table(plan.cases, plan.peers, plan.memory, _on_gpu())
+    table = Table(plan.cases, plan.peers, plan.memory, on_gpu())
     ceiling_told: list[bool] = []
 
     def on_row(result: Result, row: Row) -> None:
@@ -91,10 +91,6 @@ def _draw(result: Result, path: str | None) -> None:
     if path:
         chart.draw(result, path)
         say(f"wrote {path}")
-
-
-def _on_gpu() -> bool:
-    return current().backend.partition(":")[0] == "cupy"
 
 
 def _peers(against: list[str] | None) -> list[str]:

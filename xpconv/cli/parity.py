@@ -29,7 +29,7 @@ _MISSED = 1  # the exit status where an answer is wrong
 
 def run(options: argparse.Namespace) -> int:
     """Check, print, write; answer the exit status."""
-    cases = _cases(options.op)
+    cases = chosen(options.op)
     if options.json:
         check_place("--json", Path(options.json))
     settings = current()
@@ -78,7 +78,7 @@ class Report:
                 on_next(f"{target.name} {joined.NAME}")
                 self.rows.append(joined.check(target))
                 on_next(f"{target.name} training")
-                self.training[target.name] = _trained(target)
+                self.training[target.name] = trained(target)
         finally:
             say(table(target, dtypes(target), self.rows[before:], self.training.get(target.name)))
 
@@ -105,7 +105,7 @@ class Report:
         }
 
 
-def _trained(target: Target) -> Training:
+def trained(target: Target) -> Training:
     """Fifty steps on the target; the reference's loops would take minutes for them."""
     if target.engine == "reference":
         return Training(None, "not trained: loops are too slow for it")
@@ -115,7 +115,7 @@ def _trained(target: Target) -> Training:
         return Training(None, short(error), failed=True)
 
 
-def _cases(names: list[str] | None) -> list[Case]:
+def chosen(names: list[str] | None) -> list[Case]:
     """The cases of the named ops, or all."""
     unknown = [name for name in names or () if name not in {case.name for case in CASES}]
     if unknown:
