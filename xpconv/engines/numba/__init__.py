@@ -22,9 +22,11 @@ try:
         conv,
         dropout,
         linear,
+        loss,
         machine,
         norm,
         pool,
+        prelu,
         reuse,
         scratch,
         softmax,
@@ -38,7 +40,7 @@ except OSError as error:  # llvmlite's own library
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, dropout, linear, norm, pool, softmax, sums, update)
+    for module in (activation, add, conv, dropout, linear, loss, norm, pool, prelu, softmax, sums, update)
     for name, primitive in module.PRIMITIVES.items()
 }
 

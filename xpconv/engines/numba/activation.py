@@ -72,6 +72,19 @@ def _parametric(name: str, parameters: Callable[..., tuple[float, ...]]) -> Prim
     return Primitive(value, backward, lambda x, **options: unsupported(x))
 
 
+_GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
+
+
+def _gelu(x: np.ndarray, *, needs: Needs, approximate: str) -> tuple[np.ndarray, Any]:
+    """y = x Φ(x), or its approximation."""
+    name = _GELUS[approximate]
+    return forward(name, x), (name, x) if any(needs) else None
+
+
+def _gelu_backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
+    return (gradient(*residuals, dy),)
+
+
 def _bounds(min: float | None, max: float | None) -> tuple[float, float]:
     return -math.inf if min is None else min, math.inf if max is None else max
 
@@ -81,4 +94,5 @@ PRIMITIVES = {name: _plain(name) for name in (*FROM_OUTPUT, *FROM_INPUT)} | {
     "leaky_relu": _parametric("leaky_relu", lambda slope: (slope,)),
     "elu": _parametric("elu", lambda alpha: (alpha,)),
     "hard_sigmoid": _parametric("hard_sigmoid", lambda alpha, beta: (alpha, beta)),
+    "gelu": Primitive(_gelu, _gelu_backward, lambda x, **options: unsupported(x)),
 }

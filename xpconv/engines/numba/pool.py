@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from xpconv.engines.numba import avgpool, maxpool
+from xpconv.engines.numba import avgpool, lppool, maxpool, unpool
 
-PRIMITIVES = {**maxpool.PRIMITIVES, **avgpool.PRIMITIVES}
+PRIMITIVES = {**maxpool.PRIMITIVES, **avgpool.PRIMITIVES, **lppool.PRIMITIVES, **unpool.PRIMITIVES}

@@ -11,6 +11,7 @@ from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.activation import word
 from xpconv.engines.numba.arrays import dense, empty, place, unsupported
 from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.loss import factor
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
@@ -65,7 +66,7 @@ def _cross_entropy(
     losses, step, per = place(kept), rows * dtype.itemsize, rows if threads == 1 else _rows(n)
     summed = reduction != "none"
     loss = np.empty((), dtype=dtype) if summed else kept[0].reshape(labels.shape)
-    sum_of = word(_factor(reduction, rows)), place(loss) if summed else 0
+    sum_of = word(factor(reduction, rows)), place(loss) if summed else 0
     kernel, tasks = address("loss", "cross_entropy", *_kind(logits)), -(-rows // max(per, 1))
     sizes = place(logits), place(labels), rows, n, per, word(label_smoothing)
     run(kernel, tasks, *sizes, losses, losses + step, losses + 2 * step, *sum_of, threads=threads)
@@ -73,11 +74,6 @@ def _cross_entropy(
         run(address("loss", "reduce", dtype_name(dtype)), 1, losses, rows, *sum_of)
     residuals = (logits, labels, kept, reduction, label_smoothing) if needs[0] else None
     return loss if summed else loss.copy(), residuals
-
-
-def _factor(reduction: str, rows: int) -> float:
-    """What each loss is worth in the result."""
-    return 1.0 / max(rows, 1) if reduction == "mean" else 1.0
 
 
 def _kind(x: np.ndarray) -> tuple[str, int]:
@@ -95,7 +91,7 @@ def _cross_entropy_backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tup
     first, step, per = place(kept), rows * dtype.itemsize, _rows(n)
     kernel = address("loss", "cross_entropy_back", *_kind(logits))
     sizes = place(logits), place(labels), rows, n, per, word(label_smoothing)
-    sources = first + step, first + 2 * step, place(dy), int(reduction == "none"), word(_factor(reduction, rows))
+    sources = first + step, first + 2 * step, place(dy), int(reduction == "none"), word(factor(reduction, rows))
     run(kernel, -(-rows // per), *sizes, *sources, place(out), threads=threads_for(5 * logits.size))
     return out, None
 

@@ -31,18 +31,22 @@ class Slabs(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, kept: int) -> Slabs:
+        """Of the rows of an array, with ``kept`` rows of sums for each slab."""
+        n = x.shape[-1]
+        return cls.sized(x.size // n if n else 0, n, kept * n, x.itemsize)
+
+    @classmethod
+    def sized(cls, rows: int, columns: int, kept: int, itemsize: int) -> Slabs:
         """Of some 64 slabs, of 8 if that makes them short, of fewer if the workspace limit asks for it.
 
-        ``kept`` rows of sums for each.
+        ``kept`` numbers for each.
         """
-        n = x.shape[-1]
-        rows = x.size // n if n else 0
         size = min(2048, max(-(-rows // 64), min(128, -(-rows // 8)), 32) + 31 & -32)
-        step = kept * n + 16  # the sums of a column lie in one set of a cache if this is a power of two
-        most = max(current().workspace_limit // (step * x.itemsize), 1)
+        step = kept + 16  # the sums of a column lie in one set of a cache if this is a power of two
+        most = max(current().workspace_limit // (step * itemsize), 1)
         size = max(size, -(-rows // (32 * most)) * 32)
         tasks = -(-rows // size)
-        return cls(rows, n, size, tasks, step, tasks * step * x.itemsize)
+        return cls(rows, columns, size, tasks, step, tasks * step * itemsize)
 
 
 class Vector(NamedTuple):

@@ -8,7 +8,17 @@ from typing import Any
 from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels.lanes import Lanes
-from xpconv.engines.numba.kernels.mathematics import SLOPES, VALUES, exp, exp_minus_one, real
+from xpconv.engines.numba.kernels.mathematics import (
+    SLOPES,
+    VALUES,
+    exp,
+    exp_minus_one,
+    gelu,
+    gelu_grad,
+    gelu_tanh,
+    gelu_tanh_grad,
+    real,
+)
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.vectors import VectorType, vectors
 
@@ -37,12 +47,16 @@ _VALUES: dict[str, Callable[..., Lanes]] = {name: lambda x, a, b, f=f: f(x) for 
     "leaky_relu": lambda x, slope, b: _above(x, x, slope * x),
     "elu": lambda x, alpha, b: _above(x, x, alpha * exp_minus_one(x.at_most(0.0))),
     "hard_sigmoid": lambda x, alpha, beta: (alpha * x + beta).at_least(0.0).at_most(1.0),
+    "gelu": lambda x, a, b: gelu(x),
+    "gelu_tanh": lambda x, a, b: gelu_tanh(x),
 }
 _SLOPES: dict[str, Callable[..., Lanes]] = {name: lambda x, dy, a, b, f=f: f(x, dy) for name, f in SLOPES.items()} | {
     "clip": _clip_grad,
     "leaky_relu": lambda x, dy, slope, b: dy * _above(x, 1.0, slope),
     "elu": lambda x, dy, alpha, b: dy * _above(x, 1.0, alpha * exp(x.at_most(0.0))),
     "hard_sigmoid": _line_grad,
+    "gelu": lambda x, dy, a, b: gelu_grad(x, dy),
+    "gelu_tanh": lambda x, dy, a, b: gelu_tanh_grad(x, dy),
 }
 
 

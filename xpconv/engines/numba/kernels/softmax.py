@@ -23,7 +23,7 @@ from xpconv.engines.numba.kernels.vectors import VectorType, choose, lane_mask, 
 
 
 @intrinsic
-def _below(typing_context, vector, left):
+def below(typing_context, vector, left):
     """Which lanes of a vector come before ``left``."""
 
     def codegen(context, builder, signature, args):
@@ -74,7 +74,7 @@ def row_tools(dtype: str, lanes: int, keep: bool) -> tuple[Callable[..., Any], .
             most = choose(v > most, v, most)
         if whole < n:
             v = load_some(x, start + whole, n - whole)
-            v = choose(_below(v, n - whole), v, most)
+            v = choose(below(v, n - whole), v, most)
             most = choose(v > most, v, most)
         return _largest(most)
 
@@ -92,7 +92,7 @@ def row_tools(dtype: str, lanes: int, keep: bool) -> tuple[Callable[..., Any], .
                     store(y, start + c, e)
             if whole < stop:
                 e = exp(load_some(x, start + whole, stop - whole) - top)
-                block = block + choose(_below(e, stop - whole), e, zero)
+                block = block + choose(below(e, stop - whole), e, zero)
                 if keep:
                     store_some(y, start + whole, e, stop - whole)
             total = total + block

@@ -1,0 +1,64 @@
+"""Max unpooling on NumPy arrays, compiled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from xpconv.dispatch import Needs, Primitive
+from xpconv.engines.numba.arrays import dense, empty, place
+from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.pooling import unfit
+from xpconv.engines.numba.scratch import borrowed
+from xpconv.engines.numba.team import run, threads_for
+from xpconv.errors import dtype_name
+from xpconv.settings import current
+
+_LINE = 16  # channels that tasks take at least, where images are too few for all threads
+_STAYED = 4  # bytes of a cell's number
+_Sizes = tuple[int, ...]
+
+
+def max_unpool(x: np.ndarray, indices: np.ndarray, *, needs: Needs, output_size: _Sizes) -> tuple[np.ndarray, Any]:
+    """y[n, indices[n, i, c], c] = x[n, i, c], else 0: (N, *size, C) -> (N, *output_size, C)."""
+    x, indices = dense(x), dense(indices if indices.dtype == np.int64 else indices.astype(np.int64))
+    y = empty((x.shape[0], *output_size, x.shape[-1]), x.dtype)
+    if y.size:
+        width, tasks, threads = _shared_out(x, y)
+        words = place(x), place(indices), place(y), *_sizes(x, y), width
+        run(address("unpool", "forward", dtype_name(x.dtype)), tasks, *words, threads=threads)
+    return y, indices if any(needs) else None
+
+
+def max_unpool_grad(indices: np.ndarray, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, None]:
+    """dx = dy at the target, 0 for a cell that a later one has overwritten: (N, *output_size, C) -> (N, *size, C)."""
+    dy, dx = dense(dy), empty(indices.shape, dy.dtype)
+    if dx.size:
+        width, tasks, threads = _shared_out(dx, dy)
+        nbytes = _STAYED * math.prod(dy.shape[1:-1]) * width
+        with borrowed(threads * nbytes) as stayed:
+            words = place(dy), place(indices), place(dx), *_sizes(dx, dy), width, stayed, nbytes
+            run(address("unpool", "backward", dtype_name(dy.dtype)), tasks, *words, threads=threads)
+    return dx, None
+
+
+def _sizes(x: np.ndarray, y: np.ndarray) -> tuple[int, ...]:
+    return math.prod(x.shape[1:-1]), math.prod(y.shape[1:-1]), x.shape[-1]
+
+
+def _shared_out(x: np.ndarray, y: np.ndarray) -> tuple[int, int, int]:
+    """Channels of a task, how many tasks, and on how many threads: a task has all cells, in order, of some channels."""
+    images, channels, threads = x.shape[0], x.shape[-1], threads_for(x.size + y.size)
+    width = min(channels, max(current().workspace_limit // (threads * _STAYED * math.prod(y.shape[1:-1])), 1))
+    if images < 2 * threads and threads > 1:
+        width = min(width, max(-(-channels * images // (2 * threads)) + _LINE - 1 & -_LINE, _LINE))
+    return width, images * -(-channels // width), threads
+
+
+def _declines(x: np.ndarray, indices: np.ndarray, **_: Any) -> str | None:
+    return unfit(x)
+
+
+PRIMITIVES = {"max_unpool": Primitive(max_unpool, max_unpool_grad, _declines)}
