@@ -46,12 +46,13 @@ def test_a_call_names_every_primitive_that_it_and_its_gradients_ask_for(monkeypa
 # What the compiled engine serves in float32, forward and gradients: one that falls away would only be slow elsewhere.
 NUMBA = (
     *("conv", "conv_transpose", "linear"),
-    *("max_pool", "avg_pool", "global_avg_pool", "global_max_pool"),
+    *("max_pool", "avg_pool", "lp_pool", "max_unpool", "global_avg_pool", "global_max_pool"),
     "batch_norm",
     *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu"),
-    *("hard_swish", "hard_sigmoid", "clip"),
+    *("hard_swish", "hard_sigmoid", "clip", "gelu", "prelu"),
     *("add", "dropout"),
     *("softmax", "log_softmax", "softmax_cross_entropy"),
+    *("mse", "binary_cross_entropy_with_logits"),
 )
 
 

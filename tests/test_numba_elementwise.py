@@ -72,6 +72,38 @@ def test_exponentials_fade_into_subnormals_and_zero(dtype):
     assert ops.sigmoid(np.full(1, 2 * ends[1], dtype=dtype))[0] == 0
 
 
+def test_gelus_approximation_has_the_far_ends_of_portable():
+    x = np.array(SPECIAL)
+    one, other = (on_engine(engine, ops.gelu, x, approximate="tanh") for engine in ("numba", "portable"))
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-14)
+    np.testing.assert_allclose(one[1][0], other[1][0], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "m", "written"), [("float32", 3, 1e-9), ("float64", 4, 2.0**-53)])
+def test_the_normal_tail_is_made_of_quotients_through_chebyshev_nodes(dtype, m, written):
+    """A polynomial of each kind in x, so that their quotient is exp(x²/2) (1 - Φ(x)) at the nodes."""
+    mpmath = pytest.importorskip("mpmath")
+    from llvmlite import ir
+
+    from xpconv.engines.numba.kernels.lanes import FORMATS
+
+    f = FORMATS[ir.FloatType() if dtype == "float32" else ir.DoubleType()]
+    above, below = len(f.tail_above), len(f.tail_below)
+    n = above + below - 1  # the constant below is 1
+    with mpmath.workdps(60):
+        far = mpmath.mpf(repr(f.far))
+        rows, ones = mpmath.matrix(n, n), mpmath.matrix(n, 1)
+        for i in range(n):
+            t = (mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * n)) + 1) * far / (far + m) - 1
+            x = m * (1 + t) / (1 - t)
+            wanted = mpmath.erfc(x / mpmath.sqrt(2)) / 2 * mpmath.exp(x * x / 2)
+            rows[i, :] = mpmath.matrix([[*(x**j / wanted for j in range(above)), *(-(x**j) for j in range(1, below))]])
+            ones[i] = 1
+        made = mpmath.lu_solve(rows, ones)
+    for coefficient, exact in zip((*f.tail_above, *f.tail_below[1:]), made, strict=True):
+        assert abs(coefficient / exact - 1) <= written
+
+
 PLAIN = ("relu", "relu6", "sigmoid", "tanh", "softplus", "silu", "hard_swish")
 KINKED = {
     **{name: [{}] for name in PLAIN},
@@ -79,6 +111,7 @@ KINKED = {
     "leaky_relu": [{}, {"slope": -2.0}],
     "elu": [{"alpha": 0.3}],
     "hard_sigmoid": [{}, {"alpha": 0.5, "beta": 0.5}],
+    "gelu": [{}],
 }
 CALLS = [(name, options) for name, several in KINKED.items() for options in several]
 
@@ -158,6 +191,37 @@ def test_sums_of_columns_do_not_drift_on_constant_data(shape, dtype):
         assert (sums.shape, sums.dtype) == (shape[-1:], dy.dtype)
         np.testing.assert_allclose(sums, np.full(shape[-1], dy.flat[0] * LONG(dy.size // shape[-1])) if dy.size else 0,
                                    rtol=16 * np.finfo(dtype).eps)  # fmt: skip
+
+
+def test_the_gradient_of_slopes_sums_their_own_channels():
+    """However many there are: less than a vector, parts of one, and more than are kept apart; rests, too."""
+    rng = np.random.default_rng(8)
+    for rows, n in ((100_003, 1), (5001, 3), (1, 5), (70_001, 16), (4099, 24), (300, 130), (257, 1001)):
+        x, dy = rng.standard_normal((2, rows, n), dtype=np.float32)
+        slope = rng.standard_normal(n, dtype=np.float32)
+        y, (dx, dslope) = on_engine("numba", ops.prelu, x, slope, dy=dy)
+        assert np.array_equal(y, np.where(x > 0, x, slope * x))
+        assert np.array_equal(dx, np.where(x > 0, dy, slope * dy))
+        terms = np.minimum(x, 0).astype(np.float64) * dy
+        np.testing.assert_allclose(dslope, terms.sum(0), rtol=0, atol=2e-6 * np.abs(terms).sum(0).max())
+
+
+@pytest.mark.parametrize("count", [0, 5, 16_384, 100_003])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses_of_each_element_are_those_of_portable(reduction, count):
+    rng = np.random.default_rng(9)
+    y, target = rng.standard_normal((2, count))
+    for op in (ops.mse, ops.binary_cross_entropy_with_logits):
+        dy = rng.standard_normal(count) if reduction == "none" else np.asarray(0.7)
+        one, other = (on_engine(e, op, y, target, dy=dy, reduction=reduction) for e in ("numba", "portable"))
+        np.testing.assert_allclose(one[0], other[0], rtol=1e-13, atol=1e-15)
+        for a, b in zip(one[1], other[1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15)
+
+
+def test_losses_do_not_drift_on_constant_data():
+    y, target = np.full(3_000_000, 0.1, np.float32), np.zeros(3_000_000, np.float32)
+    np.testing.assert_allclose(ops.mse(y, target), np.float64(y[0]) ** 2, rtol=16 * 2.0**-24)
 
 
 THREADED = {

@@ -79,6 +79,28 @@ def test_avg_pool_agrees_with_portable(channels, options, more):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
+@on_layouts
+@pytest.mark.parametrize("p", [1, 2, 2.5])
+def test_lp_pool_agrees_with_portable(channels, options, p):
+    x = np.random.default_rng(0).standard_normal((2, 11, 12, channels))
+    x[:, :4, :4] = 0
+    for given in (x, spoilt(x.copy())):
+        with np.errstate(invalid="ignore"):
+            mine, theirs = (answers(engine, ops.lp_pool, given, p=p, **options) for engine in ("numba", "portable"))
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("images", [1, 5])
+def test_unpooled_cells_go_where_portable_puts_them(images):
+    """Also where channels of an image are shared out."""
+    rng = np.random.default_rng(3)
+    x, indices = draw((images, 40, 30, 50)), rng.integers(0, 4000, (images, 40, 30, 50))
+    options = {"indices": indices, "output_size": (50, 80)}
+    mine, theirs = (answers(engine, ops.max_unpool, x, **options) for engine in ("numba", "portable"))
+    assert_same(mine[:2], theirs[:2])
+
+
 @pytest.mark.parametrize("shape", [(2, 7, 5, 300), (1, 4, 20, 513), (2, 33, 3), (1, 3, 4, 5, 6)], ids=str)
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_adaptive_pools_agree_with_portable(shape, size):

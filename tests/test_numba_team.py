@@ -104,6 +104,10 @@ CALLS = {
     "group_norm": (ops.group_norm, (normal(8, 33, 31, 40), 8, normal(40), normal(40)), {}),
     "silu": (ops.silu, (normal(700, 1000),), {}),
     "gelu": (ops.gelu, (normal(700, 1000),), {}),
+    "prelu": (ops.prelu, (normal(8, 33, 31, 40), normal(40)), {}),
+    "mse": (ops.mse, (normal(700, 1000), normal(700, 1000)), {}),
+    "lp_pool": (ops.lp_pool, (normal(4, 65, 63, 40), 3), {"stride": 2, "padding": 1}),
+    "max_unpool": (ops.max_unpool, (normal(2, 40, 40, 40), RNG.integers(0, 6400, (2, 40, 40, 40)), 80), {}),
     "softmax": (ops.softmax, (normal(5000, 100),), {}),
 }
 

@@ -284,11 +284,7 @@ def max_unpool(x: Array, indices: Array, output_size: Ints) -> Call:
         raise ValueError(message("max_unpool", "indices must have the shape of x.", given))
     cells = math.prod(sizes)
     # As unsigned numbers, negative ones are large: one pass over the indices.
-    if (
-        isinstance(indices, np.ndarray)
-        and indices.size
-        and indices.view(indices.dtype.str.replace("i", "u")).max() >= cells
-    ):
+    if isinstance(indices, np.ndarray) and indices.size and indices.view(np.uint64).max() >= cells:
         rule = f"indices must lie in 0..{cells - 1} for an output of {sizes}."
         raise ValueError(message("max_unpool", rule, f"given: {indices.min()} to {indices.max()} · {given}"))
     return Call("max_unpool", (x, indices), {"output_size": sizes})

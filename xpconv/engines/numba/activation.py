@@ -82,7 +82,8 @@ def _gelu(x: np.ndarray, *, needs: Needs, approximate: str) -> tuple[np.ndarray,
 
 
 def _gelu_backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray, ...]:
-    return (gradient(*residuals, dy),)
+    name, x = residuals
+    return (gradient(name, x, dy),)
 
 
 def _bounds(min: float | None, max: float | None) -> tuple[float, float]:

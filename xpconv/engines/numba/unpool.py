@@ -23,7 +23,7 @@ _Sizes = tuple[int, ...]
 
 def max_unpool(x: np.ndarray, indices: np.ndarray, *, needs: Needs, output_size: _Sizes) -> tuple[np.ndarray, Any]:
     """y[n, indices[n, i, c], c] = x[n, i, c], else 0: (N, *size, C) -> (N, *output_size, C)."""
-    x, indices = dense(x), dense(indices if indices.dtype == np.int64 else indices.astype(np.int64))
+    x, indices = dense(x), dense(indices)
     y = empty((x.shape[0], *output_size, x.shape[-1]), x.dtype)
     if y.size:
         width, tasks, threads = _shared_out(x, y)
