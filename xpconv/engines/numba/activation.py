@@ -20,11 +20,20 @@ from xpconv.errors import dtype_name
 FROM_INPUT = ("silu", "hard_swish")  # the residuals of these are x
 
 RUN = 2**15  # numbers a task: long enough to be worth handing over, short enough to share out evenly
+_LONGEST = 2**17  # where there are more: tasks that follow one another in memory read it up to a seventh faster
 
 
 def word(number: float) -> int:
     """A number as the word that kernels read it from."""
     return int(struct.unpack("q", struct.pack("d", number))[0])
+
+
+def share(count: int) -> tuple[int, int, int]:
+    """Numbers of each task, how many tasks, and on how many threads, which then have as much to do."""
+    threads = threads_for(count)
+    tasks = threads * -(-count // (threads * _LONGEST)) if count > threads * RUN else -(-count // RUN)
+    each = -(-count // max(tasks, 1)) + 63 & -64  # whole cache lines
+    return each, tasks, threads
 
 
 def forward(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
@@ -33,7 +42,8 @@ def forward(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) -
     dtype = dtype_name(x.dtype)
     kernel = address("activation", "forward", name, dtype, machine().lanes(dtype))
     parameters = (word(first), word(second))
-    run(kernel, -(-x.size // RUN), place(x), place(y), x.size, RUN, *parameters, threads=threads_for(x.size))
+    each, tasks, threads = share(x.size)
+    run(kernel, tasks, place(x), place(y), x.size, each, *parameters, threads=threads)
     return y
 
 
@@ -43,7 +53,8 @@ def gradient(name: str, kept: np.ndarray, dy: np.ndarray, first: float = 0.0, se
     dtype = dtype_name(dy.dtype)
     kernel = address("activation", "backward", name, dtype, machine().lanes(dtype))
     places, parameters = (place(kept), place(dy), place(dx)), (word(first), word(second))
-    run(kernel, -(-dy.size // RUN), *places, dy.size, RUN, *parameters, threads=threads_for(dy.size))
+    each, tasks, threads = share(dy.size)
+    run(kernel, tasks, *places, dy.size, each, *parameters, threads=threads)
     return dx
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.numba.activation import RUN
+from xpconv.engines.numba.activation import share
 from xpconv.engines.numba.arrays import dense, empty, place, place_of, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.machine import machine
@@ -39,8 +39,9 @@ def _prelu(x: np.ndarray, slope: np.ndarray, *, needs: Needs) -> tuple[np.ndarra
     lanes, y = machine().lanes(dtype), empty(x.shape, x.dtype)
     width, numbers = _row(slope.size, lanes)
     slopes = dense(slope).reshape(-1)[numbers]
-    words = place(x), place(slopes), place(y), x.size, width, RUN
-    run(address("prelu", "forward", dtype, lanes), -(-x.size // RUN), *words, threads=threads_for(x.size))
+    each, tasks, threads = share(x.size)
+    words = place(x), place(slopes), place(y), x.size, width, each
+    run(address("prelu", "forward", dtype, lanes), tasks, *words, threads=threads)
     return y, (x, slopes, slope.shape) if any(needs) else None
 
 
