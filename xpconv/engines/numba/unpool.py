@@ -16,8 +16,7 @@ from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
 from xpconv.settings import current
 
-_LINE = 16  # channels that tasks take at least, where images are too few for all threads
-_STAYED = 4  # bytes of a cell's number
+_SCRATCH = 4  # bytes for each number that a task of the gradient goes to
 _Sizes = tuple[int, ...]
 
 
@@ -26,8 +25,8 @@ def max_unpool(x: np.ndarray, indices: np.ndarray, *, needs: Needs, output_size:
     x, indices = dense(x), dense(indices)
     y = empty((x.shape[0], *output_size, x.shape[-1]), x.dtype)
     if y.size:
-        width, tasks, threads = _shared_out(x, y)
-        words = place(x), place(indices), place(y), *_sizes(x, y), width
+        each, tasks, threads = _shared_out(x, y)
+        words = place(x), place(indices), place(y), *_sizes(x, y), each
         run(address("unpool", "forward", dtype_name(x.dtype)), tasks, *words, threads=threads)
     return y, indices if any(needs) else None
 
@@ -36,10 +35,10 @@ def max_unpool_grad(indices: np.ndarray, dy: np.ndarray, needs: Needs) -> tuple[
     """dx = dy at the target, 0 for a cell that a later one has overwritten: (N, *output_size, C) -> (N, *size, C)."""
     dy, dx = dense(dy), empty(indices.shape, dy.dtype)
     if dx.size:
-        width, tasks, threads = _shared_out(dx, dy)
-        nbytes = _STAYED * math.prod(dy.shape[1:-1]) * width
-        with borrowed(threads * nbytes) as stayed:
-            words = place(dy), place(indices), place(dx), *_sizes(dx, dy), width, stayed, nbytes
+        each, tasks, threads = _shared_out(dx, dy)
+        nbytes = _SCRATCH * each * dy.shape[-1]
+        with borrowed(threads * nbytes) as scratch:
+            words = place(dy), place(indices), place(dx), *_sizes(dx, dy), each, scratch, nbytes
             run(address("unpool", "backward", dtype_name(dy.dtype)), tasks, *words, threads=threads)
     return dx, None
 
@@ -49,12 +48,12 @@ def _sizes(x: np.ndarray, y: np.ndarray) -> tuple[int, ...]:
 
 
 def _shared_out(x: np.ndarray, y: np.ndarray) -> tuple[int, int, int]:
-    """Channels of a task, how many tasks, and on how many threads: a task has all cells, in order, of some channels."""
-    images, channels, threads = x.shape[0], x.shape[-1], threads_for(x.size + y.size)
-    width = min(channels, max(current().workspace_limit // (threads * _STAYED * math.prod(y.shape[1:-1])), 1))
-    if images < 2 * threads and threads > 1:
-        width = min(width, max(-(-channels * images // (2 * threads)) + _LINE - 1 & -_LINE, _LINE))
-    return width, images * -(-channels // width), threads
+    """Targets of a task, how many tasks, and on how many threads: all of an image, unless there are too few of them."""
+    images, targets, threads = x.shape[0], math.prod(y.shape[1:-1]), threads_for(x.size + y.size)
+    parts = -(-2 * threads // images) if threads > 1 and images < 2 * threads else 1
+    most = current().workspace_limit // (threads * _SCRATCH * x.shape[-1])
+    each = max(1, min(-(-targets // parts), most))
+    return each, images * -(-targets // each), threads
 
 
 def _declines(x: np.ndarray, indices: np.ndarray, **_: Any) -> str | None:
