@@ -7,18 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import RUN_FILES, corners
+from nets import RUN_FILES
 
 from xpconv import train
 from xpconv.cli import main, model_file
-
-
-@pytest.fixture
-def data(tmp_path_factory):
-    images, labels = corners()
-    path = tmp_path_factory.mktemp("data") / "corners.npz"
-    np.savez(path, images=images, labels=labels)
-    return path
 
 
 def test_a_run_that_diverges_is_a_failure_and_writes_nothing(data, tmp_path, capsys):
