@@ -145,6 +145,7 @@ def test_the_live_bar_shows_the_loss_so_far(monkeypatch, capsys):
     live = progress.Bar("test")
     live.on_start(2, 10)
     live.running = Tally()
+    live.on_step(1, 1)
     live.on_step(1, 10)
     status = live._bar.tasks[0].fields["status"]
     live.on_end(train.History())
@@ -238,7 +239,10 @@ def test_ctrl_c_saves_what_was_learned(data, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
     history = train.History.load(tmp_path / "history.jsonl")
     assert len(history) >= 2
-    assert f"stopped in epoch {len(history) + 1} of 9999; what was learned so far is kept" in seen
+    n = len(history)
+    assert (
+        f"stopped in epoch {n + 1} of 9999; what was learned so far is kept; --resume goes on after epoch {n}" in seen
+    )
     exchange.load(tmp_path / "model.safetensors")
 
 
@@ -252,8 +256,9 @@ class _Pressing(progress.Lines):
 
 def test_ctrl_c_in_the_first_epoch_still_leaves_every_file(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("xpconv.train.Lines", _Pressing)
+    (tmp_path / "checkpoint.safetensors").write_text("of an earlier run")
     assert main(["train", "--data", str(data), "--out", str(tmp_path)]) == 130
-    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES - {"checkpoint.safetensors"}
     assert (tmp_path / "history.jsonl").read_text() == ""
     assert LAST_LINE.fullmatch(capsys.readouterr().out.splitlines()[-1])
 
@@ -263,7 +268,7 @@ def test_an_interrupted_run_is_not_tested_where_that_takes_long(data, tmp_path, 
     monkeypatch.setattr("xpconv.cli.train._QUICK", 0.0)
     (tmp_path / "mistakes.png").write_text("of an earlier run")
     assert main(["train", "--data", str(data), "--out", str(tmp_path)]) == 130
-    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES - {"mistakes.png"}
+    assert {path.name for path in tmp_path.iterdir()} == RUN_FILES - {"mistakes.png", "checkpoint.safetensors"}
     assert "not tested" in capsys.readouterr().out.splitlines()[-1]
 
 
