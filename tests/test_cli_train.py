@@ -17,7 +17,7 @@ from nets import RUN_FILES, corners
 from PIL import Image
 
 from xpconv import exchange, nn, settings, train
-from xpconv.cli import main
+from xpconv.cli import console, main
 from xpconv.train import progress
 
 STOPPING = "stopping after this step; Ctrl-C again leaves at once\n"
@@ -150,6 +150,20 @@ def test_the_live_bar_shows_the_loss_so_far(monkeypatch, capsys):
     status = live._bar.tasks[0].fields["status"]
     live.on_end(train.History())
     assert re.fullmatch(r"\d+:\d\d left  loss 0\.1234  accuracy 0\.7500", status)
+
+
+def test_headings_are_wrapped_to_a_terminal_alone(monkeypatch):
+    rows = [("a", "word " * 12 + "a-hyphen"), ("longer", "b")]
+    assert console.heading(rows).count("\n") == 1
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert console.heading(rows).splitlines() == [
+        "a       word word word word word word",
+        "        word word word word word word",
+        "        a-hyphen",
+        "longer  b",
+    ]
 
 
 @pytest.mark.parametrize(
