@@ -55,5 +55,6 @@ def _locked(path: Path) -> int | None:
             pass
         except OSError:  # a file system without locks
             os.close(file)
+            path.unlink(missing_ok=True)
             return None
         os.close(file)

@@ -79,12 +79,12 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "leaves at once. Network, history and checkpoint are written after every epoch: a run that was stopped or "
         "killed goes on with --resume.",
         epilog="files written into --out:\n"
-        "  model.safetensors   the network; `xpconv predict` and `xpconv.load` read it\n"
-        "  history.jsonl       one line of JSON per epoch\n"
-        "  checkpoint.safetensors  what --resume goes on with: the run after its last whole epoch\n"
-        "  curves.png          loss and accuracy against the epoch\n"
-        "  filters.png         the kernels of the first convolution\n"
-        "  mistakes.png        the test images it gets wrong, worst first",
+        "  model.safetensors       the network; `xpconv predict` and `xpconv.load` read it\n"
+        "  history.jsonl           one line of JSON per epoch\n"
+        "  checkpoint.safetensors  the run after its last whole epoch, for --resume\n"
+        "  curves.png              loss and accuracy against the epoch\n"
+        "  filters.png             the kernels of the first convolution\n"
+        "  mistakes.png            the test images it gets wrong, worst first",
         formatter_class=_Wrapped,
     )
     parser.add_argument(
@@ -121,7 +121,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--resume",
         action="store_true",
         help="go on with the run in --out after its last whole epoch, to the very network that it would have given; "
-        "options are those of the run, and of those given here --epochs alone may be another number",
+        "options that are not given are those of the run, and --epochs, --backend and --engine may be others",
     )
     _add_settings(parser)
 

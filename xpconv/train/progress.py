@@ -141,7 +141,7 @@ class Bar(Lines):
             console=console.Console(),  # rich's shared one remembers what the output was when first used
             transient=True,
         )
-        self._task = self._bar.add_task(f"{f'1/{epochs}':>7}", total=steps, status="getting ready")
+        self._task = self._bar.add_task(" " * 7, total=steps, status="getting ready")
         self._steps, self._looked = steps, 0.0
         self._first, self._began = 0, 0.0  # how many steps were done when the display was told first, and when
         self._bar.start()
