@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import RUN_FILES, corners
+from nets import PICTURES, RUN_FILES, corners
 from safetensors.numpy import load_file, save_file
 
 from xpconv import train
@@ -41,6 +41,7 @@ def ended(arguments, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             main(arguments)
     capsys.readouterr()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES - PICTURES
     return tmp_path / "run"
 
 
@@ -49,7 +50,8 @@ def resumed(folder: Path, *options: str) -> int:
 
 
 def test_a_run_that_was_ended_goes_on_to_the_same_network(arguments, ended, tmp_path, capsys):
-    assert {path.name for path in ended.iterdir()} == {"model.safetensors", "history.jsonl", "checkpoint.safetensors"}
+    (ended / ".lock").write_text("1")  # a process that is there, and not the one that wrote this
+    (ended / ".checkpoint.0a1b2c3d.safetensors").write_text("half a file")
     assert resumed(ended) == 0
     shown = capsys.readouterr().out
     assert f"{ended}, where 3 of 6 epochs are" in shown

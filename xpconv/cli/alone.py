@@ -14,8 +14,8 @@ _NAME = ".lock"
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process within the block; where another one holds it, refuse.
+def alone_in(folder: Path) -> Iterator[bool]:
+    """Hold the folder for this process within the block; where another one holds it, refuse. Gives whether it is held.
 
     The lock is the system's own, which ends with the process that has it, however that ends: a file that a killed run
     has left holds nobody back. Where the system or the file system has no such locks, there is none.
@@ -23,7 +23,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     path = folder / _NAME
     held = _locked(path)
     try:
-        yield
+        yield held is not None
     finally:
         if held is not None:
             with suppress(OSError):  # the folder may be gone

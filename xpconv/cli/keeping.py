@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xpconv import train
+from xpconv.atomic import sweep
 from xpconv.cli.console import UsageError
 from xpconv.errors import message
 from xpconv.nn import Module
@@ -44,6 +45,11 @@ class Files(NamedTuple):
         except OSError as error:
             raise UsageError(message("--out", f"{str(files[0])!r} cannot be written.", str(error.strerror))) from error
         return files
+
+    def sweep(self) -> None:
+        """Remove the halves of files that a killed run has left: large ones, of a large network."""
+        for path in self:
+            sweep(path)
 
     @property
     def pictures(self) -> tuple[Path, Path, Path]:

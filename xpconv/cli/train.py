@@ -62,7 +62,9 @@ def _run(options: argparse.Namespace, kept: Kept | None, make: Callable[..., nn.
         summary = _summary(options.model, net.initialize(seed=options.seed), data.train_images.shape[1:])
         check_training(net, data.train_images.shape[1:])
     files = Files.within(Path(options.out))
-    with alone_in(Path(options.out)):
+    with alone_in(Path(options.out)) as alone:
+        if alone:
+            files.sweep()
         say(heading(_header(options, data, pixels, summary.parameters, files, kept)))
         images = model_file.Images(data.train_images.shape[1:], data.class_names, full)
         return _trained(options, data, net, images, files, kept, train.Bar("test") if live else train.Lines("test"))
