@@ -97,7 +97,7 @@ def test_every_sample_has_plans_with_channels_first_too(dtype):
                 continue
             for name, arrays, options in parts_of(sample, case, dtype):
                 asked = conv._found(getattr(engine.problem, PROBLEMS[name])(*arrays, **options)).problem
-                ways = [way for other in asked.layouts[1:] for way in plans._ways(other, library.place(0))]
+                ways = [way for other in asked.layouts[1:] for way in plans.ways(other, library.place(0))]
                 compiled = asked.activation in ("silu", "softplus") or (asked.direction == "dgrad" and asked.bias)
                 assert bool(ways) != (asked.residual or compiled), f"{case.name}, {sample.name}, {name}"
                 assert {way.problem.layout for way in ways} <= {"NCHW"}
@@ -117,9 +117,9 @@ def test_layouts_are_compared_where_the_library_itself_would_turn_ours():
 def test_copies_for_a_layout_count_as_workspace():
     asked = problem(dtype="float64", outputs=32, bias=True, activation="tanh", keep_sums=True, layout="NCHW")
     assert asked.copies == 8 * 2 * 8 * 8 * (64 + 2 * 32)
-    least = asked.copies + min(way.workspace for way in plans._ways(asked, library.place(0)))
+    least = asked.copies + min(way.workspace for way in plans.ways(asked, library.place(0)))
     for limit, fits in ((least, True), (least - 1, False)):
-        assert any(plans._ways(asked._replace(workspace_limit=limit), library.place(0))) == fits
+        assert any(plans.ways(asked._replace(workspace_limit=limit), library.place(0))) == fits
 
 
 def fusions(dtype):

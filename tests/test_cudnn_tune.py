@@ -128,12 +128,15 @@ def test_where_nothing_can_be_kept_a_warning_says_so(choices):
 @pytest.fixture
 def first(choices, monkeypatch):
     """A clock by which plans with channels first are faster; and the layout of every plan that runs, by direction."""
-    ran, run = {}, plans.Way.run
+    ran, real = {}, plans.Way.run
+
+    def run(way, *operands):
+        ran[way.problem.direction] = way.problem.layout
+        real(way, *operands)
+
+    monkeypatch.setattr(plans.Way, "run", run)
     monkeypatch.setattr(plans, "_CANDIDATES", 1)  # some are compiled
     monkeypatch.setattr(tune, "seconds", lambda call: 1.0 if call.args[0].problem.layout == "NCHW" else 2.0)
-    monkeypatch.setattr(
-        plans.Way, "run", lambda way, *a: (ran.update({way.problem.direction: way.problem.layout}), run(way, *a))[1]
-    )
     with xpconv.autotune(True):
         yield ran
 
@@ -141,8 +144,8 @@ def first(choices, monkeypatch):
 # In float32 the library adds a residual, or a bias to an input gradient, in NHWC alone.
 NHWC_FORWARD = ("residual and tanh", "output padding", "residual, 1x1")
 TURNED = {
-    "conv": ("asymmetric padding", "dilation and stride", "groups", "depthwise", "1-D", "3-D", "relu", *NHWC_FORWARD),
-    "conv_transpose": ("depthwise", "3-D", *NHWC_FORWARD),
+    "conv": ("dilation and stride", "groups", "depthwise", "1-D causal", "3-D", "relu", "residual and tanh"),
+    "conv_transpose": ("depthwise", "3-D", "output padding", "residual, 1x1"),
 }
 
 
@@ -207,6 +210,17 @@ def test_a_layout_is_kept_on_disk_and_told_of(first, choices, monkeypatch):
         ops.conv(x, w, b, activation="relu")
         assert first == {"fprop": "NHWC"}
         assert "NHWC in one launch with bias, relu" in xpconv.explain(ops.conv, x, w, b, activation="relu")["cudnn"]
+
+
+def test_a_parameter_keeps_its_weights_turned_for_each_layout(first):
+    with xpconv.use_backend("cupy"):
+        net = nn.Conv2d(8, 4, 3).initialize()
+    x = made(2, 6, 5, 8)
+    for tuned, layout in ((True, "NCHW"), (False, "NHWC"), (True, "NCHW")):
+        with xpconv.autotune(tuned):
+            close(net(x), x, net.weight.value, net.bias.value)
+        assert first == {"fprop": layout}
+    assert len(net.weight.packed) == 2
 
 
 def test_a_captured_graph_turns_what_it_is_given_at_each_replay(first):

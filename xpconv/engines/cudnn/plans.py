@@ -75,11 +75,11 @@ class Plan:
     def _tune(self, call: Callable[[Way], Any]) -> None:
         """Time the call, with all copies that a layout asks for; take the fastest way, and keep its name."""
         self.tuned = True  # before, so that another thread runs on rather than times too
-        ways = list(_candidates(self.way))
-        times = [_seconds(partial(call, way)) for way in ways]
-        best = min(range(len(ways)), key=times.__getitem__)
+        tried = list(_candidates(self.way))
+        times = [_seconds(partial(call, way)) for way in tried]
+        best = min(range(len(tried)), key=times.__getitem__)
         if math.isfinite(times[best]):
-            self.way = ways[best]
+            self.way = tried[best]
             tune.keep(self.problem, self.way.choice)
 
 
@@ -122,7 +122,7 @@ def _remembered(problem: Problem, place: dict[str, Any]) -> Way | None:
     """The way that was fastest when it was measured; `None` if that never was, or it is there no longer."""
     chosen = tune.known(problem) or ""
     asked = next((asked for asked in problem.layouts if chosen.startswith(f"{asked.layout} ")), None)
-    return asked and next((way for way in _ways(asked, place) if way.choice == chosen), None)
+    return asked and next((way for way in ways(asked, place) if way.choice == chosen), None)
 
 
 def _candidates(first: Way) -> Iterator[Way]:
@@ -130,11 +130,11 @@ def _candidates(first: Way) -> Iterator[Way]:
     ours, *others = first.problem.layouts
     yield from islice(_fitting(first.graph, ours), _CANDIDATES)
     for asked in others:
-        yield from islice(_ways(asked, library.place(asked.device)), _CANDIDATES)
+        yield from islice(ways(asked, library.place(asked.device)), _CANDIDATES)
 
 
-def _ways(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
-    """Those of a graph of its own; none where the library refuses it."""
+def ways(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
+    """The ways to run a problem, best by rank first; none where the library refuses it."""
     try:
         graph = planned(problem, place)
     except library.Refusal:
