@@ -26,6 +26,8 @@ CPU_SETS = {
     "samples": "1-D and 3-D convolutions",
     "pools": "pools",
     "layers": "batch norm, linear, loss",
+    "convnext": "a block of ConvNeXt",
+    "unet": "other norms, resizing, borders",
     "steps": "training steps of LeNet and ResNet-20",
 }
 CPU_BATCHES = (8, 32)
