@@ -29,6 +29,7 @@ CPU_SETS = {
     "convnext": "a block of ConvNeXt",
     "unet": "other norms, resizing, borders",
     "steps": "training steps of LeNet and ResNet-20",
+    "unet_step": "training step of a U-Net",
 }
 CPU_BATCHES = (8, 32)
 GPU_NETS = {"resnet50": "ResNet-50", "mobilenetv2": "MobileNetV2"}

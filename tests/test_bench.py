@@ -56,6 +56,7 @@ TINY = (
     Layer("tiny", "linear", "linear", (7,), {"w": (7, 5), "b": (5,)}, batch=3),
     Layer("tiny", "loss", "softmax_cross_entropy", (10,), batch=4),
     Layer("tiny", "LeNet", "step", (8, 8, 1), options={"model": "lenet"}, batch=4),
+    Layer("tiny", "U-Net", "step", (8, 16, 3), options={"model": "unet"}, batch=2),
     Layer("tiny", "ReLU", "relu", (5,), batch=3),
     Layer("tiny", "SiLU", "silu", (5, 5, 3), batch=3),
     Layer("tiny", "GELU", "gelu", (5, 5, 3), batch=3),

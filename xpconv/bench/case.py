@@ -79,7 +79,7 @@ class Case:
         if layer.op == "step":
             net = networks.network(layer.options["model"], x)
             weights = {name: np.array(value) for name, value in net.state_dict().items()}
-            labels = rng.integers(0, networks.CLASSES[layer.options["model"]], self.batch)
+            labels = networks.labels_of(layer.options["model"], x, rng)
             return {"x": x, "labels": labels, **{name: rounded(value, self.dtype) for name, value in weights.items()}}
         if layer.op == "softmax_cross_entropy":
             labels, dy = rng.integers(0, layer.x[-1], self.batch), rounded(np.ones((), "float32"), self.dtype)

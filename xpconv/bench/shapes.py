@@ -131,6 +131,11 @@ def steps() -> list[Layer]:
     return [Layer("steps", name, "step", x, options={"model": model}, batch=128) for name, model, x in rows]
 
 
+def unet_step() -> list[Layer]:
+    """A training step whose every pixel has a label: of a U-Net of 16 channels and three halvings."""
+    return [Layer("unet_step", "U-Net 64²", "step", (64, 64, 3), options={"model": "unet"}, batch=8)]
+
+
 def large_steps() -> list[Layer]:
     """A training step that takes a GPU to be bearable."""
     return [Layer("large_steps", "ResNet-50 224²", "step", (224, 224, 3), options={"model": "resnet50"}, batch=64)]
@@ -207,6 +212,7 @@ SETS: dict[str, Callable[[], list[Layer]]] = {
     "convnext": convnext,
     "unet": unet,
     "steps": steps,
+    "unet_step": unet_step,
     "large_steps": large_steps,
     "bandwidth": bandwidth,
     "overhead": overhead,
