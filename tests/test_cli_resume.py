@@ -13,7 +13,7 @@ import pytest
 from nets import PICTURES, RUN_FILES, corners
 from safetensors.numpy import load_file, save_file
 
-from xpconv import train
+from xpconv import plot, train
 from xpconv.cli import main
 from xpconv.cli.alone import alone_in
 from xpconv.cli.console import UsageError
@@ -45,6 +45,13 @@ def ended(arguments, tmp_path, monkeypatch, capsys):
     return tmp_path / "run"
 
 
+@pytest.fixture
+def _no_pictures(monkeypatch):
+    """They take longer than the training."""
+    for name in ("learning_curves", "filters", "mistakes"):
+        monkeypatch.setattr(plot, name, lambda *_, **__: None)
+
+
 def resumed(folder: Path, *options: str) -> int:
     return main(["train", "--resume", "--out", str(folder), *options])
 
@@ -64,6 +71,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_network(arguments, ended, tmp_
     assert [(r.epoch, r.loss, r.val_loss, r.lr) for r in mine] == [(r.epoch, r.loss, r.val_loss, r.lr) for r in theirs]
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_more_epochs_take_up_a_run_that_was_done(ended, capsys):
     assert resumed(ended, "--epochs", "3") == 0
     assert "all 3 epochs are there already" in capsys.readouterr().out
@@ -90,6 +98,7 @@ def test_options_of_another_run_are_refused(ended, tmp_path, capsys):
     assert "begin anew without --resume." in said
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_the_precision_is_that_of_the_run(arguments, tmp_path, capsys):
     assert main([*arguments, "--epochs", "1", "--precision", "fast"]) == 0
     assert resumed(tmp_path / "run", "--epochs", "2", "--backend", "array_api_strict") == 0
