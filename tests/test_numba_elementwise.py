@@ -155,6 +155,19 @@ def test_a_norm_that_stores_past_the_caches_gives_the_same(dtype, monkeypatch):
         assert np.array_equal(plain, past)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_activations_that_store_past_the_caches_give_the_same(dtype, monkeypatch):
+    x, dy = np.random.default_rng(12).standard_normal((2, 40, 333, 33)).astype(dtype)
+    results = []
+    for past in (False, True):
+        for module in ("activation", "prelu"):
+            monkeypatch.setattr(f"xpconv.engines.numba.{module}.streams", lambda x, y, lanes: past)  # noqa: B023
+        calls = (on_engine("numba", ops.gelu, x, dy=dy), on_engine("numba", ops.prelu, x, x[0, 0], dy=dy))
+        results.append([part for y, grads in calls for part in (y, *grads)])
+    for plain, past in zip(*results, strict=True):
+        assert np.array_equal(plain, past)
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "silu"])
 def test_norm_keeps_x_and_a_few_numbers_per_channel(activation):
     x = np.ones((64, 32, 8), dtype=np.float32)

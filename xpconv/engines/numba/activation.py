@@ -11,7 +11,7 @@ import numpy as np
 
 from xpconv.activations import FROM_OUTPUT
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.numba.arrays import dense, empty, place, unsupported
+from xpconv.engines.numba.arrays import dense, empty, place, streams, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.team import run, threads_for
@@ -40,7 +40,8 @@ def forward(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) -
     x = dense(x)
     y = empty(x.shape, x.dtype)
     dtype = dtype_name(x.dtype)
-    kernel = address("activation", "forward", name, dtype, machine().lanes(dtype))
+    lanes = machine().lanes(dtype)
+    kernel = address("activation", "forward", name, dtype, lanes, streams(x, y, lanes))
     parameters = (word(first), word(second))
     each, tasks, threads = share(x.size)
     run(kernel, tasks, place(x), place(y), x.size, each, *parameters, threads=threads)
@@ -51,7 +52,8 @@ def gradient(name: str, kept: np.ndarray, dy: np.ndarray, first: float = 0.0, se
     kept, dy = dense(kept), dense(dy)
     dx = empty(dy.shape, dy.dtype)
     dtype = dtype_name(dy.dtype)
-    kernel = address("activation", "backward", name, dtype, machine().lanes(dtype))
+    lanes = machine().lanes(dtype)
+    kernel = address("activation", "backward", name, dtype, lanes, streams(dy, dx, lanes))
     places, parameters = (place(kept), place(dy), place(dx)), (word(first), word(second))
     each, tasks, threads = share(dy.size)
     run(kernel, tasks, *places, dy.size, each, *parameters, threads=threads)

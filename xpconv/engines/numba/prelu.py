@@ -10,7 +10,7 @@ import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.activation import share
-from xpconv.engines.numba.arrays import dense, empty, place, place_of, unsupported
+from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.scratch import borrowed
@@ -41,7 +41,7 @@ def _prelu(x: np.ndarray, slope: np.ndarray, *, needs: Needs) -> tuple[np.ndarra
     slopes = dense(slope).reshape(-1)[numbers]
     each, tasks, threads = share(x.size)
     words = place(x), place(slopes), place(y), x.size, width, each
-    run(address("prelu", "forward", dtype, lanes), tasks, *words, threads=threads)
+    run(address("prelu", "forward", dtype, lanes, streams(x, y, lanes)), tasks, *words, threads=threads)
     return y, (x, slopes, slope.shape) if any(needs) else None
 
 
@@ -56,7 +56,8 @@ def _backward(residuals: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray 
     slabs = Slabs.sized(-(-x.size // width), n, reach + n + -n % lanes, x.itemsize)
     with borrowed(slabs.nbytes) as parts:
         words = place(x), place(dy), place(slopes), place_of(dx), x.size, n, width, slabs.size
-        kernel, summed = address("prelu", "backward", dtype, lanes), parts if needs[1] else 0
+        past = dx is not None and streams(x, dx, lanes)
+        kernel, summed = address("prelu", "backward", dtype, lanes, past), parts if needs[1] else 0
         run(kernel, slabs.tasks, *words, summed, slabs.step, threads=threads_for(x.size))
         if needs[1]:
             settled("sums", "settle", x, slabs, parts + reach * x.itemsize, n, place(dslope))

@@ -20,7 +20,7 @@ from xpconv.engines.numba.kernels.mathematics import (
     real,
 )
 from xpconv.engines.numba.kernels.memory import number_type, pointers
-from xpconv.engines.numba.kernels.vectors import VectorType, vectors
+from xpconv.engines.numba.kernels.vectors import VectorType, store_past_caches, vectors
 
 
 def _above(x: Lanes, yes: Any, no: Any) -> Lanes:
@@ -60,8 +60,9 @@ _SLOPES: dict[str, Callable[..., Lanes]] = {name: lambda x, dy, a, b, f=f: f(x, 
 }
 
 
-def forward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
-    """y of a run of x. Arguments: x, y, count, numbers in a run, then two parameters as doubles."""
+def forward(name: str, dtype: str, lanes: int, past: bool) -> Callable[..., Any]:
+    """y of a run of x, stored ``past`` the caches or not. Arguments: x, y, count, numbers in a run, then two parameters
+    as doubles."""
     kind, emit = VectorType(number_type(dtype), lanes), _VALUES[name]
 
     @intrinsic
@@ -73,6 +74,7 @@ def forward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
 
     number, at = number_type(dtype), pointers(number_type(dtype))
     load, store, load_some, store_some, splat = vectors(dtype, lanes)
+    put = store_past_caches if past else store
 
     def kernel(args, task, slot):
         x, y, count = at(args[0]), at(args[1]), args[2]
@@ -83,9 +85,9 @@ def forward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
         fours = first + (last - first) // (4 * lanes) * (4 * lanes)
         for i in range(first, fours, 4 * lanes):
             for j in range(i, i + 4 * lanes, lanes):
-                store(y, j, value(load(x, j), a, b))
+                put(y, j, value(load(x, j), a, b))
         for i in range(fours, whole, lanes):
-            store(y, i, value(load(x, i), a, b))
+            put(y, i, value(load(x, i), a, b))
         if whole < last:
             store_some(y, whole, value(load_some(x, whole, last - whole), a, b), last - whole)
 
@@ -118,8 +120,9 @@ def added(name: str | None, dtype: str, lanes: int) -> Callable[..., Any]:
     return kernel
 
 
-def backward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
-    """dx of a run. Arguments: what was kept, dy, dx, count, numbers in a run, then two parameters as doubles."""
+def backward(name: str, dtype: str, lanes: int, past: bool) -> Callable[..., Any]:
+    """dx of a run, stored as `forward` does. Arguments: what was kept, dy, dx, count, numbers in a run, then two
+    parameters as doubles."""
     kind, emit = VectorType(number_type(dtype), lanes), _SLOPES[name]
 
     @intrinsic
@@ -131,6 +134,7 @@ def backward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
 
     number, at = number_type(dtype), pointers(number_type(dtype))
     load, store, load_some, store_some, splat = vectors(dtype, lanes)
+    put = store_past_caches if past else store
 
     def kernel(args, task, slot):
         kept, dy, dx, count = at(args[0]), at(args[1]), at(args[2]), args[3]
@@ -141,9 +145,9 @@ def backward(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
         fours = first + (last - first) // (4 * lanes) * (4 * lanes)
         for i in range(first, fours, 4 * lanes):
             for j in range(i, i + 4 * lanes, lanes):
-                store(dx, j, slope(load(kept, j), load(dy, j), a, b))
+                put(dx, j, slope(load(kept, j), load(dy, j), a, b))
         for i in range(fours, whole, lanes):
-            store(dx, i, slope(load(kept, i), load(dy, i), a, b))
+            put(dx, i, slope(load(kept, i), load(dy, i), a, b))
         if whole < last:
             left = last - whole
             store_some(dx, whole, slope(load_some(kept, whole, left), load_some(dy, whole, left), a, b), left)

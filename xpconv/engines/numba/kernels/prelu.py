@@ -13,13 +13,17 @@ from numba import njit
 
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.sums import BLOCK
-from xpconv.engines.numba.kernels.vectors import choose, vectors
+from xpconv.engines.numba.kernels.vectors import choose, store_past_caches, vectors
 
 
-def forward(dtype: str, lanes: int) -> Callable[..., Any]:
-    """y of a run of x. Arguments: x, slopes, y, count, numbers in a row, numbers in a run."""
+def forward(dtype: str, lanes: int, past: bool) -> Callable[..., Any]:
+    """y of a run of x, stored ``past`` the caches or not.
+
+    Arguments: x, slopes, y, count, numbers in a row, numbers in a run.
+    """
     number, at = number_type(dtype), pointers(number_type(dtype))
     load, store, load_some, store_some, splat = vectors(dtype, lanes)
+    put = store_past_caches if past else store
 
     @njit
     def value(x, slope):
@@ -32,7 +36,7 @@ def forward(dtype: str, lanes: int) -> Callable[..., Any]:
         whole = first + (last - first) // lanes * lanes
         c = first % n
         for i in range(first, whole, lanes):
-            store(y, i, value(load(x, i), load(slopes, c)))
+            put(y, i, value(load(x, i), load(slopes, c)))
             c += lanes
             if c >= n:
                 c -= n
@@ -43,8 +47,8 @@ def forward(dtype: str, lanes: int) -> Callable[..., Any]:
     return kernel
 
 
-def backward(dtype: str, lanes: int) -> Callable[..., Any]:
-    """dx of a slab of rows, and its sums of the slopes' gradients.
+def backward(dtype: str, lanes: int, past: bool) -> Callable[..., Any]:
+    """dx of a slab of rows, stored as `forward` does, and its sums of the slopes' gradients.
 
     Arguments: x, dy, slopes, dx or 0, count, how many slopes there are, numbers in a row, which is several times that
     or whole vectors long, rows in a slab, parts or 0, numbers from slab to slab. Parts of a slab: a block's sums by
@@ -52,6 +56,7 @@ def backward(dtype: str, lanes: int) -> Callable[..., Any]:
     """
     number, at = number_type(dtype), pointers(number_type(dtype))
     load, store, load_some, store_some, splat = vectors(dtype, lanes)
+    put = store_past_caches if past else store
     size = number.bitwidth // 8
 
     @njit
@@ -96,7 +101,7 @@ def backward(dtype: str, lanes: int) -> Callable[..., Any]:
             for i in range(start, whole, lanes):
                 slope = step(load(x, i), load(dy, i), load(slopes, c), block, c, adds)
                 if stores:
-                    store(dx, i, slope)
+                    put(dx, i, slope)
                 c += lanes
                 if c >= width:
                     c -= width
