@@ -19,6 +19,7 @@ from xpconv.errors import dtype_name
 
 _FOLDER = Path(__file__).parent / "kernels"
 _SHARED = ("common", "slabs", "teams", "window", "activation")
+_ALSO = {"norm": ("norms",), "norm_back": ("norms",)}  # what a few files share
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s)?(\w+)\(')
 _EXACT = ("optimizer",)  # products and sums round one by one, as formulas on arrays do
 
@@ -42,7 +43,7 @@ def source(module: str, dtype: str, index: str = "int", width: int = 1) -> str:
     """The CUDA C++ of a file of kernels for a dtype, an index type and a number of neighbours."""
     head = (_FOLDER / f"{dtype}.cuh").read_text()
     constants = f"typedef {index} Index;\nconstexpr int WIDTH = {width};\n"
-    files = (*(f"{name}.cuh" for name in _SHARED), f"{module}.cu")
+    files = (*(f"{name}.cuh" for name in (*_SHARED, *_ALSO.get(module, ()))), f"{module}.cu")
     return "\n".join((head, constants, *((_FOLDER / name).read_text() for name in files)))
 
 

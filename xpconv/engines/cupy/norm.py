@@ -60,13 +60,15 @@ def _table(x: Array, layout: _Layout, eps: float) -> Array:
     struct = layout.struct(slabs)
     parts = cupy.empty((layout.batches, slabs.slabs, 3, layout.channels), dtype=table.dtype)
     slabs.launch("norm", "moments", x, x, parts, struct, batches=layout.batches)
-    _settle("merge", x, layout, layout.groups, parts, table, numbers, struct)
+    _settle("norm", "merge", x, layout, layout.groups, parts, table, numbers, struct)
     return table
 
 
-def _settle(name: str, x: Array, layout: _Layout, columns: int, parts: Array, *args: Any, batches: int = 0) -> None:
+def _settle(
+    module: str, name: str, x: Array, layout: _Layout, columns: int, parts: Array, *args: Any, batches: int = 0
+) -> None:
     """Launch what adds up the slabs of each batch, or (``batches`` = 1) of all."""
-    launch_settling("norm", name, x, columns, parts, *args, batches=batches or layout.batches, largest=parts.size)
+    launch_settling(module, name, x, columns, parts, *args, batches=batches or layout.batches, largest=parts.size)
 
 
 def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
@@ -129,7 +131,7 @@ def _slab_sums(kept: _Kept, dy: Array) -> Array:
     slabs = layout.summed(width_of(layout.channels, x, dy, gamma, beta, most=SLAB_WIDTH))
     parts = cupy.empty((layout.batches, slabs.slabs, 2, layout.channels), dtype=table.dtype)
     args = (x, dy, table, gamma, beta, parts, np.int32(NUMBERS[activation]), layout.struct(slabs))
-    slabs.launch("norm", "gradient_sums", x, *args, batches=layout.batches)
+    slabs.launch("norm_back", "gradient_sums", x, *args, batches=layout.batches)
     return parts
 
 
@@ -141,7 +143,7 @@ def _joined_slab_sums(kept: _Kept, dy: Array, joined: tuple[str, Array]) -> tupl
     parts = cupy.empty((1, slabs.slabs, 2, layout.channels), dtype=kept.table.dtype)
     which = np.int32(NUMBERS[activation]), activation in FROM_OUTPUT
     args = (x, dy, kept.table, start, dz, parts, *which, layout.struct(slabs))
-    slabs.launch("norm", "joined_gradient_sums", x, *args)
+    slabs.launch("norm_back", "joined_gradient_sums", x, *args)
     return parts, dz
 
 
@@ -152,7 +154,7 @@ def _parameter_gradients(kept: _Kept, parts: Array | None, needs: Needs) -> tupl
     if parts is None:  # nothing was summed
         return tuple(None if one is None else cupy.zeros(one.shape, dtype=one.dtype) for one in wanted)
     args = (kept.table, kept.gamma, *(*wanted, None, None)[:4], layout.merged(parts))
-    _settle("parameter_gradients", x, layout, layout.channels, parts, *args, batches=1)
+    _settle("norm_back", "parameter_gradients", x, layout, layout.channels, parts, *args, batches=1)
     return tuple(wanted)
 
 
@@ -163,10 +165,10 @@ def _input_gradient(kept: _Kept, dy: Array, parts: Array | None) -> Array:
         return dx
     if parts is not None and not given:
         sums = cupy.empty((layout.batches, 2, layout.channels), dtype=table.dtype)
-        _settle("merge_gradients", x, layout, layout.groups, parts, gamma, sums, layout.merged(parts))
+        _settle("norm_back", "merge_gradients", x, layout, layout.groups, parts, gamma, sums, layout.merged(parts))
     slabs = layout.walked(width_of(layout.channels, x, dy, dx, gamma, beta, most=SLAB_WIDTH))
     args = (x, dy, table, sums, gamma, beta, dx, np.int32(NUMBERS[activation]), layout.struct(slabs))
-    slabs.launch("norm", "gradient", x, *args, batches=layout.batches)
+    slabs.launch("norm_back", "gradient", x, *args, batches=layout.batches)
     return dx
 
 
