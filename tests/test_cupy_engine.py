@@ -206,7 +206,7 @@ def agrees_with_float64(op, arrays, dtype, **options):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize(("rows", "n"), [(5, 4), (300, 10), (9, 1000), (3, 1001), (1, 40_004), (2, 9001)])
+@pytest.mark.parametrize(("rows", "n"), [(5, 4), (1030, 520), (300, 10), (9, 1000), (3, 1001), (1, 40_004), (2, 9001)])
 def test_rows_of_any_length(rows, n, dtype):
     """Of a few threads, of several warps, and longer than the registers of a block hold; in vectors and one by one."""
     rng = np.random.default_rng(n)

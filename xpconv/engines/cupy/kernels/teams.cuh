@@ -22,11 +22,14 @@ template <class E> __device__ __forceinline__ Held<E> hold(const E *row, Index p
 }
 
 // Calls take(p, at) for each pack that is held, and then(at) for each that is not; `at` counts numbers from the row's first.
-template <class Take, class Then>
-__device__ __forceinline__ void each_pack(Index packs, Take take, Then then) {
+template <class Take> __device__ __forceinline__ void each_held(Index packs, Take take) {
 #pragma unroll
   for (int p = 0; p < HELD; p++)
     if (in_row(p, packs)) take(p, (threadIdx.x + (Index)p * blockDim.x) * WIDTH);
+}
+template <class Take, class Then>
+__device__ __forceinline__ void each_pack(Index packs, Take take, Then then) {
+  each_held(packs, take);
 #pragma unroll 1  // to unroll it, too, takes a division
   for (Index j = threadIdx.x + (Index)HELD * blockDim.x; j < packs; j += blockDim.x) then(j * WIDTH);
 }
