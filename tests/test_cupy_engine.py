@@ -14,6 +14,7 @@ from xpconv import ops
 from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
 from xpconv.parity import CASES, case_of, joined, measure, serves
+from xpconv.parity.bounds import error_in_bounds
 
 if missing("cupy"):
     pytest.skip(missing("cupy"), allow_module_level=True)
@@ -233,6 +234,19 @@ def test_sums_over_many_rows(rows, channels, dtype):
         agrees_with_float64(ops.mse, (x, x + rng.standard_normal(x.shape)), dtype)
     agrees_with_float64(ops.prelu, (x - x.mean(0), parameters[0]), dtype)
     agrees_with_float64(ops.prelu, (x - x.mean(0), parameters[0][:1]), dtype)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_is_right_everywhere(approximate):
+    """Its kernels have approximations of their own: all along the curve, not where a sample happens to fall."""
+    x = np.linspace(-12, 12, 100_001, dtype=np.float32)
+    y, pullback = xpconv.vjp(ops.gelu, on_device(x), approximate=approximate)
+    true, true_pullback = xpconv.vjp(ops.gelu, x.astype(np.float64), approximate=approximate)
+    (dx,), (true_dx,) = pullback(cupy.ones_like(y)), true_pullback(np.ones_like(true))
+    for got, expected, scale in ((y, true, np.maximum(np.abs(true), 1e-3)), (dx, true_dx, np.abs(true_dx) + 1)):
+        assert error_in_bounds(got.get(), expected, 16 * scale, "float32") < 0.7  # of what parity permits
+    far = ops.gelu(on_device(np.float32([np.inf, np.nan, 3e38, -3e38])), approximate=approximate).get()
+    np.testing.assert_array_equal(far, np.float32([np.inf, np.nan, 3e38, 0]))
 
 
 @pytest.mark.parametrize("channels", [3, 8])
