@@ -31,7 +31,7 @@ extern "C" __global__ void average(const T *x, T *y, long long items, double div
     Index image = unravel(split(i, w.packs, pack), w.outs, out);
     Sums sums;
     each_cell(
-        w, image, out, [&](Index row) { return load(x + (row * (Index)w.packs.by + pack) * WIDTH); },
+        w, image, out, [&](Index row) { return load_early(x + (row * (Index)w.packs.by + pack) * WIDTH); },
         [&](const Pack &value, int) { sums.add(widened(value)); });
     A share = share_of_a_cell(w, out, (A)divisor, with_padding);
     Values value = sums.values();
@@ -48,7 +48,7 @@ extern "C" __global__ void average_back(const T *dy, T *dx, long long items, dou
     Index image = unravel(split(i, w.packs, pack), w.sizes, cell);
     Sums sums;
     each_window(
-        w, image, cell, [&](Index row, int) { return load(dy + (row * (Index)w.packs.by + pack) * WIDTH); },
+        w, image, cell, [&](Index row, int) { return load_early(dy + (row * (Index)w.packs.by + pack) * WIDTH); },
         [&](const Pack &back, int, const int *out) {
           Values value = widened(back);
           A share = share_of_a_cell(w, out, (A)divisor, with_padding);

@@ -5,7 +5,7 @@
 
 enum { HELD = WIDTH > 1 ? 4 : 8, MOST_THREADS = 512 };
 
-template <class E> struct Held { PackOf<E> v[HELD]; };
+template <class E> struct Held { Waiting<E> v[HELD]; };
 
 // The first row of each block's next teams; all of its threads come along, those beyond the last row with no packs.
 #define FOR_EACH_TEAM(first, rows) \
@@ -17,7 +17,7 @@ template <class E> __device__ __forceinline__ Held<E> hold(const E *row, Index p
   Held<E> held;
 #pragma unroll
   for (int p = 0; p < HELD; p++)
-    if (in_row(p, packs)) held.v[p] = load(row + (threadIdx.x + (Index)p * blockDim.x) * WIDTH);
+    if (in_row(p, packs)) held.v[p] = load_early(row + (threadIdx.x + (Index)p * blockDim.x) * WIDTH);
   return held;
 }
 
