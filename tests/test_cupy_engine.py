@@ -252,10 +252,10 @@ def test_gelu_is_right_everywhere(approximate):
 @pytest.mark.parametrize("channels", [3, 8])
 @pytest.mark.parametrize("size", [(1, 9), (6, 7), (5, 8)])
 @pytest.mark.parametrize(
-    ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": 2}), (2, {"dilation": 3}), (9, {})]
+    ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": ((1, 6), (0, 2))}), (2, {"dilation": 3}), (13, {})]
 )
 def test_depthwise_runs_of_any_length(channels, size, kernel, options):
-    """Threads take four neighbours along a line, and four cells of a row of the kernel."""
+    """Threads take four neighbours along a line, four cells of a row of a kernel, and more than 128 terms in blocks."""
     rng = np.random.default_rng(kernel)
     padding = options.pop("padding", kernel // 2 * options.get("dilation", 1))
     x, w = rng.standard_normal((2, *size, channels)), rng.standard_normal((kernel, kernel, 1, channels))

@@ -26,7 +26,7 @@ _EXACT = ("optimizer",)  # products and sums round one by one, as formulas on ar
 _BLOCK = 256
 _MOST_BLOCKS = 2**20  # more elements are walked in strides, so that 32-bit indices of 2³⁰ elements do not overflow
 _WIDE_FROM = 2**30
-_VECTOR = 16  # bytes that one instruction loads
+VECTOR = 16  # bytes that one instruction loads
 
 NULL = np.uint64(0)  # the pointer to an array that is not there
 
@@ -88,12 +88,12 @@ def integers(*numbers: int) -> tuple[Any, ...]:
     return tuple(map(np.int64, numbers))
 
 
-def width_of(channels: int, *arrays: Array | None, most: int = _VECTOR) -> int:
+def width_of(channels: int, *arrays: Array | None, most: int = VECTOR) -> int:
     """Neighbouring channels that a thread takes: a vector of them if their number and addresses allow it, else 1.
 
     ``most`` bounds it for kernels that keep several numbers for each channel, lest these fill the registers.
     """
     given = [x for x in arrays if x is not None]
-    width = min(_VECTOR // given[0].dtype.itemsize, most)
+    width = min(VECTOR // given[0].dtype.itemsize, most)
     fits = channels % width == 0 and all(x.data.ptr % (width * x.dtype.itemsize) == 0 for x in given)
     return width if fits else 1
