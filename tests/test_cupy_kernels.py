@@ -114,6 +114,7 @@ HOT = {
     "maxpool": {"largest_by_byte": 1},
     "norm": {"moments": 1, "normalise": 2},
     "norm_back": {"gradient_sums": 2, "joined_gradient_sums": 3, "gradient": 2},
+    "norm_tiles": {"normalise_tiles": 1, "gradient_tiles": 2},
     "prelu": {"forward": 2, "back": 2},
     "rownorm": {"normalise_rows": 1, "gradient_rows": 2, "gradient_slabs": 2},
     "softmax": {"softmax": 1, "softmax_back": 2, "cross_entropy": 1, "cross_entropy_back": 1},

@@ -19,7 +19,7 @@ from xpconv.errors import dtype_name
 
 _FOLDER = Path(__file__).parent / "kernels"
 _SHARED = ("common", "slabs", "teams", "window", "activation")
-_ALSO = {"norm": ("norms",), "norm_back": ("norms",)}  # what a few files share
+_ALSO = dict.fromkeys(("norm", "norm_back", "norm_tiles"), ("norms",))  # what a few files share
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s)?(\w+)\(')
 _EXACT = ("optimizer",)  # products and sums round one by one, as formulas on arrays do
 
