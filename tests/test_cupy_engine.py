@@ -247,6 +247,18 @@ def test_groups_of_any_size(shape, groups, dtype):
     agrees_with_float64(ops.group_norm, (x, groups, *parameters), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_vectors_of_channels(dtype):
+    """Ops whose other samples have fewer channels than a vector; shared places, neighbours beyond it."""
+    rng = np.random.default_rng(7)
+    x, places = rng.standard_normal((2, 5, 6, 16)), rng.integers(0, 63, (2, 5, 6, 16))
+    for p in (1.0, 2.0, 3.0):
+        agrees_with_float64(ops.lp_pool, (x,), dtype, kernel_size=3, stride=2, padding=1, p=p)
+    agrees_with_float64(ops.max_unpool, (x, places), dtype, output_size=(7, 9))
+    for size, beta in ((5, 0.75), (12, 0.5)):
+        agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0, beta=beta)
+
+
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu_is_right_everywhere(approximate):
     """Its kernels have approximations of their own: all along the curve, not where a sample happens to fall."""
