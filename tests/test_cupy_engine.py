@@ -259,16 +259,19 @@ def test_vectors_of_channels(dtype):
         agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0, beta=beta)
 
 
-@pytest.mark.parametrize("approximate", ["none", "tanh"])
-def test_gelu_is_right_everywhere(approximate):
-    """Its kernels have approximations of their own: all along the curve, not where a sample happens to fall."""
+@pytest.mark.parametrize(
+    ("op", "options", "ulps"),
+    [(ops.gelu, {}, 16), (ops.gelu, {"approximate": "tanh"}, 16), (ops.softplus, {}, 8)],
+)
+def test_approximations_are_right_everywhere(op, options, ulps):
+    """What has polynomials of its own, all along the curve, and not where a sample happens to fall."""
     x = np.linspace(-12, 12, 100_001, dtype=np.float32)
-    y, pullback = xpconv.vjp(ops.gelu, on_device(x), approximate=approximate)
-    true, true_pullback = xpconv.vjp(ops.gelu, x.astype(np.float64), approximate=approximate)
+    y, pullback = xpconv.vjp(op, on_device(x), **options)
+    true, true_pullback = xpconv.vjp(op, x.astype(np.float64), **options)
     (dx,), (true_dx,) = pullback(cupy.ones_like(y)), true_pullback(np.ones_like(true))
     for got, expected, scale in ((y, true, np.maximum(np.abs(true), 1e-3)), (dx, true_dx, np.abs(true_dx) + 1)):
-        assert error_in_bounds(got.get(), expected, 16 * scale, "float32") < 0.7  # of what parity permits
-    far = ops.gelu(on_device(np.float32([np.inf, np.nan, 3e38, -3e38])), approximate=approximate).get()
+        assert error_in_bounds(got.get(), expected, ulps * scale, "float32") < 0.7  # of what parity permits
+    far = op(on_device(np.float32([np.inf, np.nan, 3e38, -3e38])), **options).get()
     np.testing.assert_array_equal(far, np.float32([np.inf, np.nan, 3e38, 0]))
 
 
