@@ -281,7 +281,7 @@ def test_approximations_are_right_everywhere(op, options, ulps):
     ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": ((1, 6), (0, 2))}), (2, {"dilation": 3}), (13, {})]
 )
 def test_depthwise_runs_of_any_length(channels, size, kernel, options):
-    """Threads take four neighbours along a line, four cells of a row of a kernel, and more than 128 terms in blocks."""
+    """Threads take four neighbours along a line, three cells of a row of a kernel, more than 128 terms in blocks."""
     rng = np.random.default_rng(kernel)
     padding = options.pop("padding", kernel // 2 * options.get("dilation", 1))
     x, w = rng.standard_normal((2, *size, channels)), rng.standard_normal((kernel, kernel, 1, channels))

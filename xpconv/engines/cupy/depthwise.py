@@ -11,11 +11,12 @@ from xpconv.engines.cupy.arrays import computed_in
 from xpconv.engines.cupy.columns import Sizes
 from xpconv.engines.cupy.compiled import VECTOR, integers, launch, width_of
 from xpconv.engines.cupy.finish import Output
-from xpconv.engines.cupy.sums import SLAB_WIDTH, Slabs, settle
-from xpconv.engines.cupy.windows import outs, struct, taps
+from xpconv.engines.cupy.sums import Slabs, settle
+from xpconv.engines.cupy.windows import struct, taps
 from xpconv.window import Window
 
 _RUN = 4  # as in the kernels' source: neighbours along the last axis that a thread takes
+_SPAN = 3  # likewise: neighbours in a row of the kernel
 _TERMS = 128  # that may be added up one by one
 
 
@@ -56,19 +57,19 @@ def _turned(window: Window) -> Window:
 
 def wgrad(x: Array, dy: Array, sizes: Sizes) -> Array:
     """dw[cell, c · multiplier + m] = Σ over windows of x · dy, in slabs of windows: (cells, O)."""
-    kernel = sizes.window.kernel
-    dw = cupy.empty((taps(sizes.window), sizes.outputs), dtype=x.dtype)
+    window, kernel = sizes.window, sizes.window.kernel
+    dw = cupy.empty((taps(window), sizes.outputs), dtype=x.dtype)
     if not x.size or not dy.size:
         dw.fill(0)
         return dw
-    most = SLAB_WIDTH if _multiplier(sizes) == 1 else 1
-    width, runs = width_of(sizes.outputs, x, dy, most=most), taps(sizes.window) // kernel[-1] * -(-kernel[-1] // _RUN)
-    slabs = Slabs.of(x.shape[0] * outs(sizes.window), sizes.outputs, width)
+    width = width_of(sizes.outputs, x, dy) if _multiplier(sizes) == 1 else 1
+    spans = taps(window) // kernel[-1] * -(-kernel[-1] // _SPAN)
+    slabs = Slabs.of(_runs(dy, dy.shape[-1]), sizes.outputs, width)
     parts = cupy.empty((slabs.slabs, *dw.shape), dtype=computed_in(x.dtype))
-    window = struct(sizes.window, x.shape[0], sizes.channels, 1)
-    numbers = np.int32(_multiplier(sizes)), np.int32(runs), *integers(slabs.rows, slabs.size)
+    numbers = np.int32(_multiplier(sizes)), np.int32(spans), *integers(slabs.rows, slabs.size)
+    args = x, dy, parts, *numbers, struct(window, x.shape[0], sizes.channels, 1, _RUN)
     largest = max(x.size, dy.size, parts.size)
-    slabs.launch("depthwise", "weight_slabs", x, x, dy, parts, *numbers, window, times=runs, largest=largest)
+    slabs.launch("depthwise", "weight_slabs", x, *args, times=spans, largest=largest)
     settle(parts, dw)
     return dw
 

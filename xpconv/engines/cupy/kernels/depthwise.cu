@@ -2,9 +2,9 @@
 //
 // Launch: `outputs` and `inputs`, one thread for each WIDTH neighbouring channels of RUN neighbours along the last axis of
 // what is written, which share the weights that are loaded, in blocks of 256; w.outs and w.sizes divide by runs there.
-// `weight_slabs`, the slabs of slabs.cuh over windows, for each RUN neighbours of a row of the kernel: the grid is (tiles
-// of channels · runs, slabs), so that blocks which read the same rows run at the same time. Where the multiplier is not 1,
-// WIDTH is.
+// `weight_slabs`, the slabs of slabs.cuh over runs of windows, for each SPAN neighbours of a row of the kernel: the grid is
+// (tiles of channels · spans, slabs), so that blocks which read the same rows run at the same time. Where the multiplier is
+// not 1, WIDTH is.
 
 constexpr int RUN = 4, SPAN = 3;
 
@@ -185,39 +185,73 @@ extern "C" __global__ void inputs(const T *dy, const T *weights, const T *bias, 
   }
 }
 
-// parts[slab, cell, o] = the slab's sum of x under the kernel cell times dy; `runs` of kernel cells.
-extern "C" __global__ void weight_slabs(const T *x, const T *dy, A *parts, int multiplier, int runs, long long rows,
-                                        long long slab, const Window w) {
+// parts[slab, cell, o] = the slab's sum of x under the kernel cell times dy; in `rows` of runs and `spans` of kernel cells.
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+weight_slabs(const T *x, const T *dy, A *parts, int multiplier, int spans, long long rows, long long slab, const Window w) {
   Index channels = (Index)w.channels * multiplier, end = slab_end(slab, rows);
-  Index o = ((Index)(blockIdx.x / runs) * blockDim.x + threadIdx.x) * WIDTH, c = multiplier == 1 ? o : o / multiplier;
-  int run = blockIdx.x % runs, along = (w.kernel[2] + RUN - 1) / RUN, first = run % along * RUN;
-  int t0 = run / along / w.kernel[1], t1 = run / along % w.kernel[1];
-  Values sum[RUN];
-  for (int u = 0; u < RUN; u++) sum[u] = filled(0);
+  Index o = ((Index)(blockIdx.x / spans) * blockDim.x + threadIdx.x) * WIDTH, c = multiplier == 1 ? o : o / multiplier;
+  int span = blockIdx.x % spans, along = (w.kernel[2] + SPAN - 1) / SPAN, first = span % along * SPAN;
+  int t0 = span / along / w.kernel[1], t1 = span / along % w.kernel[1];
+  bool neighbours = w.stride[2] == 1 && w.dilation[2] == 1;
+  Values sum[SPAN];
+  for (int t = 0; t < SPAN; t++) sum[t] = filled(0);
   if (o < channels)
     for (Index row = slab_row(slab); row < end; row += blockDim.y) {
       int out[3], cell[3];
       Index image = unravel(row, w.outs, out);
       if (!cell_along(w, 0, out[0], t0, cell[0]) || !cell_along(w, 1, out[1], t1, cell[1])) continue;
+      out[2] *= RUN;
+      int start = out[2] * w.stride[2] - w.before[2] + first * w.dilation[2], windows = w.out[2] - out[2];
       const T *line = x + ((image * w.size[0] + cell[0]) * w.size[1] + cell[1]) * w.size[2] * (Index)w.channels + c;
-      Pack held[RUN], back = load(dy + row * channels + o);
-      bool real[RUN];
-#pragma unroll
-      for (int u = 0; u < RUN; u++) {
-        real[u] = first + u < w.kernel[2] && cell_along(w, 2, out[2], first + u, cell[2]);
-        if (real[u]) held[u] = load(line + cell[2] * (Index)w.channels);
-      }
-      Values by = widened(back);
+      const T *from = dy + ravel(image, w.out, out) * channels + o;
+      Waiting<T> back[RUN];
 #pragma unroll
       for (int u = 0; u < RUN; u++)
-        if (real[u])
-          for (int k = 0; k < WIDTH; k++) sum[u].v[k] += wide(held[u].v[k]) * by.v[k];
-    }
-  int taps = w.kernel[0] * w.kernel[1] * w.kernel[2], t = (t0 * w.kernel[1] + t1) * w.kernel[2] + first;
+        if (u < windows) back[u] = load_early(from + u * channels);
+      Values part[SPAN];  // of the run, lest a slab's sum have four times as many terms
+      for (int t = 0; t < SPAN; t++) part[t] = filled(0);
+      auto add = [&](int t, int u, const Values &x) {
+        Values by = widened(back[u]);
+        for (int k = 0; k < WIDTH; k++) part[t].v[k] += x.v[k] * by.v[k];
+      };
+      if (neighbours) {
+        Waiting<T> held[RUN + SPAN - 1];
+        const T *at = line + start * (Index)w.channels;
 #pragma unroll
-  for (int u = 0; u < RUN; u++) {
-    Values total = column_sums(sum[u]);
-    if (o < channels && threadIdx.y == 0 && first + u < w.kernel[2])
-      store(parts + ((Index)blockIdx.y * taps + t + u) * channels + o, total);
+        for (int j = 0; j < RUN + SPAN - 1; j++)
+          if ((unsigned)(start + j) < (unsigned)w.size[2]) held[j] = load_early(at + j * (Index)w.channels);
+#pragma unroll
+        for (int j = 0; j < RUN + SPAN - 1; j++)
+          if ((unsigned)(start + j) < (unsigned)w.size[2]) {
+            Values seen = widened(held[j]);
+#pragma unroll
+            for (int t = 0; t < SPAN; t++)
+              if (j >= t && j - t < RUN && j - t < windows) add(t, j - t, seen);
+          }
+      } else {
+#pragma unroll
+        for (int t = 0; t < SPAN; t++) {
+          Waiting<T> held[RUN];
+          bool real[RUN];
+#pragma unroll
+          for (int u = 0; u < RUN; u++) {
+            int at = start + u * w.stride[2] + t * w.dilation[2];
+            real[u] = u < windows && (unsigned)at < (unsigned)w.size[2];
+            if (real[u]) held[u] = load_early(line + at * (Index)w.channels);
+          }
+#pragma unroll
+          for (int u = 0; u < RUN; u++)
+            if (real[u]) add(t, u, widened(held[u]));
+        }
+      }
+      for (int t = 0; t < SPAN; t++)
+        for (int k = 0; k < WIDTH; k++) sum[t].v[k] += part[t].v[k];
+    }
+  int taps = w.kernel[0] * w.kernel[1] * w.kernel[2], cell = (t0 * w.kernel[1] + t1) * w.kernel[2] + first;
+#pragma unroll
+  for (int t = 0; t < SPAN; t++) {
+    Values total = column_sums(sum[t]);
+    if (o < channels && threadIdx.y == 0 && first + t < w.kernel[2])
+      store(parts + ((Index)blockIdx.y * taps + cell + t) * channels + o, total);
   }
 }
