@@ -50,7 +50,7 @@ NUMBA = (
     "batch_norm",
     *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu"),
     *("hard_swish", "hard_sigmoid", "clip"),
-    *("add", "dropout"),
+    *("add", "dropout", "pad", "resize"),
     *("softmax", "log_softmax", "softmax_cross_entropy"),
 )
 

@@ -1,0 +1,196 @@
+"""Padding and resizing by tables: copies of cells, and weighted sums of them.
+
+There are always three spatial axes. A plan (`numba/sampling.py`) has six words for each: how many cells it is read
+from; how many runs of places there are, of one place each but on the last axis; where runs and their terms begin; and
+the terms' cells and weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+
+from xpconv.engines.numba.fields import CACHE_LINE, LINES_BYTES
+from xpconv.engines.numba.kernels.memory import number_type, pointers, words
+from xpconv.engines.numba.kernels.pool import helper
+from xpconv.engines.numba.kernels.vectors import multiply_add, store_past_caches, vectors
+
+_bytes = pointers(types.uint8)
+
+
+@helper
+def _axis(plan, axis):
+    """Cells, runs, where each begins, where its terms do, their cells; and the address of their weights."""
+    at = 6 * axis
+    return plan[at], plan[at + 1], words(plan[at + 2]), words(plan[at + 3]), words(plan[at + 4]), plan[at + 5]
+
+
+def _in_steps(size: int, shorter: Callable[..., Any]) -> Callable[..., Any]:
+    """``copy(source, to, count)``, of bytes: so many at a time, the last ones with some before; fewer, by another."""
+    load, store = vectors("uint8", size)[:2]
+
+    def copy(source, to, count):
+        if count < size:
+            shorter(source, to, count)
+        else:
+            for i in range(0, count - size + 1, size):
+                store(_bytes(to), i, load(_bytes(source), i))
+            if count % size != 0:
+                store(_bytes(to), count - size, load(_bytes(source), count - size))
+
+    return helper(copy)
+
+
+@helper
+def _one_by_one(source, to, count):
+    for i in range(count):
+        _bytes(to)[i] = _bytes(source)[i]
+
+
+_copy = _in_steps(CACHE_LINE, _in_steps(16, _in_steps(4, _one_by_one)))
+_load, _store = vectors("uint8", CACHE_LINE)[:2]
+
+
+@helper
+def _copy_past(source, to, count):
+    """Whole lines, past the caches."""
+    for i in range(0, count, CACHE_LINE):
+        store_past_caches(_bytes(to), i, _load(_bytes(source), i))
+
+
+@helper
+def _fill(pattern, to, count):
+    """Repeats the bytes of a cache line."""
+    if count < CACHE_LINE:
+        _copy(pattern, to, count)
+    else:
+        line = _load(_bytes(pattern), 0)
+        for i in range(0, count - CACHE_LINE + 1, CACHE_LINE):
+            _store(_bytes(to), i, line)
+        _store(_bytes(to), count - CACHE_LINE, line)  # numbers divide a line, so that they lie in it as before
+
+
+def copies() -> Callable[..., Any]:
+    """Lines of y, (N, *out, C), of any dtype: each place a copy of its one cell, or filled.
+
+    Arguments: x, y, plan, a cache line of the value, bytes of a pixel, lines of all images, lines of a task, whether y
+    is stored past the caches.
+    """
+
+    def kernel(args, task, slot):
+        x, y, plan, pattern = args[0], args[1], words(args[2]), args[3]
+        pixel, lines, each, past = args[4], args[5], args[6], args[7]
+        n0, m0, _, begin0, cells0, _ = _axis(plan, 0)
+        n1, m1, _, begin1, cells1, _ = _axis(plan, 1)
+        n2, runs, first2, begin2, cells2, _ = _axis(plan, 2)
+        row = first2[runs] * pixel
+        for line in range(task * each, min(lines, (task + 1) * each)):
+            image, i, j = line // (m0 * m1), line // m1 % m0, line % m1
+            if begin0[i] == begin0[i + 1] or begin1[j] == begin1[j + 1]:
+                _fill(pattern, y + line * row, row)
+                continue
+            source = x + ((image * n0 + cells0[begin0[i]]) * n1 + cells1[begin1[j]]) * n2 * pixel
+            for run in range(runs):
+                to, count = y + line * row + first2[run] * pixel, (first2[run + 1] - first2[run]) * pixel
+                term = begin2[run]
+                if term == begin2[run + 1]:
+                    _fill(pattern, to, count)
+                elif past != 0:
+                    _copy_past(source + cells2[term] * pixel, to, count)
+                else:
+                    _copy(source + cells2[term] * pixel, to, count)
+
+    return kernel
+
+
+def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
+    """Lines of y, (N, *out, C): each place the weighted sum of its cells.
+
+    Lines of x are added up first, then the cells along their sum. Vectors are as wide as that while there are numbers
+    for them, then narrow. Arguments: x, y, plan, channels, lines of all images, lines of a task, whether y is stored
+    past the caches, scratch, bytes of scratch.
+    """
+    number, zero = number_type(dtype), number_type(dtype)(0)
+    numbers = pointers(number)
+    of_wide, of_narrow = vectors(dtype, wide), vectors(dtype, narrow)
+    load_some, store_some, splat_some = of_narrow.load_some, of_narrow.store_some, of_narrow.splat
+    add_wide, add_narrow = _adder(of_wide.load, of_wide.splat), _adder(of_narrow.load, of_narrow.splat)
+    store_wide, store_narrow = of_wide.store, of_narrow.store
+    lines_of_cache = narrow * number.bitwidth % (8 * CACHE_LINE) == 0  # whether narrow vectors may go past the caches
+
+    @helper
+    def add_some(x, at, cells, weights, begin, end, step, left):
+        total = splat_some(weights[begin]) * load_some(x, at + cells[begin] * step, left)
+        for t in range(begin + 1, end):
+            total = multiply_add(splat_some(weights[t]), load_some(x, at + cells[t] * step, left), total)
+        return total
+
+    @helper
+    def add(x, at, cells, weights, begin, end, step, y, to, count, past):
+        """y[to + i] = the sum over terms of weight · x[at + cell · step + i], for so many i."""
+        i = 0
+        if begin == end:
+            while i < count:
+                store_some(y, to + i, splat_some(zero), count - i)
+                i += narrow
+        while i + wide <= count:
+            total = add_wide(x, at + i, cells, weights, begin, end, step)
+            if past != 0:
+                store_past_caches(y, to + i, total)
+            else:
+                store_wide(y, to + i, total)
+            i += wide
+        while i + narrow <= count:
+            total_n = add_narrow(x, at + i, cells, weights, begin, end, step)
+            if lines_of_cache and past != 0:
+                store_past_caches(y, to + i, total_n)
+            else:
+                store_narrow(y, to + i, total_n)
+            i += narrow
+        if i < count:
+            store_some(y, to + i, add_some(x, at + i, cells, weights, begin, end, step, count - i), count - i)
+
+    def kernel(args, task, slot):
+        x, y, plan, channels = numbers(args[0]), numbers(args[1]), words(args[2]), args[3]
+        lines, each, past, scratch = args[4], args[5], args[6], args[7] + slot * args[8]
+        places, shares = words(scratch), numbers(scratch + LINES_BYTES // 2)
+        mixed = numbers(scratch + LINES_BYTES)
+        n0, m0, _, begin0, cells0, weights0 = _axis(plan, 0)
+        n1, m1, _, begin1, cells1, weights1 = _axis(plan, 1)
+        n2, runs, first2, begin2, cells2, weights2 = _axis(plan, 2)
+        by0, by1, by2 = numbers(weights0), numbers(weights1), numbers(weights2)
+        for line in range(task * each, min(lines, (task + 1) * each)):
+            image, i, j = line // (m0 * m1), line // m1 % m0, line % m1
+            terms = 0
+            for e in range(begin0[i], begin0[i + 1]):
+                for f in range(begin1[j], begin1[j + 1]):
+                    places[terms] = ((image * n0 + cells0[e]) * n1 + cells1[f]) * n2 * channels
+                    shares[terms] = by0[e] * by1[f]
+                    terms += 1
+            to = line * first2[runs] * channels
+            if terms == 0:
+                add(x, 0, places, shares, 0, 0, 0, y, to, first2[runs] * channels, 0)
+                continue
+            source, start = x, places[0]
+            if terms > 1 or shares[0] != number(1):
+                add(x, 0, places, shares, 0, terms, 1, mixed, 0, n2 * channels, 0)
+                source, start = mixed, 0
+            for run in range(runs):
+                place, count = to + first2[run] * channels, (first2[run + 1] - first2[run]) * channels
+                add(source, start, cells2, by2, begin2[run], begin2[run + 1], channels, y, place, count, past)
+
+    return kernel
+
+
+def _adder(load: Callable[..., Any], splat: Callable[..., Any]) -> Callable[..., Any]:
+    """The weighted sum of vectors, the terms' cells a step apart."""
+
+    def add(x, at, cells, weights, begin, end, step):
+        total = splat(weights[begin]) * load(x, at + cells[begin] * step)
+        for t in range(begin + 1, end):
+            total = multiply_add(splat(weights[t]), load(x, at + cells[t] * step), total)
+        return total
+
+    return helper(add)
