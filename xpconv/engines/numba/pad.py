@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.arrays import dense
-from xpconv.engines.numba.sampling import Pairs, Sizes, copied, padding_plan, summed, unfit
+from xpconv.engines.numba.sampling import Pairs, Sizes, copied, padding_plan, summed, unfit, unsummable
 from xpconv.errors import dtype_name
 
 _Residuals = tuple[Sizes, Pairs, str]
@@ -32,10 +31,10 @@ def pad_grad(residuals: _Residuals, dy: np.ndarray, needs: Needs) -> tuple[np.nd
 def _declines(x: np.ndarray, *, padding: Pairs, mode: str, **_: Any) -> str | None:
     sizes = x.shape[1:-1]
     out = tuple(n + before + after for n, (before, after) in zip(sizes, padding, strict=True))
-    if mode == "constant" or x.dtype.kind in "biu":
-        return unfit(x, out)
-    back = functools.partial(padding_plan, sizes, padding, mode, back=True, dtype=dtype_name(x.dtype))
-    return unfit(x, out, back)
+    reason = unfit(x, out)
+    if reason or mode == "constant" or x.dtype.kind in "biu":
+        return reason
+    return unsummable(x, padding_plan(sizes, padding, mode, back=True, dtype=dtype_name(x.dtype)))
 
 
 PRIMITIVES = {"pad": Primitive(pad, pad_grad, _declines)}

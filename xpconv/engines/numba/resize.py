@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.arrays import dense
-from xpconv.engines.numba.sampling import Sizes, copied, resizing_plan, summed, unfit
+from xpconv.engines.numba.sampling import Sizes, copied, resizing_plan, summed, unfit, unsummable
 from xpconv.errors import dtype_name
 
 _Residuals = tuple[Sizes, Sizes, str, bool]
@@ -32,11 +30,11 @@ def resize_grad(residuals: _Residuals, dy: np.ndarray, needs: Needs) -> tuple[np
 
 
 def _declines(x: np.ndarray, *, output_size: Sizes, mode: str, align_corners: bool) -> str | None:
-    if x.dtype.kind in "biu":
-        return unfit(x, output_size)
+    reason = unfit(x, output_size)
+    if reason or x.dtype.kind in "biu":
+        return reason
     how = x.shape[1:-1], output_size, mode, align_corners
-    plans = [functools.partial(resizing_plan, *how, back=back, dtype=dtype_name(x.dtype)) for back in (True, False)]
-    return unfit(x, output_size, *plans)
+    return unsummable(x, *(resizing_plan(*how, back=back, dtype=dtype_name(x.dtype)) for back in (False, True)))
 
 
 PRIMITIVES = {"resize": Primitive(resize, resize_grad, _declines)}

@@ -7,7 +7,6 @@ it reads on each axis: nothing, one cell, or several with weights. A gradient go
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -29,14 +28,14 @@ Pairs = tuple[tuple[int, int], ...]
 
 _LONGEST = 2**18  # cells of an axis on either side, since plans are tables of them
 _PLANS = 64  # that are kept
-_NARROW = 4  # channels for which vectors of so many numbers are enough
+_NARROW = 4  # numbers of the shortest vectors
 
 
 class Axis(NamedTuple):
     """Runs of places, and the cells that they read: place p of a run reads those of its first place, moved on."""
 
     n: int  # cells
-    first: np.ndarray  # the first place of each run, and how many places there are
+    length: np.ndarray  # how many places each run has, and all have
     begin: np.ndarray  # where the terms of each run begin, and how many there are
     cells: np.ndarray  # of each term
     weights: np.ndarray
@@ -46,19 +45,17 @@ class Plan:
     """The tables of three axes as kernels read them (`kernels/sampling.py`), and what launchers ask of them."""
 
     def __init__(self, axes: list[Axis], dtype: str) -> None:
-        self.read, self.row = tuple(axis.n for axis in axes), axes[2].n
-        self.out = tuple(int(axis.first[-1]) for axis in axes)
+        self.row = axes[2].n  # cells of a line
+        self.out = tuple(int(axis.length[-1]) for axis in axes)
         lines, self.along = math.prod(_most(axis) for axis in axes[:2]), _most(axes[2])
         self.lines = lines  # the most lines of cells that a line of places reads; `along`: cells of one of them
         self.mixed = lines > 1 or any((axis.weights != 1).any() for axis in axes[:2])  # whether lines are summed first
-        tables = [
-            np.ascontiguousarray(table, dtype=kind)
-            for axis in axes
-            for table, kind in zip(axis[1:], (np.int64, np.int64, np.int64, dtype), strict=True)
-        ]
-        words = []
-        for i, axis in enumerate(axes):
-            words += [axis.n, len(axis.first) - 1, *(place(table) for table in tables[4 * i : 4 * i + 4])]
+        kinds: tuple[Any, ...] = (np.int64, np.int64, np.int64, dtype)
+        tables, words = [], []
+        for axis in axes:
+            kept = [np.ascontiguousarray(table, kind) for table, kind in zip(axis[1:], kinds, strict=True)]
+            words += [axis.n, len(axis.length) - 1, *map(place, kept)]
+            tables += kept
         self._tables = [*tables, np.asarray(words)]
         self.address = place(self._tables[-1])
 
@@ -107,7 +104,8 @@ def _axis(n: int, cells: np.ndarray, weights: np.ndarray, back: bool, joined: bo
         new[1:] = (count[1:] != count[:-1]) | (np.bincount(places, broken, minlength=m) > 0)[1:]
     kept = new[places]
     begin = np.concatenate([[0], np.cumsum(count[new])])
-    return Axis(n, np.append(np.flatnonzero(new), m), begin, cells[kept], weights[kept])
+    length = np.diff(np.flatnonzero(new), append=m)
+    return Axis(n, np.append(length, m), begin, cells[kept], weights[kept])
 
 
 def copied(x: np.ndarray, plan: Plan, value: Any = 0) -> np.ndarray:
@@ -130,9 +128,8 @@ def summed(x: np.ndarray, plan: Plan) -> np.ndarray:
     if y.size:
         rows = x.shape[0] * plan.out[0] * plan.out[1]
         each, tasks, threads = row_tasks(rows, max(plan.row * plan.lines, plan.out[2] * plan.along) * channels)
-        lanes = machine().lanes(dtype)
-        wide, narrow = 4 * lanes, min(lanes, _NARROW) if channels <= _NARROW else lanes
-        scratch = _scratch(plan, channels * x.itemsize)
+        wide, narrow = _lanes(dtype, channels)
+        scratch = _scratch(plan, channels * x.itemsize, channels >= narrow)
         threads = min(threads, max(current().workspace_limit // scratch, 1))
         words = (place(x), place(y), plan.address, channels, rows, each, streams(x, y, wide))
         with borrowed(threads * scratch) as lent:
@@ -140,22 +137,38 @@ def summed(x: np.ndarray, plan: Plan) -> np.ndarray:
     return y
 
 
-def _scratch(plan: Plan, pixel: int) -> int:
-    """Bytes that a thread needs: a table of the lines that it adds up, and the line of their sums."""
-    return LINES_BYTES + plan.mixed * -(-plan.row * pixel // CACHE_LINE) * CACHE_LINE
+@lru_cache(maxsize=256)
+def _lanes(dtype: str, channels: int) -> tuple[int, int]:
+    """How many numbers the kernel's wide vectors hold, four registers, and its narrow ones: no more than a pixel, so
+    that its last ones can be taken with some before them; but four at least, of which some go to waste."""
+    lanes = machine().lanes(dtype)
+    narrow = lanes
+    while narrow > max(channels, _NARROW):
+        narrow //= 2
+    return 4 * lanes, narrow
 
 
-def unfit(x: np.ndarray, out: Sizes, *plans: Callable[[], Plan]) -> str | None:
-    """Why kernels cannot take x to an array of such sizes, or `None`; by ``plans`` terms are added up."""
-    if x.dtype.kind not in "biu" and (reason := unsupported(x)):  # integers are copied, whatever they are
-        return reason
+def _scratch(plan: Plan, pixel: int, whole: bool) -> int:
+    """Bytes that a thread needs: for a table of the lines that it adds up, and for their sums, or a line of pixels that
+    are no ``whole`` vectors, with room behind it."""
+    line = -(-plan.row * pixel // CACHE_LINE) + 1
+    return LINES_BYTES + (line * CACHE_LINE if plan.mixed or not whole else 0)
+
+
+def unfit(x: np.ndarray, out: Sizes) -> str | None:
+    """Why kernels cannot take x to an array of such sizes, or `None`; integers are copied, whatever they are."""
     longest = max(*x.shape[1:-1], *out)
     if longest > _LONGEST:
         return f"goes along at most {_LONGEST} cells, not {longest}"
-    for plan in (make() for make in plans):
+    return None if x.dtype.kind in "biu" else unsupported(x)
+
+
+def unsummable(x: np.ndarray, *plans: Plan) -> str | None:
+    """Why kernels cannot add up x or its gradient by such plans, or `None`."""
+    for plan in plans:
         most = max(plan.lines, plan.along)
         if most > TERM_BLOCK:
             return f"adds up at most {TERM_BLOCK} lines, and cells of a line, not {most}"
-        if _scratch(plan, x.shape[-1] * x.itemsize) > current().workspace_limit:
+        if _scratch(plan, x.shape[-1] * x.itemsize, x.shape[-1] >= _NARROW) > current().workspace_limit:
             return "adds up lines in more scratch memory than workspace_limit allows"
     return None

@@ -1,8 +1,8 @@
 """Padding and resizing by tables: copies of cells, and weighted sums of them.
 
 There are always three spatial axes. A plan (`numba/sampling.py`) has six words for each: how many cells it is read
-from; how many runs of places there are, of one place each but on the last axis; where runs and their terms begin; and
-the terms' cells and weights.
+from; how many runs of places there are, of one place each but on the last axis; how long each is, and all are; where
+its terms begin, and all end; and the terms' cells and weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import types
 
-from xpconv.engines.numba.fields import CACHE_LINE, LINES_BYTES
+from xpconv.engines.numba.fields import CACHE_LINE, LINES_BYTES, TERM_BLOCK
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.pool import helper
 from xpconv.engines.numba.kernels.vectors import multiply_add, store_past_caches, vectors
@@ -22,7 +22,7 @@ _bytes = pointers(types.uint8)
 
 @helper
 def _axis(plan, axis):
-    """Cells, runs, where each begins, where its terms do, their cells; and the address of their weights."""
+    """Cells, runs, how long each is, where its terms begin, their cells; and the address of their weights."""
     at = 6 * axis
     return plan[at], plan[at + 1], words(plan[at + 2]), words(plan[at + 3]), words(plan[at + 4]), plan[at + 5]
 
@@ -84,23 +84,24 @@ def copies() -> Callable[..., Any]:
         pixel, lines, each, past = args[4], args[5], args[6], args[7]
         n0, m0, _, begin0, cells0, _ = _axis(plan, 0)
         n1, m1, _, begin1, cells1, _ = _axis(plan, 1)
-        n2, runs, first2, begin2, cells2, _ = _axis(plan, 2)
-        row = first2[runs] * pixel
+        n2, runs, length2, begin2, cells2, _ = _axis(plan, 2)
+        row = length2[runs] * pixel
         for line in range(task * each, min(lines, (task + 1) * each)):
             image, i, j = line // (m0 * m1), line // m1 % m0, line % m1
             if begin0[i] == begin0[i + 1] or begin1[j] == begin1[j + 1]:
                 _fill(pattern, y + line * row, row)
                 continue
             source = x + ((image * n0 + cells0[begin0[i]]) * n1 + cells1[begin1[j]]) * n2 * pixel
+            to = y + line * row
             for run in range(runs):
-                to, count = y + line * row + first2[run] * pixel, (first2[run + 1] - first2[run]) * pixel
-                term = begin2[run]
+                count, term = length2[run] * pixel, begin2[run]
                 if term == begin2[run + 1]:
                     _fill(pattern, to, count)
                 elif past != 0:
                     _copy_past(source + cells2[term] * pixel, to, count)
                 else:
                     _copy(source + cells2[term] * pixel, to, count)
+                to += count
 
     return kernel
 
@@ -108,58 +109,63 @@ def copies() -> Callable[..., Any]:
 def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
     """Lines of y, (N, *out, C): each place the weighted sum of its cells.
 
-    Lines of x are added up first, then the cells along their sum. Vectors are as wide as that while there are numbers
-    for them, then narrow. Arguments: x, y, plan, channels, lines of all images, lines of a task, whether y is stored
-    past the caches, scratch, bytes of scratch.
+    Lines of x are added up first, then the cells along their sum. Vectors are wide while there are numbers for them,
+    then narrow; fewer channels than a narrow one are read and written with what lies behind them, which is written
+    next. Arguments: x, y, plan, channels, lines of all images, lines of a task, whether y is stored past the caches,
+    scratch, bytes of scratch.
     """
     number, zero = number_type(dtype), number_type(dtype)(0)
     numbers = pointers(number)
     of_wide, of_narrow = vectors(dtype, wide), vectors(dtype, narrow)
-    load_some, store_some, splat_some = of_narrow.load_some, of_narrow.store_some, of_narrow.splat
     add_wide, add_narrow = _adder(of_wide.load, of_wide.splat), _adder(of_narrow.load, of_narrow.splat)
     store_wide, store_narrow = of_wide.store, of_narrow.store
-    lines_of_cache = narrow * number.bitwidth % (8 * CACHE_LINE) == 0  # whether narrow vectors may go past the caches
+    narrow_lines = narrow * number.bitwidth % (8 * CACHE_LINE) == 0  # whether narrow vectors may go past the caches
 
     @helper
-    def add_some(x, at, cells, weights, begin, end, step, left):
-        total = splat_some(weights[begin]) * load_some(x, at + cells[begin] * step, left)
-        for t in range(begin + 1, end):
-            total = multiply_add(splat_some(weights[t]), load_some(x, at + cells[t] * step, left), total)
-        return total
-
-    @helper
-    def add(x, at, cells, weights, begin, end, step, y, to, count, past):
+    def add(x, at, runs, length, begin, cells, weights, step, y, to, past):
         """y[to + i] = the sum over terms of weight · x[at + cell · step + i], for so many i."""
-        i = 0
-        if begin == end:
-            while i < count:
-                store_some(y, to + i, splat_some(zero), count - i)
-                i += narrow
-        while i + wide <= count:
-            total = add_wide(x, at + i, cells, weights, begin, end, step)
-            if past != 0:
-                store_past_caches(y, to + i, total)
+        place, e, last = to, 0, to + length[runs] * step - narrow
+        for run in range(runs):
+            count, b, e = length[run] * step, e, begin[run + 1]
+            if b == e:
+                for i in range(count):
+                    y[place + i] = zero
+            elif count >= narrow:
+                whole, steps = count - count % wide, count - count % narrow
+                for i in range(0, whole, wide):
+                    total = add_wide(x, at + i, cells, weights, b, e, step)
+                    if past != 0:
+                        store_past_caches(y, place + i, total)
+                    else:
+                        store_wide(y, place + i, total)
+                for i in range(whole, steps, narrow):
+                    part = add_narrow(x, at + i, cells, weights, b, e, step)
+                    if narrow_lines and past != 0:
+                        store_past_caches(y, place + i, part)
+                    else:
+                        store_narrow(y, place + i, part)
+                if steps < count:
+                    i = count - narrow
+                    store_narrow(y, place + i, add_narrow(x, at + i, cells, weights, b, e, step))
+            elif place <= last:
+                store_narrow(y, place, add_narrow(x, at, cells, weights, b, e, step))
             else:
-                store_wide(y, to + i, total)
-            i += wide
-        while i + narrow <= count:
-            total_n = add_narrow(x, at + i, cells, weights, begin, end, step)
-            if lines_of_cache and past != 0:
-                store_past_caches(y, to + i, total_n)
-            else:
-                store_narrow(y, to + i, total_n)
-            i += narrow
-        if i < count:
-            store_some(y, to + i, add_some(x, at + i, cells, weights, begin, end, step, count - i), count - i)
+                for i in range(count):
+                    one = weights[b] * x[at + cells[b] * step + i]
+                    for t in range(b + 1, e):
+                        one += weights[t] * x[at + cells[t] * step + i]
+                    y[place + i] = one
+            place += count
 
     def kernel(args, task, slot):
         x, y, plan, channels = numbers(args[0]), numbers(args[1]), words(args[2]), args[3]
         lines, each, past, scratch = args[4], args[5], args[6], args[7] + slot * args[8]
-        places, shares = words(scratch), numbers(scratch + LINES_BYTES // 2)
-        mixed = numbers(scratch + LINES_BYTES)
+        # The lines of x that are added up are a table of their own, with one run of all their numbers.
+        own, places = words(scratch), words(scratch + CACHE_LINE)
+        shares, mixed = numbers(scratch + CACHE_LINE + 8 * TERM_BLOCK), numbers(scratch + LINES_BYTES)
         n0, m0, _, begin0, cells0, weights0 = _axis(plan, 0)
         n1, m1, _, begin1, cells1, weights1 = _axis(plan, 1)
-        n2, runs, first2, begin2, cells2, weights2 = _axis(plan, 2)
+        n2, runs, length2, begin2, cells2, weights2 = _axis(plan, 2)
         by0, by1, by2 = numbers(weights0), numbers(weights1), numbers(weights2)
         for line in range(task * each, min(lines, (task + 1) * each)):
             image, i, j = line // (m0 * m1), line // m1 % m0, line % m1
@@ -169,17 +175,18 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
                     places[terms] = ((image * n0 + cells0[e]) * n1 + cells1[f]) * n2 * channels
                     shares[terms] = by0[e] * by1[f]
                     terms += 1
-            to = line * first2[runs] * channels
+            to = line * length2[runs] * channels
             if terms == 0:
-                add(x, 0, places, shares, 0, 0, 0, y, to, first2[runs] * channels, 0)
+                for i in range(length2[runs] * channels):
+                    y[to + i] = zero
                 continue
             source, start = x, places[0]
-            if terms > 1 or shares[0] != number(1):
-                add(x, 0, places, shares, 0, terms, 1, mixed, 0, n2 * channels, 0)
+            if terms > 1 or shares[0] != number(1) or channels < narrow:
+                own[0] = own[1] = n2 * channels
+                own[2], own[3] = 0, terms
+                add(x, 0, 1, own, words(scratch + 16), places, shares, 1, mixed, 0, 0)
                 source, start = mixed, 0
-            for run in range(runs):
-                place, count = to + first2[run] * channels, (first2[run + 1] - first2[run]) * channels
-                add(source, start, cells2, by2, begin2[run], begin2[run + 1], channels, y, place, count, past)
+            add(source, start, runs, length2, begin2, cells2, by2, channels, y, to, past)
 
     return kernel
 
