@@ -50,6 +50,7 @@ class Plan:
         lines, self.along = math.prod(_most(axis) for axis in axes[:2]), _most(axes[2])
         self.lines = lines  # the most lines of cells that a line of places reads; `along`: cells of one of them
         self.mixed = lines > 1 or any((axis.weights != 1).any() for axis in axes[:2])  # whether lines are summed first
+        self.pairs = len(axes[2].begin) == self.out[2] + 1 and bool((np.diff(axes[2].begin) == 2).all())
         kinds: tuple[Any, ...] = (np.int64, np.int64, np.int64, dtype)
         tables, words = [], []
         for axis in axes:
@@ -85,20 +86,22 @@ def _plan(tables: list[tuple[int, np.ndarray, np.ndarray]], back: bool, dtype: s
     """Of what each place reads on each axis: cells and weights, (terms, places)."""
     alone = (1, np.zeros((1, 1), int), np.ones((1, 1)))
     tables = [alone] * (3 - len(tables)) + tables
-    return Plan([_axis(*table, back=back, joined=i == 2) for i, table in enumerate(tables)], dtype)
+    return Plan([_axis(*table, back=back, along=i == 2) for i, table in enumerate(tables)], dtype)
 
 
-def _axis(n: int, cells: np.ndarray, weights: np.ndarray, back: bool, joined: bool) -> Axis:
-    """``joined``: places in a row that read cells in a row are one run."""
+def _axis(n: int, cells: np.ndarray, weights: np.ndarray, back: bool, along: bool) -> Axis:
+    """``along``: places in a row that read cells in a row are one run; where places read two cells, all do, the second
+    with weight 0 perhaps, since kernels take pairs faster."""
     m = cells.shape[1]
-    places, terms = np.nonzero(weights.T)
+    pairs = along and not back and len(weights) == 2 and bool(weights[1].any())
+    places, terms = np.nonzero(np.ones_like(weights.T) if pairs else weights.T)
     cells, weights = cells[terms, places], weights[terms, places]
     if back:
         order = np.lexsort((places, cells))
         n, m, places, cells, weights = m, n, cells[order], places[order], weights[order]
     count = np.bincount(places, minlength=m)
     new = np.ones(m, bool)
-    if joined and m:
+    if along and m:
         before = np.maximum(np.arange(len(places)) - count[places], 0)  # the same term of the place before
         broken = (cells != cells[before] + 1) | (weights != weights[before])
         new[1:] = (count[1:] != count[:-1]) | (np.bincount(places, broken, minlength=m) > 0)[1:]
@@ -131,7 +134,7 @@ def summed(x: np.ndarray, plan: Plan) -> np.ndarray:
         wide, narrow = _lanes(dtype, channels)
         scratch = _scratch(plan, channels * x.itemsize, channels >= narrow)
         threads = min(threads, max(current().workspace_limit // scratch, 1))
-        words = (place(x), place(y), plan.address, channels, rows, each, streams(x, y, wide))
+        words = (place(x), place(y), plan.address, channels, rows, each, streams(x, y, wide), plan.pairs)
         with borrowed(threads * scratch) as lent:
             run(address("sampling", "sums", dtype, wide, narrow), tasks, *words, lent, scratch, threads=threads)
     return y

@@ -28,16 +28,18 @@ def _axis(plan, axis):
 
 
 def _in_steps(size: int, shorter: Callable[..., Any]) -> Callable[..., Any]:
-    """``copy(source, to, count)``, of bytes: so many at a time, the last ones with some before; fewer, by another."""
+    """``copy(source, to, count)``, of bytes: so many at a time, from a place that they divide on; fewer, by another."""
     load, store = vectors("uint8", size)[:2]
 
     def copy(source, to, count):
         if count < size:
             shorter(source, to, count)
         else:
-            for i in range(0, count - size + 1, size):
+            store(_bytes(to), 0, load(_bytes(source), 0))
+            first = size - to % size
+            for i in range(first, count - size + 1, size):
                 store(_bytes(to), i, load(_bytes(source), i))
-            if count % size != 0:
+            if (count - first) % size != 0:
                 store(_bytes(to), count - size, load(_bytes(source), count - size))
 
     return helper(copy)
@@ -51,6 +53,8 @@ def _one_by_one(source, to, count):
 
 _copy = _in_steps(CACHE_LINE, _in_steps(16, _in_steps(4, _one_by_one)))
 _load, _store = vectors("uint8", CACHE_LINE)[:2]
+_SMALL = 16  # bytes, of pixels that are copied with what lies behind them
+_load_small, _store_small = vectors("uint8", _SMALL)[:2]
 
 
 @helper
@@ -85,22 +89,29 @@ def copies() -> Callable[..., Any]:
         n0, m0, _, begin0, cells0, _ = _axis(plan, 0)
         n1, m1, _, begin1, cells1, _ = _axis(plan, 1)
         n2, runs, length2, begin2, cells2, _ = _axis(plan, 2)
-        row = length2[runs] * pixel
+        row, before = length2[runs] * pixel, 0
         for line in range(task * each, min(lines, (task + 1) * each)):
             image, i, j = line // (m0 * m1), line // m1 % m0, line % m1
+            to = y + line * row
             if begin0[i] == begin0[i + 1] or begin1[j] == begin1[j + 1]:
-                _fill(pattern, y + line * row, row)
+                _fill(pattern, to, row)
                 continue
             source = x + ((image * n0 + cells0[begin0[i]]) * n1 + cells1[begin1[j]]) * n2 * pixel
-            to = y + line * row
+            if source == before and past == 0:  # the line above is the same, and in a cache
+                _copy(to - row, to, row)
+                continue
+            before, last_from, last_to = source, source + n2 * pixel - _SMALL, to + row - _SMALL
             for run in range(runs):
                 count, term = length2[run] * pixel, begin2[run]
-                if term == begin2[run + 1]:
+                cell = source + cells2[term] * pixel if term < begin2[run + 1] else 0
+                if cell == 0:
                     _fill(pattern, to, count)
                 elif past != 0:
-                    _copy_past(source + cells2[term] * pixel, to, count)
+                    _copy_past(cell, to, count)
+                elif count <= _SMALL and cell <= last_from and to <= last_to:  # what is behind it is written next
+                    _store_small(_bytes(to), 0, _load_small(_bytes(cell), 0))
                 else:
-                    _copy(source + cells2[term] * pixel, to, count)
+                    _copy(cell, to, count)
                 to += count
 
     return kernel
@@ -112,13 +123,13 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
     Lines of x are added up first, then the cells along their sum. Vectors are wide while there are numbers for them,
     then narrow; fewer channels than a narrow one are read and written with what lies behind them, which is written
     next. Arguments: x, y, plan, channels, lines of all images, lines of a task, whether y is stored past the caches,
-    scratch, bytes of scratch.
+    whether all runs are one place of two terms, scratch, bytes of scratch.
     """
     number, zero = number_type(dtype), number_type(dtype)(0)
     numbers = pointers(number)
     of_wide, of_narrow = vectors(dtype, wide), vectors(dtype, narrow)
     add_wide, add_narrow = _adder(of_wide.load, of_wide.splat), _adder(of_narrow.load, of_narrow.splat)
-    store_wide, store_narrow = of_wide.store, of_narrow.store
+    store_wide, store_narrow, load, splat = of_wide.store, of_narrow.store, of_narrow.load, of_narrow.splat
     narrow_lines = narrow * number.bitwidth % (8 * CACHE_LINE) == 0  # whether narrow vectors may go past the caches
 
     @helper
@@ -157,9 +168,31 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
                     y[place + i] = one
             place += count
 
+    @helper
+    def add_pairs(x, at, places, cells, weights, step, y, to, past):
+        """As `add` does, where all runs are one place of two terms."""
+        whole, last = step - step % narrow, to + places * step - narrow
+        for place in range(places):
+            a, b = at + cells[2 * place] * step, at + cells[2 * place + 1] * step
+            v, w = splat(weights[2 * place]), splat(weights[2 * place + 1])
+            for i in range(0, whole, narrow):
+                part = multiply_add(w, load(x, b + i), v * load(x, a + i))
+                if narrow_lines and past != 0:
+                    store_past_caches(y, to + i, part)
+                else:
+                    store_narrow(y, to + i, part)
+            if whole < step:
+                i = max(step - narrow, 0)
+                if to + i <= last:
+                    store_narrow(y, to + i, multiply_add(w, load(x, b + i), v * load(x, a + i)))
+                else:
+                    for k in range(step):
+                        y[to + k] = weights[2 * place] * x[a + k] + weights[2 * place + 1] * x[b + k]
+            to += step
+
     def kernel(args, task, slot):
         x, y, plan, channels = numbers(args[0]), numbers(args[1]), words(args[2]), args[3]
-        lines, each, past, scratch = args[4], args[5], args[6], args[7] + slot * args[8]
+        lines, each, past, pairs, scratch = args[4], args[5], args[6], args[7], args[8] + slot * args[9]
         # The lines of x that are added up are a table of their own, with one run of all their numbers.
         own, places = words(scratch), words(scratch + CACHE_LINE)
         shares, mixed = numbers(scratch + CACHE_LINE + 8 * TERM_BLOCK), numbers(scratch + LINES_BYTES)
@@ -186,7 +219,10 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
                 own[2], own[3] = 0, terms
                 add(x, 0, 1, own, words(scratch + 16), places, shares, 1, mixed, 0, 0)
                 source, start = mixed, 0
-            add(source, start, runs, length2, begin2, cells2, by2, channels, y, to, past)
+            if pairs != 0 and channels < wide:
+                add_pairs(source, start, runs, cells2, by2, channels, y, to, past)
+            else:
+                add(source, start, runs, length2, begin2, cells2, by2, channels, y, to, past)
 
     return kernel
 
