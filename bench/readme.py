@@ -26,7 +26,10 @@ CPU_SETS = {
     "samples": "1-D and 3-D convolutions",
     "pools": "pools",
     "layers": "batch norm, linear, loss",
+    "convnext": "a block of ConvNeXt",
+    "unet": "other norms, resizing, borders",
     "steps": "training steps of LeNet and ResNet-20",
+    "unet_step": "training step of a U-Net",
 }
 CPU_BATCHES = (8, 32)
 GPU_NETS = {"resnet50": "ResNet-50", "mobilenetv2": "MobileNetV2"}

@@ -1,55 +1,31 @@
 """The cuDNN engine from dispatch to the pointers that a plan gets, on the emulated CuPy, its graphs interpreted.
 
-Run with `PYTHONPATH=tests/emulated`, where nvidia-cudnn-frontend is installed; elsewhere these are reported as skipped.
 The laws run beside this on the row `cupy/cudnn`.
 """
 
 from __future__ import annotations
 
 import gc
-import json
-import threading
 import weakref
 
-import apart
 import cudnn_interpreter
-import cudnn_on_host
 import numpy as np
 import pytest
+from cudnn_calls import (
+    close,
+    conv,
+    cupy,
+    fprop_options,
+    layouts,
+    made,
+    own_choices,  # noqa: F401 - a fixture
+    plans,
+    strict_chain,  # noqa: F401 - for every test
+)
 
 import xpconv
 from xpconv import nn, ops
-from xpconv.dispatch import registered
 from xpconv.parity import Target, joined
-
-engine = cudnn_on_host.required()
-conv, library, plans, tune = engine.conv, engine.library, engine.plans, engine.plans.tune
-cupy = library.cupy
-RNG = np.random.default_rng(11)
-
-
-@pytest.fixture(autouse=True)
-def _strict_chain():
-    """What the engine does not do by itself here fails."""
-    with xpconv.use_engine("cudnn", "portable"):
-        cudnn_interpreter.launches.clear()
-        yield
-
-
-def made(*shape, dtype="float32"):
-    return cupy.asarray(RNG.standard_normal(shape).astype(dtype))
-
-
-def fprop_options(x, w):
-    """What dispatch passes on for a plain convolution."""
-    return registered(ops.conv).bind(x, w).parts()[0][2]
-
-
-def close(got, x, w, b=None, **options):
-    """Compare with the portable engine on the host."""
-    with xpconv.use_engine("portable"):
-        expected = ops.conv(*(None if a is None else a.get() for a in (x, w, b)), **options)
-    np.testing.assert_allclose(got.get(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_is_computed_in_float32_and_rounded_once():
@@ -81,16 +57,10 @@ def test_what_is_not_fused_is_done_after(dtype, residual, activation):
     x, w, b = made(2, 6, 5, 8, dtype=dtype), made(3, 3, 8, 8, dtype=dtype), made(8, dtype=dtype)
     options = {"padding": 1, "activation": activation}
     for bias in (None, b):
-        y, pullback = xpconv.vjp(ops.conv, x, w, bias, residual=x if residual else None, **options)
-        with xpconv.use_engine("portable"):
-            host = [None if a is None else a.get() for a in (x, w, bias)]
-            expected, host_pullback = xpconv.vjp(ops.conv, *host, residual=host[0] if residual else None, **options)
-        np.testing.assert_allclose(y.get(), expected, rtol=1e-4, atol=1e-5)
+        side = x if residual else None
+        y, pullback = xpconv.vjp(ops.conv, x, w, bias, residual=side, **options)
         dy = made(*y.shape, dtype=dtype)
-        for got, wanted in zip(pullback(dy), host_pullback(dy.get()), strict=True):
-            assert (got is None) == (wanted is None)
-            if got is not None:
-                np.testing.assert_allclose(got.get(), wanted, rtol=1e-4, atol=1e-4)
+        close(y, x, w, bias, side, dy=dy, grads=pullback(dy), **options)
 
 
 def test_a_fused_call_is_one_launch_of_one_graph():
@@ -99,10 +69,8 @@ def test_a_fused_call_is_one_launch_of_one_graph():
     assert cudnn_interpreter.launches == ["CONV_FPROP ADD ADD RELU_FWD"]
 
 
-def test_a_norm_in_half_precision_is_part_of_the_launch_if_plans_may_take_their_time(monkeypatch, tmp_path):
+def test_a_norm_in_half_precision_is_part_of_the_launch_if_plans_may_take_their_time(own_choices):  # noqa: F811 - the fixture
     """Multiplied and shifted in float32, with the weights that the convolution has anyway."""
-    monkeypatch.setenv("XPCONV_CACHE_DIR", str(tmp_path))
-    clear()
     row = joined.check(Target("cupy", "cudnn"))
     assert row.ok, row.misses()
     assert (row.calls, row.declined) == (4 * len(joined.SAMPLES), 0)
@@ -115,7 +83,6 @@ def test_a_norm_in_half_precision_is_part_of_the_launch_if_plans_may_take_their_
             cudnn_interpreter.launches.clear()
             block(x)
         assert cudnn_interpreter.launches == [launched]
-    clear()
 
 
 def test_a_scaled_launch_is_told_of():
@@ -131,10 +98,7 @@ def test_an_input_gradient_adds_its_residual_in_the_launch_or_after_it(dtype, la
     x, w, b, side = (made(*shape, dtype=dtype) for shape in ((2, 6, 6, 16), (3, 3, 8, 16), (8,), (2, 12, 12, 8)))
     y = ops.conv_transpose(x, w, b, stride=2, padding="same", residual=side)
     assert cudnn_interpreter.launches == [launched]
-    with xpconv.use_engine("portable"):
-        host = [a.get() for a in (x, w, b)]
-        expected = ops.conv_transpose(*host, stride=2, padding="same", residual=side.get())
-    np.testing.assert_allclose(y.get(), expected, rtol=1e-4, atol=1e-4)
+    close(y, x, w, b, side, op=ops.conv_transpose, stride=2, padding="same")
 
 
 def test_nothing_is_planned_twice_and_a_second_call_looks_up(monkeypatch):
@@ -172,7 +136,7 @@ def test_settings_that_change_between_question_and_work_are_heeded():
     with xpconv.deterministic(True):
         assert primitive.declines(x, w, **options) is None
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(plans.Plan, "run", lambda self, *operands: seen.append(self.problem.deterministic))
+        patched.setattr(plans.Way, "run", lambda self, *operands: seen.append(self.problem.deterministic))
         primitive.run(x, w, **options)
     assert seen == [False]
 
@@ -196,8 +160,8 @@ def test_work_is_done_on_the_arrays_own_device():
 
 
 def test_a_parameters_weights_are_turned_once_and_again_after_a_change(monkeypatch):
-    turned, turn = [], conv._last_axis_first
-    monkeypatch.setattr(conv, "_last_axis_first", lambda w: turned.append(0) or turn(w))
+    turned, turn = [], layouts._turned
+    monkeypatch.setattr(layouts, "_turned", lambda *w: turned.append(0) or turn(*w))
     with xpconv.use_backend("cupy"):
         net = nn.Conv2d(8, 8, 3, padding=1).initialize()
     x = made(2, 6, 6, 8)
@@ -214,8 +178,8 @@ def test_a_parameters_weights_are_turned_once_and_again_after_a_change(monkeypat
 
 def test_each_stream_has_turned_weights_of_its_own(monkeypatch):
     """Another stream does not wait until they are made."""
-    turned, real = [], conv._last_axis_first
-    monkeypatch.setattr(conv, "_last_axis_first", lambda w: turned.append(w) or real(w))
+    turned, real = [], layouts._turned
+    monkeypatch.setattr(layouts, "_turned", lambda *w: turned.append(w) or real(*w))
     layer, other, x = nn.Conv2d(4, 8, 3), cupy.cuda.Stream(non_blocking=True), made(2, 6, 6, 4)
     for count in (1, 1):
         layer(x)
@@ -249,12 +213,12 @@ def test_a_plan_that_a_graph_has_captured_outlives_its_place_among_the_kept():
     with stream:
         y = ops.conv(x, w)
         plan = conv._found(conv.fprop_problem(x, w, **fprop_options(x, w)))
-        assert plan not in plans._captured
+        assert plan.way not in plans._captured
         stream.begin_capture()
         y = ops.conv(x, w)
         graph = stream.end_capture()
         plans.find.cache_clear()
-        assert plan in plans._captured
+        assert plan.way in plans._captured
         graph.launch()
     close(y, x, w)
 
@@ -269,74 +233,6 @@ def test_planning_while_a_graph_is_captured_says_what_to_do():
         ops.conv(x, w)  # nothing of the refusal is remembered
 
 
-def test_where_no_handle_can_be_made_the_chain_goes_on(monkeypatch):
-    def failing(device):
-        raise RuntimeError("CUDNN_STATUS_NOT_INITIALIZED")
-
-    monkeypatch.setattr(library, "place", failing)
-    x, w = made(2, 6, 13, 8), made(3, 3, 8, 8)
-    assert "cannot start here: CUDNN_STATUS_NOT_INITIALIZED" in xpconv.explain(ops.conv, x, w)["cudnn"]
-    close(ops.conv(x, w), x, w)
-    assert not cudnn_interpreter.launches
-
-
-def handles_of_their_own(monkeypatch, create):
-    """The engine's own handles, made by a function."""
-    monkeypatch.setattr(library, "handle", cudnn_on_host.replaced["handle"])
-    monkeypatch.setattr(library.cudnn, "create_handle", create)
-    monkeypatch.setattr(library.cudnn, "set_stream", lambda handle, stream: None)
-    for name, empty in (("_local", library._Local()), ("_free", {}), ("_failed", {})):
-        monkeypatch.setattr(library, name, empty)
-
-
-def test_a_handle_that_cannot_be_made_is_not_asked_for_at_every_call(monkeypatch):
-    """Asking may take longer than the convolution; and where there is none, plans that are there are of no use."""
-    asked, now = [], [100.0]
-
-    def failing():
-        asked.append(0)
-        raise RuntimeError("no handle")
-
-    x, w = made(2, 6, 5, 16), made(3, 3, 16, 16)
-    ops.conv(x, w)
-    assert cudnn_interpreter.launches
-    cudnn_interpreter.launches.clear()
-    handles_of_their_own(monkeypatch, failing)
-    monkeypatch.setattr(library.time, "monotonic", lambda: now[0])
-    for _ in range(3):
-        close(ops.conv(x, w), x, w)
-    assert "cannot start here: no handle" in xpconv.explain(ops.conv, x, w)["cudnn"]
-    assert len(asked) == 1
-    now[0] += library._PATIENCE
-    ops.conv(x, w)
-    assert len(asked) == 2
-    monkeypatch.setattr(library.cudnn, "create_handle", lambda: 7)
-    now[0] += library._PATIENCE
-    assert not cudnn_interpreter.launches
-    ops.conv(x, w)
-    assert cudnn_interpreter.launches
-
-
-def test_a_thread_without_a_handle_that_captures_leaves_the_call_to_the_next_engine(monkeypatch):
-    """Also where another thread has found the plan."""
-    x, w, stream = made(2, 6, 4, 16), made(3, 3, 16, 16), cupy.cuda.Stream(non_blocking=True)
-    ops.conv(x, w)
-    handles_of_their_own(monkeypatch, lambda: 7)
-    with stream:
-        stream.begin_capture()
-        assert "run the same call once before" in xpconv.explain(ops.conv, x, w)["cudnn"]
-        stream.end_capture()
-        assert xpconv.explain(ops.conv, x, w)["cudnn"].startswith("chosen")
-
-
-def test_the_call_that_runs_a_plan_is_one_that_the_frontend_takes():
-    """As far as it goes without a device: to the handle, which is none."""
-    plan = plans.find(conv.wgrad_problem(x := made(2, 8, 8, 16), x, **wgrad_options()))
-    execute = cudnn_on_host.replaced["execute"]
-    with pytest.raises(RuntimeError, match="handle is NULL"):
-        execute(plan.graph, {1: 256, 2: 512, 3: 768}, 0, plan.index, 0)
-
-
 def test_a_plan_gets_its_workspace(monkeypatch):
     taken, alloc = [], cupy.cuda.alloc
     monkeypatch.setattr(cupy.cuda, "alloc", lambda n: taken.append(n) or alloc(n))
@@ -347,190 +243,3 @@ def test_a_plan_gets_its_workspace(monkeypatch):
     with xpconv.workspace_limit(taken[0] - 1):
         close(ops.conv(x, w, b, padding=1), x, w, b, padding=1)
     assert taken[1:] in ([], [n for n in taken[1:] if n < taken[0]])
-
-
-def test_threads_share_plans_and_have_handles_of_their_own(monkeypatch):
-    """A thread that ends leaves its handle to the next; a handle is told of a stream only when that changes."""
-    created, streams = [], []
-    handles_of_their_own(monkeypatch, lambda: created.append(0) or 100 + len(created))
-    monkeypatch.setattr(library.cudnn, "set_stream", lambda handle, stream: streams.append((handle, stream)))
-    used, execute = [], library.execute
-    monkeypatch.setattr(library, "execute", lambda *a: used.append(a[-1]) or execute(*a))
-    x, w = made(2, 8, 8, 8), made(3, 3, 8, 8)
-    misses = plans.find.cache_info().misses
-    both = threading.Barrier(2, timeout=60)
-
-    def work():
-        with xpconv.use_engine("cudnn", "portable"):
-            both.wait()
-            close(ops.conv(x, w), x, w)
-            ops.conv(x, w)
-            both.wait()
-
-    for _ in range(2):  # two threads at a time
-        threads = [threading.Thread(target=work) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        gc.collect()
-    assert len(created) == 2
-    assert set(used) == {101, 102}
-    assert plans.find.cache_info().misses - misses <= 2
-    assert len(streams) == 2
-
-
-@pytest.fixture
-def choices(monkeypatch, tmp_path):
-    """A folder for choices of plans, and a clock by which the third plan is the fastest."""
-    monkeypatch.setenv("XPCONV_CACHE_DIR", str(tmp_path))
-    times = iter([3.0, 2.0, 1.0] + [4.0] * 100)
-    monkeypatch.setattr(tune, "seconds", lambda run: (run(), next(times))[1])
-    clear()
-    yield tmp_path
-    clear()
-
-
-def clear():
-    for cached in (plans.find, tune.path, tune._choices):
-        cached.cache_clear()
-
-
-def test_autotune_times_plans_once_and_keeps_the_choice_on_disk(choices, monkeypatch):
-    x, w = made(2, 8, 8, 16, dtype="float16"), made(3, 3, 16, 16, dtype="float16")
-    by_rank = plans.find(conv.wgrad_problem(x, x, **wgrad_options())).name
-    with xpconv.autotune(True):
-        wgrad(x)
-        assert len(cudnn_interpreter.launches) > 3
-        asked = conv.wgrad_problem(x, x, **wgrad_options())
-        chosen = plans.find(asked).name
-        assert chosen != by_rank
-        (file,) = (choices / "cudnn").iterdir()
-        assert file.name == f"interpreted-on-the-CPU-{library.VERSION}.json"
-        assert list(json.loads(file.read_text()).values()) == [chosen]
-        clear()
-        monkeypatch.setattr(tune, "seconds", lambda run: pytest.fail("timed again"))
-        wgrad(x)
-        assert plans.find(asked).name == chosen
-        assert "by measurement" in conv._told(asked)
-    assert w.shape == (3, 3, 16, 16)
-
-
-def wgrad_options():
-    from xpconv.window import conv_window
-
-    return {"window": conv_window("conv", (8, 8), (3, 3), 1, 1), "groups": 1, "w_shape": (3, 3, 16, 16)}
-
-
-def wgrad(x):
-    return conv.PRIMITIVES["conv_wgrad"].run(x, x, **wgrad_options())
-
-
-@pytest.mark.parametrize("failing", [MemoryError, RuntimeError])
-def test_candidates_that_do_not_run_are_not_chosen(choices, monkeypatch, failing):
-    x = made(2, 8, 8, 16, dtype="float16")
-    with xpconv.autotune(True):
-        plan = plans.find(conv.wgrad_problem(x, x, **wgrad_options()))
-        tries = iter(range(100))
-
-        def seconds(run):
-            if (i := next(tries)) != 4:
-                raise failing
-            return float(i)
-
-        monkeypatch.setattr(tune, "seconds", seconds)
-        wgrad(x)
-        options = [index for index, _ in plans._fitting(plan.graph, plan.problem)]
-        assert plan.index == options[4]
-        assert json.loads(tune.path(0).read_text()) == {tune._key(plan.problem): plan.name}
-
-
-def test_where_no_candidate_runs_the_first_stays_and_nothing_is_kept(choices, monkeypatch):
-    x = made(2, 8, 8, 16, dtype="float16")
-    with xpconv.autotune(True):
-        plan = plans.find(conv.wgrad_problem(x, x, **wgrad_options()))
-        first = plan.index
-
-        def failing(run):
-            raise MemoryError
-
-        monkeypatch.setattr(tune, "seconds", failing)
-        wgrad(x)
-        assert plan.index == first
-        assert not tune.path(0).exists()
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", '{"a": 3}', None])
-def test_a_damaged_file_of_choices_is_as_good_as_none(choices, content):
-    x = made(2, 8, 8, 16, dtype="float16")
-    with xpconv.autotune(True):
-        file = tune.path(0)
-        file.parent.mkdir()
-        if content is None:  # one of an earlier version, whose plan is there no longer
-            content = json.dumps({tune._key(conv.wgrad_problem(x, x, **wgrad_options())): "eng99_k1=1"})
-        file.write_text(content)
-        wgrad(x)
-        assert "eng" in json.loads(file.read_text())[tune._key(conv.wgrad_problem(x, x, **wgrad_options()))]
-
-
-def test_choices_of_other_processes_are_kept(choices):
-    x = made(2, 8, 8, 16, dtype="float16")
-    with xpconv.autotune(True):
-        file = tune.path(0)
-        assert tune.known(conv.wgrad_problem(x, x, **wgrad_options())) is None
-        file.parent.mkdir()
-        file.write_text(json.dumps({"theirs": "eng1"}))
-        wgrad(x)
-        assert json.loads(file.read_text())["theirs"] == "eng1"
-
-
-def test_where_nothing_can_be_kept_a_warning_says_so(choices):
-    x = made(2, 8, 8, 16, dtype="float16")
-    (choices / "cudnn").write_text("in the way")
-    with xpconv.autotune(True), pytest.warns(RuntimeWarning, match="each process measures them anew"):
-        wgrad(x)
-
-
-def test_facts_tell_versions():
-    facts = engine.facts()
-    assert facts["cuDNN"] == library.VERSION
-    assert set(facts) == {"cuDNN", "frontend", "plans"}
-
-
-@pytest.mark.parametrize(("module", "package"), [("cudnn", "nvidia-cudnn-frontend"), ("cupy", "CuPy")])
-def test_what_is_missing_is_named_with_what_to_install(module, package):
-    code = (
-        "import importlib.util; find = importlib.util.find_spec\n"
-        f"importlib.util.find_spec = lambda name, *a: None if name == {module!r} else find(name, *a)\n"
-        "from xpconv import dispatch; print(dispatch.engine_primitives('cudnn'))"
-    )
-    told = apart.run(code).stdout
-    assert f"it needs {package}: pip install 'xpconv[cudnn13]'" in told
-
-
-STARTS = "from xpconv import dispatch; print(dispatch.engine_primitives('cudnn'))"
-
-
-def test_cudnn_is_found_where_python_finds_it():
-    """The frontend looks in one folder of packages: not in a user's own, nor in that of a parent environment."""
-    code = (
-        "import sysconfig; find = sysconfig.get_path\n"
-        "sysconfig.get_path = lambda name, *a, **k: '/nowhere' if name == 'purelib' else find(name, *a, **k)\n"
-        "import cudnn_on_host; cudnn_on_host.missing()\n" + STARTS
-    )
-    assert "conv_fprop" in apart.run(code).stdout
-
-
-def test_without_cublas_the_engine_is_not_there():
-    """The library would end the process when it first plans."""
-    code = (
-        "from cuda import pathfinder\n"
-        "def load(name): raise RuntimeError(f'{name} is nowhere')\n"
-        "pathfinder.load_nvidia_dynamic_lib = load\n" + STARTS
-    )
-    assert "cuDNN needs cuBLAS, which is not found: cublasLt is nowhere" in apart.run(code).stdout
-
-
-def test_several_cudnns_in_one_place_are_a_reason():
-    code = "import glob; find = glob.glob\nglob.glob = lambda p, *a, **k: 2 * find(p, *a, **k)\n" + STARTS
-    assert "cuDNN's frontend does not load here: Found 2 libcudnn" in apart.run(code).stdout

@@ -42,7 +42,7 @@ def names_of(asked: Problem, select=(), deselect=()) -> set[str]:
     ranked = library.backend_graph(graph)
     ranked.select_numeric_notes(list(select))
     ranked.deselect_numeric_notes(list(deselect))
-    return {ranked.get_plan_name_at_index(index) for index, _ in plans._fitting(ranked, asked)}
+    return {way.name for way in plans._fitting(ranked, asked)}
 
 
 def parts_of(sample, case, dtype):
@@ -82,6 +82,45 @@ def test_every_sample_has_plans_in_every_direction(card, dtype, monkeypatch):
                 planned += 1
     plans.find.cache_clear()
     assert planned > 100
+
+
+PROBLEMS = {"conv_fprop": "fprop_problem", "conv_dgrad": "dgrad_problem", "conv_wgrad": "wgrad_problem"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_sample_has_plans_with_channels_first_too(dtype):
+    """But for what the library fuses in NHWC alone."""
+    planned = 0
+    for case in map(case_of, ("conv", "conv_transpose")):
+        for sample in case.samples:
+            if sample.name == "complex" or (case.name, sample.name) in REFUSED:
+                continue
+            for name, arrays, options in parts_of(sample, case, dtype):
+                asked = conv._found(getattr(engine.problem, PROBLEMS[name])(*arrays, **options)).problem
+                ways = [way for other in asked.layouts[1:] for way in plans.ways(other, library.place(0))]
+                stays = asked.residual or asked.activation in ("silu", "softplus")
+                stays = stays or (asked.direction == "dgrad" and asked.bias)
+                assert bool(ways) != stays, f"{case.name}, {sample.name}, {name}"
+                assert {way.problem.layout for way in ways} <= {"NCHW"}
+                planned += len(ways)
+    assert planned > 100
+
+
+def test_layouts_are_compared_where_the_library_itself_would_turn_ours():
+    def layouts(**changes):
+        return [asked.layout for asked in problem(**changes).layouts]
+
+    assert layouts() == layouts(dtype="float64") == layouts(dtype="float64", precision="fast") == ["NHWC", "NCHW"]
+    for changes in ({"precision": "fast"}, {"dtype": "float16"}, {"dtype": "bfloat16"}, {"residual": True}):
+        assert layouts(**changes) == ["NHWC"]
+
+
+def test_copies_for_a_layout_count_as_workspace():
+    asked = problem(dtype="float64", outputs=32, bias=True, activation="tanh", keep_sums=True, layout="NCHW")
+    assert asked.copies == 8 * 2 * 8 * 8 * (64 + 2 * 32)
+    least = asked.copies + min(way.workspace for way in plans.ways(asked, library.place(0)))
+    for limit, fits in ((least, True), (least - 1, False)):
+        assert any(plans.ways(asked._replace(workspace_limit=limit), library.place(0))) == fits
 
 
 def fusions(dtype):
@@ -130,7 +169,7 @@ def test_a_norm_in_half_precision_is_fused_on_every_card(card, dtype, monkeypatc
 def test_ieee_float32_keeps_off_the_matrix_cores(direction):
     """Plans on matrix cores round float32 to TF32: none of them is taken under ieee, and there are some to take."""
     tensor_core = names_of(problem(direction), select=[cudnn.numerical_note.TENSOR_CORE])
-    ieee, fast = plans.find(problem(direction)), plans.find(problem(direction, precision="fast"))
+    ieee, fast = plans.find(problem(direction)).way, plans.find(problem(direction, precision="fast")).way
     assert tensor_core
     assert ieee.name not in tensor_core
     assert fast.name in tensor_core
@@ -140,14 +179,14 @@ def test_ieee_float32_keeps_off_the_matrix_cores(direction):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_ieee_leaves_the_matrix_cores_to_dtypes_that_they_do_not_round(dtype):
     tensor_core = names_of(problem(dtype=dtype), select=[cudnn.numerical_note.TENSOR_CORE])
-    assert dtype == "float64" or plans.find(problem(dtype=dtype)).name in tensor_core
+    assert dtype == "float64" or plans.find(problem(dtype=dtype)).way.name in tensor_core
 
 
 def test_half_precision_is_never_summed_in_half_precision():
     reduced = names_of(problem("wgrad", "float16"), select=[cudnn.numerical_note.REDUCED_PRECISION_REDUCTION])
     assert reduced
     for precision in ("ieee", "fast"):
-        assert plans.find(problem("wgrad", "float16", precision=precision)).name not in reduced
+        assert plans.find(problem("wgrad", "float16", precision=precision)).way.name not in reduced
 
 
 @pytest.mark.parametrize("direction", ["dgrad", "wgrad"])
@@ -160,9 +199,9 @@ def test_deterministic_plans_carry_no_note_of_the_contrary(direction):
 
 
 def test_plans_over_the_workspace_limit_are_not_taken():
-    free = plans.find(problem(bias=True))
+    free = plans.find(problem(bias=True)).way
     assert free.workspace > 1
-    tight = plans.find(problem(bias=True, workspace_limit=free.workspace - 1))
+    tight = plans.find(problem(bias=True, workspace_limit=free.workspace - 1)).way
     assert tight.workspace < free.workspace
 
 
@@ -187,6 +226,7 @@ def test_equal_problems_share_a_plan_and_every_argument_tells_them_apart():
         "workspace_limit": 1,
         "autotune": True,
         "device": 1,
+        "layout": "NCHW",
     }
     assert set(other) == set(Problem._fields)
     for name, value in other.items():

@@ -34,6 +34,20 @@ from xpconv import nn, ops
         (lambda: nn.GroupNorm(0), "num_groups must be at least 1"),
         (lambda: nn.LayerNorm(eps=-1), "eps must be at least 0"),
         (lambda: nn.BatchNorm(eps=-1), "eps must be at least 0"),
+        (lambda: nn.InstanceNorm(eps=-1), "eps must be at least 0"),
+        (lambda: nn.LocalResponseNorm(0), "size must be at least 1"),
+        (lambda: nn.LpPool2d(0, 2), "p must be"),
+        (lambda: nn.AdaptiveMaxPool2d(0), "output_size must be at least 1"),
+        (lambda: nn.Upsample(), "give a size or a scale_factor"),
+        (lambda: nn.Upsample(4, 2), "give a size or a scale_factor"),
+        (lambda: nn.Upsample((4, 0)), "output_size must be at least 1"),
+        (lambda: nn.Upsample(scale_factor=(2, -1)), "scale_factor must be above 0"),
+        (lambda: nn.Upsample(scale_factor="a"), "scale_factor must be a real number"),
+        (lambda: nn.Upsample(2, mode="cubic"), "mode 'cubic' is not known"),
+        (lambda: nn.Upsample(2, align_corners=True), "align_corners has no meaning"),
+        (lambda: nn.Pad(-1), "padding must be at least 0"),
+        (lambda: nn.Pad((1, 1), "mirror"), "mode 'mirror' is not known"),
+        (lambda: nn.Pad("same"), "padding 'same' is not known"),
         (lambda: nn.BatchNorm(momentum=None), "BatchNorm: momentum must be a real number"),
         (lambda: nn.Dropout("a"), "Dropout: p must be a real number"),
         (lambda: nn.IdentityShortcut(3, 0), "stride must be at least 1"),
@@ -53,6 +67,13 @@ def test_arguments_that_only_an_input_can_judge_are_left_to_it():
     nn.Conv1d(3, 4, 9, padding="causal", dilation=[50])
     nn.ConvTranspose3d(3, 4, 3, 2, padding=1, output_padding=1)
     nn.GroupNorm(4)
+
+
+def test_factors_that_do_not_fit_the_input():
+    with pytest.raises(ValueError, match="scale_factor has 3 entries for 2 spatial axes"):
+        nn.Upsample(scale_factor=(1, 2, 3))(images())
+    with pytest.raises(ValueError, match="output_size must be at least 1"):
+        nn.Upsample(scale_factor=0.01)(images())
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -98,6 +98,37 @@ CASES = {
     ),
     "avg pool 3d": (nn.AvgPool3d(2, divisor_override=3), VOLUME, {}, ops.avg_pool, (2,), {"divisor": 3}),
     "adaptive": (nn.AdaptiveAvgPool2d((3, 2)), IMAGES, {}, ops.adaptive_avg_pool, ((3, 2),), {}),
+    "adaptive max": (nn.AdaptiveMaxPool2d((3, 2)), IMAGES, {}, ops.adaptive_max_pool, ((3, 2),), {}),
+    "lp pool 1d": (nn.LpPool1d(3, 2, 1), SIGNAL, {}, ops.lp_pool, (2,), {"p": 3, "stride": 1}),
+    "lp pool 2d": (
+        nn.LpPool2d(2, 3, 2, 1, ceil_mode=True),
+        IMAGES,
+        {},
+        ops.lp_pool,
+        (3,),
+        {"p": 2, "stride": 2, "padding": 1, "ceil_mode": True},
+    ),
+    "lp pool 3d": (nn.LpPool3d(2, 2), VOLUME, {}, ops.lp_pool, (2,), {}),
+    "global max": (nn.GlobalMaxPool(), VOLUME, {}, ops.global_max_pool, (), {}),
+    "upsample": (nn.Upsample(scale_factor=2), SIGNAL, {}, ops.resize, (18,), {}),
+    "upsample to a size": (
+        nn.Upsample((4, 9), mode="bilinear", align_corners=True),
+        IMAGES,
+        {},
+        ops.resize,
+        ((4, 9),),
+        {"mode": "bilinear", "align_corners": True},
+    ),
+    "upsample by factors": (
+        nn.Upsample(scale_factor=(1.5, 0.7), mode="nearest-exact"),
+        IMAGES,
+        {},
+        ops.resize,
+        ((10, 4),),
+        {"mode": "nearest-exact"},
+    ),
+    "pad": (nn.Pad(1, value=0.5), VOLUME, {}, ops.pad, (1,), {"value": 0.5}),
+    "pad by axis": (nn.Pad(((1, 0), (2, 2)), "reflect"), IMAGES, {}, ops.pad, (((1, 0), (2, 2)),), {"mode": "reflect"}),
     "global": (nn.GlobalAvgPool(), VOLUME, {}, ops.global_avg_pool, (), {}),
     "linear": (
         nn.Linear(8, 5, activation="relu"),
@@ -132,6 +163,16 @@ CASES = {
         (2, "weight", "bias"),
         {},
     ),
+    "instance norm": (
+        nn.InstanceNorm(affine=True),
+        IMAGES,
+        {"weight": w(4), "bias": w(4)},
+        ops.instance_norm,
+        ("weight", "bias"),
+        {},
+    ),
+    "instance norm bare": (nn.InstanceNorm(4, eps=0.1), SIGNAL, {}, ops.instance_norm, (), {"eps": 0.1}),
+    "response norm": (nn.LocalResponseNorm(3, alpha=0.1), IMAGES, {}, ops.local_response_norm, (3,), {"alpha": 0.1}),
     "relu": (nn.ReLU(), ROWS, {}, ops.relu, (), {}),
     "relu6": (nn.ReLU6(), 4 * ROWS, {}, ops.relu6, (), {}),
     "silu": (nn.SiLU(), ROWS, {}, ops.silu, (), {}),
@@ -144,6 +185,7 @@ CASES = {
     "prelu": (nn.PReLU(None), ROWS, {"weight": w(8)}, ops.prelu, ("weight",), {}),
     "elu": (nn.ELU(0.7), ROWS, {}, ops.elu, (0.7,), {}),
     "gelu": (nn.GELU("tanh"), ROWS, {}, ops.gelu, (), {"approximate": "tanh"}),
+    "log softmax": (nn.LogSoftmax(0), ROWS, {}, ops.log_softmax, (), {"axis": 0}),
     "softmax": (nn.Softmax(0), ROWS, {}, ops.softmax, (), {"axis": 0}),
 }
 cases = pytest.mark.parametrize(("layer", "x", "state", "op", "args", "options"), CASES.values(), ids=CASES)
@@ -182,7 +224,7 @@ def test_an_empty_batch_works(layer, x, state, op, args, options):
     layer.load_state_dict(state)
     layer.zero_grad()
     y, pullback = layer.vjp(x[:0])
-    if op is ops.softmax:
+    if op in (ops.softmax, ops.log_softmax):
         assert y.shape == (0, 8)
         return
     assert y.shape == (0, *layer(x).shape[1:])

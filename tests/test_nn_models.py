@@ -127,3 +127,22 @@ def test_a_summary_lists_layers_of_ones_own_once():
         ("ReLU", 0),
         ("Gain", 1),
     ]
+
+
+def test_unet_has_a_label_for_each_pixel():
+    net = nn.models.unet(1, width=64, depth=4)
+    assert net.summary((64, 64, 3)).parameters == 31_037_633  # as of implementations with transposed convolutions
+    small = nn.models.unet(3, width=4, depth=2).initialize(seed=0)
+    x = np.random.default_rng(0).normal(size=(2, 8, 12, 1)).astype("float32")
+    y, pullback = small.vjp(x)
+    assert y.shape == (2, 8, 12, 3)
+    pullback(np.ones_like(y))
+    assert all(np.all(np.isfinite(p.grad)) and np.any(p.grad) for p in small.parameters().values())
+    with pytest.raises(ValueError, match=r"same \(1, 5, 6, 8\) float32 · lower \(1, 4, 6, 8\)"):
+        small(np.zeros((1, 10, 12, 1), dtype="float32"))
+
+
+def test_unet_judges_its_sizes():
+    for options, match in (({"width": 0}, "width must be at least 1"), ({"depth": 0}, "depth must be at least 1")):
+        with pytest.raises(ValueError, match=match):
+            nn.models.unet(**options)

@@ -68,6 +68,7 @@ OF_IMAGES = {
     "avg pool ceil": lambda: nn.AvgPool2d(3, 3, padding=1, ceil_mode=True, count_include_pad=False),
     "avg pool divisor": lambda: nn.AvgPool2d(2, divisor_override=3),
     "adaptive pool": lambda: nn.AdaptiveAvgPool2d((3, 1)),
+    "adaptive max pool": lambda: nn.AdaptiveMaxPool2d((3, 1)),
     "global pool": lambda: nn.Sequential(nn.GlobalAvgPool(), nn.Flatten(), nn.Linear(None, 4)),
     "batch norm": lambda: nn.BatchNorm(3, activation="relu6"),
     "batch norm bare": lambda: nn.BatchNorm(3, affine=False, eps=0.1),
@@ -89,14 +90,18 @@ OF_IMAGES = {
     "shortcut": lambda: nn.Residual(nn.Conv2d(3, 5, 3, 2, padding=1), nn.IdentityShortcut(5, 2)),
     "parallel": lambda: nn.Parallel(nn.Conv2d(3, 2, 1), nn.Sequential(nn.LayerNorm(3), nn.Identity()), nn.Dropout()),
     "own": lambda: Scale(),
-    "instance norm": lambda: Own(ops.instance_norm),
-    "response norm": lambda: Own(ops.local_response_norm, 3, alpha=0.1),
-    "lp pool": lambda: Own(ops.lp_pool, 2, p=3),
-    "global max pool": lambda: Own(ops.global_max_pool),
-    "pad": lambda: Own(ops.pad, ((1, 0), (2, 1)), value=0.5),
-    "pad reflect": lambda: Own(ops.pad, 1, mode="reflect"),
+    "instance norm": lambda: nn.InstanceNorm(3, affine=True),
+    "response norm": lambda: nn.LocalResponseNorm(3, alpha=0.1),
+    "lp pool": lambda: nn.LpPool2d(3, 2),
+    "global max pool": lambda: nn.GlobalMaxPool(),
+    "pad": lambda: nn.Pad(((1, 0), (2, 1)), value=0.5),
+    "pad reflect": lambda: nn.Pad(1, "reflect"),
+    "nearest": lambda: nn.Upsample(scale_factor=2),
+    "nearest-exact": lambda: nn.Upsample((5, 11), mode="nearest-exact"),
+    "bilinear": lambda: nn.Upsample((7, 20), mode="bilinear"),
+    "bilinear to corners": lambda: nn.Upsample((13, 1), mode="bilinear", align_corners=True),
     "clip": lambda: Own(ops.clip, -0.5),
-    "log softmax": lambda: Own(ops.log_softmax, 1),
+    "log softmax": lambda: nn.LogSoftmax(1),
 }
 
 
@@ -167,7 +172,7 @@ def test_every_layer_has_a_sample():
     """All of `nn` that is a layer is in a network above."""
     made = {type(m) for make in OF_IMAGES.values() for m in make().modules().values()}
     others = {nn.Conv1d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool3d}
-    others |= {nn.ConvTranspose1d, nn.ConvTranspose3d}
+    others |= {nn.LpPool1d, nn.LpPool3d, nn.ConvTranspose1d, nn.ConvTranspose3d}
     public = [kind for name in nn.__all__ if isinstance(kind := getattr(nn, name), type)]
     layers = {kind for kind in public if issubclass(kind, nn.Module)} - {nn.Module, nn.Layer}
     assert layers - made == others
@@ -214,7 +219,7 @@ def test_all_layers_without_a_form_are_named(tmp_path):
         Twice(),
         Backwards(nn.ReLU()),
         Own(ops.local_response_norm, 2),
-        Own(ops.resize, 3),
+        Own(ops.dropout, 0.5, key=(0, 0)),
         nn.Conv2d(3, 2, 1),
     ).initialize()
     net(images())

@@ -130,9 +130,22 @@ def twins(torch):
                      t.Flatten(), t.Linear(4, 2)),
         (2, 4, 5, 3),
     )  # fmt: skip
+    yield (
+        nn.Sequential(
+            nn.Pad(1, "reflect"), nn.Conv2d(3, 4, 3), nn.InstanceNorm(4, affine=True), nn.LocalResponseNorm(3, 0.5),
+            nn.LpPool2d(2, 2), nn.Upsample(scale_factor=(2, 1.5), mode="bilinear"), nn.AdaptiveMaxPool2d(3),
+            nn.Upsample(7), nn.Flatten(), nn.Linear(None, 5), nn.LogSoftmax(),
+        ),
+        t.Sequential(
+            t.ReflectionPad2d(1), t.Conv2d(3, 4, 3), t.InstanceNorm2d(4, affine=True), t.LocalResponseNorm(3, 0.5),
+            t.LPPool2d(2, 2), t.Upsample(scale_factor=(2, 1.5), mode="bilinear"), t.AdaptiveMaxPool2d(3),
+            t.Upsample(7), t.Flatten(), t.Linear(4 * 49, 5), t.LogSoftmax(-1),
+        ),
+        (2, 8, 8, 3),
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(6))
 def test_every_layer_gives_what_torch_gives(which):
     torch = pytest.importorskip("torch")
     ours, theirs, shape = list(twins(torch))[which]

@@ -200,8 +200,8 @@ workspace_limit = Setting(
     _parse_bytes,
     """The most scratch memory in bytes that one op may take (default 256 MiB); work is cut into pieces to fit.
 
-    Packed weights count; copies of arrays whose strides an engine cannot read do not. The least piece is done even
-    where it does not fit. Environment variable: ``XPCONV_WORKSPACE_LIMIT=64M``.""",
+    Packed weights and copies in another layout count; copies of arrays whose strides an engine cannot read do not. The
+    least piece is done even where it does not fit. Environment variable: ``XPCONV_WORKSPACE_LIMIT=64M``.""",
 )
 deterministic = Setting(
     "deterministic",

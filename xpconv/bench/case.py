@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from xpconv.window import conv_window
 
 DIRECTIONS = ("forward", "fused", "backward", "step")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-ACTIVATIONS = ("relu", "silu")
+ACTIVATIONS = ("relu", "silu", "gelu")
 _ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 _DRAWN = 4_194_301  # numbers drawn at most, repeated in larger arrays; prime, so that no two rows or images are equal
 
@@ -25,9 +26,17 @@ _TRAFFIC = {
     "global_avg_pool": ((1, 1), (1, 1)),
     "batch_norm": ((1, 1), (2, 1)),  # backward: x and dx, dy
     "softmax_cross_entropy": ((1, 0), (2, 0)),
-    **dict.fromkeys(ACTIVATIONS, ((1, 1), (2, 1))),
-    "conv": ((1, 1), (2, 1)),
-    "linear": ((1, 1), (2, 1)),
+    **dict.fromkeys(("resize", "pad"), ((1, 1), (1, 1))),
+    **dict.fromkeys((*ACTIVATIONS, "prelu"), ((1, 1), (2, 1))),
+    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm"), ((1, 1), (2, 1))),
+    **dict.fromkeys(("conv", "conv_transpose", "linear"), ((1, 1), (2, 1))),
+}
+
+# Of ops that treat each spatial axis alike, the length of one in y, by that in x and the options.
+_SPATIAL: dict[str, Callable[[int, dict[str, Any]], int]] = {
+    "global_avg_pool": lambda n, options: 1,
+    "resize": lambda n, options: options["output_size"],
+    "pad": lambda n, options: n + 2 * options["padding"],
 }
 
 
@@ -70,7 +79,7 @@ class Case:
         if layer.op == "step":
             net = networks.network(layer.options["model"], x)
             weights = {name: np.array(value) for name, value in net.state_dict().items()}
-            labels = rng.integers(0, networks.CLASSES[layer.options["model"]], self.batch)
+            labels = networks.labels_of(layer.options["model"], x, rng)
             return {"x": x, "labels": labels, **{name: rounded(value, self.dtype) for name, value in weights.items()}}
         if layer.op == "softmax_cross_entropy":
             labels, dy = rng.integers(0, layer.x[-1], self.batch), rounded(np.ones((), "float32"), self.dtype)
@@ -86,17 +95,21 @@ class Case:
     @property
     def out(self) -> Shape:
         """The shape of y."""
-        layer = self.layer
+        layer, channels = self.layer, self.layer.x[-1]
         if layer.op in ("conv", "max_pool"):
             kernel = layer.parameters["w"][:-2] if layer.op == "conv" else (layer.options["kernel_size"],) * 2
-            channels = layer.parameters["w"][-1] if layer.op == "conv" else layer.x[-1]
+            channels = layer.parameters["w"][-1] if layer.op == "conv" else channels
             stride = layer.options.get("stride") or (1 if layer.op == "conv" else layer.options["kernel_size"])
             window = conv_window(layer.op, layer.x[:-1], kernel, stride, layer.options.get("padding", 0))
             return (self.batch, *window.out, channels)
+        if layer.op == "conv_transpose":  # without padding
+            w, stride = layer.parameters["w"], layer.options["stride"]
+            return (self.batch, *((n - 1) * stride + k for n, k in zip(layer.x[:-1], w, strict=False)), w[-2])
         if layer.op == "linear":
             return (self.batch, *layer.x[:-1], layer.parameters["w"][-1])
-        one = (*(1 for _ in layer.x[:-1]), layer.x[-1]) if layer.op == "global_avg_pool" else layer.x
-        return (self.batch, *one)
+        if layer.op in _SPATIAL:
+            return (self.batch, *(_SPATIAL[layer.op](n, layer.options) for n in layer.x[:-1]), channels)
+        return (self.batch, *layer.x)
 
     @property
     def flops(self) -> float | None:
@@ -106,7 +119,8 @@ class Case:
             return 6.0 * self.batch * networks.multiply_adds(layer.options["model"], layer.x)
         if "w" not in layer.parameters:
             return None
-        forward = 2.0 * math.prod(self.out) * math.prod(layer.parameters["w"][:-1])
+        pixels = (self.batch, *layer.x) if layer.op == "conv_transpose" else self.out  # that meet every weight
+        forward = 2.0 * math.prod(pixels) * math.prod(layer.parameters["w"][:-1])
         return {"forward": 1, "fused": 1, "backward": 2, "both": 3}[self.direction] * forward
 
     @property

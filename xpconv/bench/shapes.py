@@ -90,10 +90,50 @@ def layers() -> list[Layer]:
     return [*norms, *linear, *losses]
 
 
+def convnext() -> list[Layer]:
+    """A block of ConvNeXt-T (Z. Liu et al., arXiv:2201.03545), and the norm of a later stage."""
+    conv = _of("convnext", Conv(56, 96, 96, 7, groups=96))
+    norms = [
+        Layer("convnext", f"layer norm {n}² {c}", "layer_norm", (n, n, c), {"gamma": (c,), "beta": (c,)})
+        for n, c in ((56, 96), (14, 384))
+    ]
+    return [conv, *norms, Layer("convnext", "GELU 56² 384", "gelu", (56, 56, 384))]
+
+
+def unet() -> list[Layer]:
+    """What networks that give images add: other norms, ways up, and borders that are made of the image."""
+    norms = [
+        Layer("unet", name, op, (n, n, c), {"gamma": (c,), "beta": (c,)}, options)
+        for name, op, n, c, options in (
+            ("group norm 64² 64 in 8", "group_norm", 64, 64, {"num_groups": 8}),
+            ("group norm 16² 512 in 32", "group_norm", 16, 512, {"num_groups": 32}),
+            ("instance norm 64² 64", "instance_norm", 64, 64, {}),
+        )
+    ]
+    low = (32, 32, 128)
+    resized = [
+        Layer("unet", f"{mode} 32² 128 to 64²", "resize", low, options={"output_size": 64, "mode": mode})
+        for mode in ("bilinear", "nearest")
+    ]
+    up = {"w": (2, 2, 64, 128), "b": (64,)}
+    return [
+        *norms,
+        Layer("unet", "up-convolution 32² 128→64 2×2 /2", "conv_transpose", low, up, {"stride": 2}),
+        *resized,
+        Layer("unet", "reflect 1 64² 64", "pad", (64, 64, 64), options={"padding": 1, "mode": "reflect"}),
+        Layer("unet", "PReLU 64² 64", "prelu", (64, 64, 64), {"slope": (64,)}),
+    ]
+
+
 def steps() -> list[Layer]:
     """Whole training steps: forward, loss, backward, and the update by SGD with momentum."""
     rows = (("LeNet 28²", "lenet", (28, 28, 1)), ("ResNet-20 32²", "resnet20", (32, 32, 3)))
     return [Layer("steps", name, "step", x, options={"model": model}, batch=128) for name, model, x in rows]
+
+
+def unet_step() -> list[Layer]:
+    """A training step whose every pixel has a label: of a U-Net of 16 channels and three halvings."""
+    return [Layer("unet_step", "U-Net 64²", "step", (64, 64, 3), options={"model": "unet"}, batch=8)]
 
 
 def large_steps() -> list[Layer]:
@@ -169,7 +209,10 @@ SETS: dict[str, Callable[[], list[Layer]]] = {
     "samples": samples,
     "pools": pools,
     "layers": layers,
+    "convnext": convnext,
+    "unet": unet,
     "steps": steps,
+    "unet_step": unet_step,
     "large_steps": large_steps,
     "bandwidth": bandwidth,
     "overhead": overhead,

@@ -30,7 +30,7 @@ _NORM = {
 }
 _SLOPES = {"weight": ("alpha",)}
 _NO_LAYERS = {"optimizer", "seed_generator"}  # what else a file has of a model that was trained
-_NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm)
+_NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm)
 
 
 def load_keras(

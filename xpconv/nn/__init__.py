@@ -12,6 +12,7 @@ from xpconv.nn.activation import (
     HardSigmoid,
     HardSwish,
     LeakyReLU,
+    LogSoftmax,
     PReLU,
     ReLU,
     ReLU6,
@@ -27,23 +28,30 @@ from xpconv.nn.dropout import Dropout
 from xpconv.nn.layer import Layer
 from xpconv.nn.linear import Flatten, Identity, Linear
 from xpconv.nn.module import Module
-from xpconv.nn.norm import BatchNorm, GroupNorm, LayerNorm
+from xpconv.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xpconv.nn.pool import (
     AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
     GlobalAvgPool,
+    GlobalMaxPool,
+    LpPool1d,
+    LpPool2d,
+    LpPool3d,
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
 )
+from xpconv.nn.resize import Pad, Upsample
 from xpconv.nn.state import Buffer, Parameter
 
 __all__ = [
     "ELU",
     "GELU",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -58,20 +66,28 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool",
+    "GlobalMaxPool",
     "GroupNorm",
     "HardSigmoid",
     "HardSwish",
     "Identity",
     "IdentityShortcut",
+    "InstanceNorm",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
+    "LogSoftmax",
+    "LpPool1d",
+    "LpPool2d",
+    "LpPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
     "Module",
     "PReLU",
+    "Pad",
     "Parallel",
     "Parameter",
     "ReLU",
@@ -83,6 +99,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "Upsample",
     "init",
     "models",
 ]

@@ -126,6 +126,18 @@ class HardSigmoid(Plain):
     op = "hard_sigmoid"
 
 
+class LogSoftmax(Layer):
+    """See `ops.log_softmax`."""
+
+    def __init__(self, dim: int = -1) -> None:
+        """Make the layer; ``dim`` is the axis along which the exponentials of the results sum to 1."""
+        self.dim = dim
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """`ops.log_softmax`."""
+        return ops.log_softmax, (x,), {"axis": self.dim}
+
+
 class Softmax(Layer):
     """See `ops.softmax`."""
 

@@ -168,6 +168,45 @@ class GroupNorm(Layer):
         return ops.group_norm, (x, self.num_groups, self.weight, self.bias), {"eps": self.eps}
 
 
+class InstanceNorm(Layer):
+    """Each channel of each example by its mean and variance over space; see `ops.instance_norm`."""
+
+    def __init__(self, num_features: int | None = None, eps: float = 1e-5, affine: bool = False) -> None:
+        """Make the layer.
+
+        Parameters
+        ----------
+        num_features : int or None
+            Channels; read from the first input where it is `None`.
+        eps : float
+            Added to the variance.
+        affine : bool
+            Whether there are a ``weight`` (scale, 1 at first) and a ``bias`` (shift, 0), each (num_features,); as in
+            PyTorch there are none by default, and no running statistics ever.
+        """
+        check_arguments(ops.instance_norm, np.empty((0, 1, 1)), eps=eps)
+        self.num_features, self.eps = num_features, eps
+        self.weight, self.bias = _affine((num_features,), affine)
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """`ops.instance_norm`."""
+        _check_sizes("InstanceNorm", x, (self.num_features,))
+        return ops.instance_norm, (x, self.weight, self.bias), {"eps": self.eps}
+
+
+class LocalResponseNorm(Layer):
+    """Each number by the squares of its neighbours across channels; see `ops.local_response_norm`."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        """Make the layer; the arguments are those of `ops.local_response_norm`."""
+        check_arguments(ops.local_response_norm, np.empty((0, 1)), size, alpha=alpha, beta=beta, k=k)
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def bind(self, x: Array, training: bool) -> Bound:
+        """`ops.local_response_norm`."""
+        return ops.local_response_norm, (x, self.size), {"alpha": self.alpha, "beta": self.beta, "k": self.k}
+
+
 def _is_half(x: Array) -> bool:
     return dtype_name(x.dtype) in HALVES
 

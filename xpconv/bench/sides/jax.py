@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from xpconv.bench.candidate import Candidate, NotOfferedError, gradients
-from xpconv.bench.case import ACTIVATIONS, Case
+from xpconv.bench.case import Case
 from xpconv.settings import current
+
+_OPS = ("conv", "max_pool", "global_avg_pool", "batch_norm", "linear", "softmax_cross_entropy", "step")
 
 
 def version() -> dict[str, str]:
@@ -35,8 +37,8 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
     import jax
     import jax.numpy as jnp
 
-    if case.dtype != "float32" or case.direction == "fused" or case.layer.op in ("update", *ACTIVATIONS):
-        raise NotOfferedError("float32 without fusing; no updates or activations by themselves")
+    if case.dtype != "float32" or case.direction == "fused" or case.layer.op not in _OPS:
+        raise NotOfferedError(f"float32 without fusing, and of ops {', '.join(_OPS)}")
     jax.config.update("jax_default_matmul_precision", "highest" if current().precision == "ieee" else "default")
     if case.layer.op == "step":
         from xpconv.bench.sides import jax_step

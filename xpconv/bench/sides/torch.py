@@ -142,11 +142,30 @@ def _function(case: Case) -> Callable[[dict[str, Any]], Any]:
         return lambda t: functional.max_pool2d(t["x"], **o)
     if op == "global_avg_pool":
         return lambda t: t["x"].mean(dim=tuple(range(2, t["x"].ndim)), keepdim=True)
-    if op == "batch_norm":
-        return lambda t: functional.batch_norm(t["x"], None, None, t["gamma"], t["beta"], training=True)
+    if op == "conv_transpose":
+        return lambda t: functional.conv_transpose2d(t["x"], t["w"], t["b"], **o)
+    if op == "resize":
+        return lambda t: functional.interpolate(t["x"], o["output_size"], mode=o["mode"])
+    if op == "pad":
+        return lambda t: functional.pad(t["x"], (o["padding"],) * 4, mode=o["mode"])
+    if op in NORMS:
+        return NORMS[op](functional, o)
+    if op == "prelu":
+        return lambda t: functional.prelu(t["x"], t["slope"])
     if op == "linear":
         return lambda t: functional.linear(t["x"], t["w"], t["b"])
     return lambda t: functional.cross_entropy(t["logits"], t["labels"])
+
+
+# By the op, what makes the function of `torch.nn.functional` and the options; a layer norm is over the channels.
+NORMS: dict[str, Callable[[Any, dict[str, Any]], Callable[[dict[str, Any]], Any]]] = {
+    "batch_norm": lambda f, o: lambda t: f.batch_norm(t["x"], None, None, t["gamma"], t["beta"], training=True),
+    "instance_norm": lambda f, o: lambda t: f.instance_norm(t["x"], weight=t["gamma"], bias=t["beta"]),
+    "group_norm": lambda f, o: lambda t: f.group_norm(t["x"], o["num_groups"], t["gamma"], t["beta"]),
+    "layer_norm": lambda f, o: (
+        lambda t: f.layer_norm(t["x"].movedim(1, -1), t["gamma"].shape, t["gamma"], t["beta"]).movedim(-1, 1)
+    ),
+}
 
 
 def placed(name: str, x: np.ndarray, laid_out: Any, dtype: str) -> Any:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.bench.networks import CLASSES
+from xpconv.bench.networks import CLASSES, UNET
 
 
 def network(model: str, x: np.ndarray) -> Any:
     """A network for images such as x (N, H, W, C)."""
-    return {"lenet": _lenet, "resnet20": _resnet20, "resnet50": _resnet50}[model](x)
+    return {"lenet": _lenet, "resnet20": _resnet20, "resnet50": _resnet50, "unet": _unet}[model](x)
 
 
 def _lenet(x: np.ndarray) -> Any:
@@ -133,3 +133,41 @@ def _resnet50(x: np.ndarray) -> Any:
             "fc": nn.Linear(2048, CLASSES["resnet50"]),
         }
     )
+
+
+def _unet(x: np.ndarray) -> Any:
+    import torch
+    from torch import nn
+
+    class Parallel(nn.Module):
+        def __init__(self, lower: Any) -> None:
+            super().__init__()
+            self.lower = lower
+
+        def forward(self, x: Any) -> Any:
+            return torch.cat((x, self.lower(x)), dim=1)
+
+    def twice(channels: int, width: int) -> dict[str, Any]:
+        return {
+            "conv1": nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            "norm1": nn.BatchNorm2d(width),
+            "relu1": nn.ReLU(inplace=True),
+            "conv2": nn.Conv2d(width, width, 3, padding=1, bias=False),
+            "norm2": nn.BatchNorm2d(width),
+            "relu2": nn.ReLU(inplace=True),
+        }
+
+    def level(channels: int, width: int, depth: int) -> dict[str, Any]:
+        if depth == 0:
+            return twice(channels, width)
+        lower = level(width, 2 * width, depth - 1)
+        up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        return {
+            "down": _named(twice(channels, width)),
+            "across": Parallel(_named({"pool": nn.MaxPool2d(2), **lower, "up": up})),
+            "merge": _named(twice(2 * width, width)),
+        }
+
+    width = UNET["width"]
+    head = nn.Conv2d(width, CLASSES["unet"], 1)
+    return _named({**level(x.shape[-1], width, UNET["depth"]), "head": head})

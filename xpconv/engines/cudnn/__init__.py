@@ -1,8 +1,8 @@
 """cuDNN for CuPy arrays, by way of NVIDIA's frontend: convolutions in three directions, with what can be fused to them.
 
 From the outside in: `conv` holds the primitives; `problem` is what a plan is looked up by, `plans` finds and runs it,
-`graph` draws it for the library, `tune` remembers which was fastest; `library` is all that touches a device, and
-`loading` sees that there is one to load.
+`graph` draws it for the library, `layouts` turns arrays for it, `tune` remembers which was fastest; `library` is all
+that touches a device, and `loading` sees that there is one to load.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 The library names axes in the order N, C, spatial; where an axis lies is what strides say, and with the channels' stride
 1 it reads our arrays as they are. Weights it takes as (O, *kernel, C / groups), which is ours with the last axis first:
-a copy that a layer's parameter keeps. What it does not fuse is done elementwise after the convolution, in float32 and
-float64 alone: a half-precision result has been rounded by then.
+a copy that a layer's parameter keeps. Where measuring has found it faster, all is copied for the other layout. What the
+library does not fuse is done elementwise after the convolution, in float32 and float64 alone: a half-precision result
+has been rounded by then.
 """
 
 from __future__ import annotations
@@ -20,47 +21,51 @@ from xpconv.dispatch import Primitive
 from xpconv.engines.cudnn import library, plans
 from xpconv.engines.cudnn.finish import finish
 from xpconv.engines.cudnn.graph import ACTIVATIONS, TYPES
-from xpconv.engines.cudnn.plans import Plan
+from xpconv.engines.cudnn.layouts import blank, blank_weights, image, ready, weights, written, written_weights
+from xpconv.engines.cudnn.plans import Plan, Way
 from xpconv.engines.cudnn.problem import Problem, dgrad_problem, fprop_problem, wgrad_problem
-from xpconv.packing import place_for
 from xpconv.settings import current
 from xpconv.window import Window
 
-_ALIGNMENT = 16  # bytes that plans take for granted
 
-
-def fprop(plan: Plan, x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
+def fprop(way: Way, x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Any:
     """y = activation(conv(x, w) · scale + bias + residual): (N, *size, C) -> (N, *out, O)."""
     bias, residual, activation, keep, scale = epilogue
-    y = cupy.empty((x.shape[0], *window.out, w.shape[-1]), x.dtype)
-    fused = plan.problem
-    given = ((scale, fused.scale), (bias, fused.bias), (residual, fused.residual))
-    extras = [_ready(extra) for extra, taken in given if taken]
+    fused, layout = way.problem, way.problem.layout
+    y = blank((x.shape[0], *window.out, w.shape[-1]), x.dtype, layout)
+    extras = _extras((scale, fused.scale), (bias, fused.bias), (residual, fused.residual))
     if fused.keep_sums:
         sums = cupy.empty_like(y)
-        plan.run(_ready(x), _packed(w), *extras, y, sums)
-        return y, sums
-    plan.run(_ready(x), _packed(w), *extras, y)
+        way.run(image(x, layout), weights(w, layout), *extras, y, sums)
+        return written(y, layout), written(sums, layout)
+    way.run(image(x, layout), weights(w, layout), *extras, y)
     rest = (None if fused.bias else bias, None if fused.residual else residual)
-    return finish(y, *rest, None if fused.activation else activation, keep)
+    return finish(written(y, layout), *rest, None if fused.activation else activation, keep)
 
 
 def dgrad(
-    plan: Plan, dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None
+    way: Way, dy: Array, w: Array, *, window: Window, groups: int, bias: Array | None, residual: Array | None
 ) -> Array:
     """dx = the transpose of `fprop` in x, plus a bias and a residual: (N, *out, O) -> (N, *size, C)."""
-    dx = cupy.empty((dy.shape[0], *window.size, w.shape[-2] * groups), dy.dtype)
-    fused = plan.problem
-    extras = [_ready(extra) for extra, taken in ((bias, fused.bias), (residual, fused.residual)) if taken]
-    plan.run(_ready(dy), _packed(w), *extras, dx)
-    return finish(dx, None if fused.bias else bias, None if fused.residual else residual, None, False)
+    fused, layout = way.problem, way.problem.layout
+    dx = blank((dy.shape[0], *window.size, w.shape[-2] * groups), dy.dtype, layout)
+    extras = _extras((bias, fused.bias), (residual, fused.residual))
+    way.run(image(dy, layout), weights(w, layout), *extras, dx)
+    rest = (None if fused.bias else bias, None if fused.residual else residual)
+    return finish(written(dx, layout), *rest, None, False)
 
 
-def wgrad(plan: Plan, x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
+def wgrad(way: Way, x: Array, dy: Array, *, window: Window, groups: int, w_shape: tuple[int, ...]) -> Array:
     """dw = the transpose of `fprop` in w: (N, *size, C), (N, *out, O) -> (*kernel, C / groups, O)."""
-    dw = cupy.empty((w_shape[-1], *w_shape[:-1]), x.dtype)
-    plan.run(_ready(x), _ready(dy), dw)
-    return cupy.ascontiguousarray(cupy.moveaxis(dw, 0, -1))
+    layout = way.problem.layout
+    dw = blank_weights(w_shape, x.dtype, layout)
+    way.run(image(x, layout), image(dy, layout), dw)
+    return written_weights(dw, layout)
+
+
+def _extras(*given: tuple[Array | None, bool]) -> list[Array]:
+    """Those that are fused, as a plan takes them: vectors, and residuals in our layout."""
+    return [ready(extra) for extra, fused in given if fused]
 
 
 def _plan(problem: Problem) -> Plan:
@@ -81,34 +86,6 @@ def _found(problem: Problem) -> Plan | str:
     return plan
 
 
-def _ready(x: Array) -> Array:
-    """The array itself if plans can read it, else a copy."""
-    return x if x.flags.c_contiguous and x.data.ptr % _ALIGNMENT == 0 else cupy.array(x, order="C", copy=True)
-
-
-def _packed(w: Array) -> Array:
-    """(*kernel, C / groups, O) -> (O, *kernel, C / groups).
-
-    Each stream has its own: another would not wait until it is made, nor until it is read before its memory goes.
-    A captured graph packs anew at every replay, since what a parameter keeps is made and dropped outside of it.
-    """
-    place = place_for(w)
-    if place is None or library.capturing():
-        return _last_axis_first(w)
-    key = (*_KEY, library.stream())
-    packed = place.get(key)
-    if packed is None:
-        packed = place[key] = _last_axis_first(w)
-    return packed
-
-
-_KEY = ("cudnn", "output channels first")
-
-
-def _last_axis_first(w: Array) -> Array:
-    return _ready(cupy.ascontiguousarray(cupy.moveaxis(w, -1, 0)))
-
-
 def _answer(problem: Problem) -> Plan | str:
     """The plan for a problem, or why it is not for this engine."""
     if problem.dtype not in TYPES:
@@ -127,12 +104,14 @@ def _answer(problem: Problem) -> Plan | str:
 def _told(problem: Problem) -> str:
     """A plan in words for `explain`."""
     plan = _plan(problem)
-    fused, left = _names(plan.problem), [name for name in _names(problem) if name not in _names(plan.problem)]
+    way = plan.way
+    fused, left = _names(way.problem), [name for name in _names(problem) if name not in _names(way.problem)]
+    copies = f" between copies from and to NHWC of {way.problem.copies} B" if way.problem.copies else ""
     parts = [
-        "NHWC in one launch" + (f" with {', '.join(fused)}" if fused else ""),
+        f"{way.problem.layout} in one launch{copies}" + (f" with {', '.join(fused)}" if fused else ""),
         *([f"{', '.join(left)} after it"] if left else []),
-        f"plan {plan.name} by {'measurement' if problem.autotune and plan.tuned else 'heuristics'}",
-        f"{plan.workspace} B workspace",
+        f"plan {way.name} by {'measurement' if problem.autotune and plan.tuned else 'heuristics'}",
+        f"{way.workspace} B workspace",
     ]
     return ", ".join(parts)
 
@@ -173,7 +152,7 @@ def _primitive(run: Callable[..., Any], problem_of: Callable[..., Problem], name
 
     def planned(*arrays: Any, **options: Any) -> Any:
         plan = asked.take((current(), *arrays, *values(options))) or _plan(problem_of(*arrays, **options))
-        return run(plan, *arrays, **options)
+        return run(plan.settled(lambda way: run(way, *arrays, **options)), *arrays, **options)
 
     def describe(*arrays: Any, **options: Any) -> str:
         asked.take(())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import cudnn
 
+from xpconv.engines.cudnn.layouts import strides
 from xpconv.engines.cudnn.problem import Dims, Problem
 
 # By dtype: what tensors hold, and what sums and all between the operands are kept in.
@@ -75,7 +75,7 @@ class _Drawing:
     def finish(self, sums: Any, dims: Dims) -> None:
         """What is fused: activation(sums · scale + bias + residual), and the sums themselves where they are kept."""
         p, graph = self.problem, self.graph
-        sums.set_dim(list(dims)).set_stride(channels_last(dims))
+        sums.set_dim(list(dims)).set_stride(strides(dims, p.layout))
         if p.scale:
             sums = graph.mul(a=sums, b=self.vector("scale", dims))
         if p.bias:
@@ -96,13 +96,13 @@ class _Drawing:
 
     def operand(self, name: str, dims: Dims, holding: Any = None) -> Any:
         self.operands += 1
-        like = {"dim": list(dims), "stride": channels_last(dims), "data_type": holding or self.io}
+        like = {"dim": list(dims), "stride": strides(dims, self.problem.layout), "data_type": holding or self.io}
         return self.graph.tensor(name=name, uid=self.operands, **like)
 
     def output(self, tensor: Any, dims: Dims) -> None:
         self.operands += 1
         tensor.set_output(True).set_data_type(self.io).set_uid(self.operands)
-        tensor.set_dim(list(dims)).set_stride(channels_last(dims))
+        tensor.set_dim(list(dims)).set_stride(strides(dims, self.problem.layout))
 
     def window(self) -> dict[str, list[int]]:
         p, w = self.problem, self.problem.window
@@ -120,10 +120,3 @@ class _Drawing:
             after if (n + before + after - cells) // s == 0 else cells - n - before
             for n, cells, s, (before, after) in zip(w.size, w.padded, w.stride, w.padding, strict=True)
         )
-
-
-def channels_last(dims: Dims) -> list[int]:
-    """Strides, in elements, of (N, C, *spatial) whose channels lie side by side."""
-    channels, spatial = dims[1], dims[2:]
-    inner = [channels * math.prod(spatial[i + 1 :]) for i in range(len(spatial))]
-    return [channels * math.prod(spatial), 1, *inner]

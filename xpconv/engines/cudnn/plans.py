@@ -1,14 +1,16 @@
 """Plans: how the library would run a problem. Found once, kept for as long as they are used, shared by all threads.
 
 A plan is what the heuristics rank first among those that keep to the notes and the workspace that the settings allow.
-With `autotune` the candidates are timed at the first call, and the choice is kept on disk. The frontend holds Python's
-lock while it runs, so that threads may share plans; handles they may not share (`library.handle`).
+With `autotune` the candidates are timed at the first call, in each layout that may be worth it, and the choice is kept
+on disk. The frontend holds Python's lock while it runs, so that threads may share plans; handles they may not share
+(`library.handle`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
@@ -22,46 +24,63 @@ from xpconv.engines.cudnn.graph import drawn, refused_notes
 from xpconv.engines.cudnn.problem import Problem
 
 MOST_PLANS = 1024
-_CANDIDATES = 12  # plans that are timed against one another
+_CANDIDATES = 12  # plans of a layout that are timed against one another
 
 
-class Plan:
-    """One way to run a problem: an index into the plans of its graph."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Way:
+    """One of the plans that the library has for a graph."""
 
-    __slots__ = ("graph", "index", "problem", "tuned", "workspace")
-
-    def __init__(self, problem: Problem, graph: Any, index: int, workspace: int, tuned: bool) -> None:
-        self.problem, self.graph = problem, graph
-        self.index, self.workspace, self.tuned = index, workspace, tuned
-
-    def run(self, *operands: Array) -> None:
-        """Put the work into the current stream; operands in the order of the graph's numbers, outputs last."""
-        if library.capturing():
-            _captured.add(self)
-        elif not self.tuned:
-            self._tune(operands)
-        self._launch(self.index, self.workspace, operands)
-
-    def _launch(self, index: int, workspace: int, operands: tuple[Array, ...]) -> None:
-        scratch = cupy.cuda.alloc(workspace) if workspace else None
-        pointers = {i: x.data.ptr for i, x in enumerate(operands, 1)}
-        handle = library.handle(self.problem.device)
-        library.execute(self.graph, pointers, scratch.ptr if scratch is not None else 0, index, handle)
-
-    def _tune(self, operands: tuple[Array, ...]) -> None:
-        """Time the candidates on these operands, take the fastest, and keep its name."""
-        self.tuned = True  # before, so that another thread runs on rather than times too
-        options = list(islice(_fitting(self.graph, self.problem), _CANDIDATES))
-        times = [_seconds(partial(self._launch, *option, operands)) for option in options]
-        best = min(range(len(options)), key=times.__getitem__)
-        if math.isfinite(times[best]):
-            self.index, self.workspace = options[best]
-            tune.keep(self.problem, self.name)
+    problem: Problem  # that the graph was drawn for
+    graph: Any
+    index: int
+    workspace: int
 
     @property
     def name(self) -> str:
         """The library's name for it: an engine and its knobs."""
         return self.graph.get_plan_name_at_index(self.index)
+
+    @property
+    def choice(self) -> str:
+        """What it is remembered by: layout and name."""
+        return f"{self.problem.layout} {self.name}"
+
+    def run(self, *operands: Array) -> None:
+        """Put the work into the current stream; operands in the order of the graph's numbers, outputs last."""
+        scratch = cupy.cuda.alloc(self.workspace) if self.workspace else None
+        pointers = {i: x.data.ptr for i, x in enumerate(operands, 1)}
+        handle = library.handle(self.problem.device)
+        library.execute(self.graph, pointers, scratch.ptr if scratch is not None else 0, self.index, handle)
+
+
+class Plan:
+    """How a problem is run: in the best way by rank or, once its first call has measured, by time."""
+
+    __slots__ = ("problem", "tuned", "way")
+
+    def __init__(self, problem: Problem, way: Way, tuned: bool) -> None:
+        self.problem, self.way, self.tuned = problem, way, tuned
+
+    def settled(self, call: Callable[[Way], Any]) -> Way:
+        """The way to take for a call, which is timed in every way if that is still to be done."""
+        if library.capturing():
+            way = self.way
+            _captured.add(way)
+            return way
+        if not self.tuned:
+            self._tune(call)
+        return self.way
+
+    def _tune(self, call: Callable[[Way], Any]) -> None:
+        """Time the call, with all copies that a layout asks for; take the fastest way, and keep its name."""
+        self.tuned = True  # before, so that another thread runs on rather than times too
+        tried = list(_candidates(self.way))
+        times = [_seconds(partial(call, way)) for way in tried]
+        best = min(range(len(tried)), key=times.__getitem__)
+        if math.isfinite(times[best]):
+            self.way = tried[best]
+            tune.keep(self.problem, self.way.choice)
 
 
 def _seconds(run: Callable[[], None]) -> float:
@@ -72,9 +91,9 @@ def _seconds(run: Callable[[], None]) -> float:
         return math.inf
 
 
-# Plans that a CUDA graph has captured: it launches kernels that are a plan's own, compiled for what is fused, and that
+# Ways that a CUDA graph has captured: it launches kernels that are a plan's own, compiled for what is fused, and that
 # would be unloaded with it; how long the graph lives nobody tells. Its workspace is the graph's as all its memory is.
-_captured: set[Plan] = set()
+_captured: set[Way] = set()
 
 
 @lru_cache(maxsize=MOST_PLANS)
@@ -86,20 +105,41 @@ def find(problem: Problem) -> Plan | str:
 
 
 def _best(problem: Problem, place: dict[str, Any]) -> Plan | str:
+    if problem.autotune and (way := _remembered(problem, place)) is not None:
+        return Plan(problem, way, tuned=True)
     try:
         graph = planned(problem, place)
     except library.Refusal as error:
         return f"refuses it: {_reason(error)}"
-    chosen = tune.known(problem) if problem.autotune else None
-    if chosen is not None:
-        for index, workspace in _fitting(graph, problem):
-            if graph.get_plan_name_at_index(index) == chosen:
-                return Plan(problem, graph, index, workspace, tuned=True)
     refusals: list[str] = []
-    for index, workspace in _fitting(graph, problem, refusals):
-        return Plan(problem, graph, index, workspace, tuned=not problem.autotune)
+    for way in _fitting(graph, problem, refusals):
+        return Plan(problem, way, tuned=not problem.autotune)
     most = max(set(refusals), key=refusals.count) if refusals else "it proposes none"
     return f"has no plan under these settings: {most}"
+
+
+def _remembered(problem: Problem, place: dict[str, Any]) -> Way | None:
+    """The way that was fastest when it was measured; `None` if that never was, or it is there no longer."""
+    chosen = tune.known(problem) or ""
+    asked = next((asked for asked in problem.layouts if chosen.startswith(f"{asked.layout} ")), None)
+    return asked and next((way for way in ways(asked, place) if way.choice == chosen), None)
+
+
+def _candidates(first: Way) -> Iterator[Way]:
+    """What is timed for a problem whose first way, in our layout, is known."""
+    ours, *others = first.problem.layouts
+    yield from islice(_fitting(first.graph, ours), _CANDIDATES)
+    for asked in others:
+        yield from islice(ways(asked, library.place(asked.device)), _CANDIDATES)
+
+
+def ways(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
+    """The ways to run a problem, best by rank first; none where the library refuses it."""
+    try:
+        graph = planned(problem, place)
+    except library.Refusal:
+        return
+    yield from _fitting(graph, problem)
 
 
 def kept() -> int:
@@ -118,8 +158,8 @@ def planned(problem: Problem, place: dict[str, Any]) -> Any:
     return ranked
 
 
-def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None) -> Iterator[tuple[int, int]]:
-    """Index and workspace of each plan that can be built and fits the limit, best first."""
+def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None) -> Iterator[Way]:
+    """A way for each plan that can be built and fits the limit with the copies it needs, best first."""
     for index in range(graph.get_execution_plan_count()):
         try:
             graph.build_plan_at_index(index)
@@ -127,8 +167,8 @@ def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None) ->
         except library.Refusal as error:
             reason = _reason(error)
         else:
-            if workspace <= problem.workspace_limit:
-                yield index, workspace
+            if workspace + problem.copies <= problem.workspace_limit:
+                yield Way(problem, graph, index, workspace)
                 continue
             reason = "its plans need more workspace than workspace_limit allows"
         if refusals is not None:

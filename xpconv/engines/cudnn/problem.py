@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from xpconv.backend import Array
+from xpconv.engines.cudnn.layouts import NCHW, NHWC
 from xpconv.errors import dtype_name
 from xpconv.settings import current
 from xpconv.window import Window
@@ -13,7 +15,7 @@ Dims = tuple[int, ...]
 
 
 class Problem(NamedTuple):
-    """One direction of a convolution and what is fused to it; operands are contiguous: shapes give strides."""
+    """One direction of a convolution and what is fused to it; operands are contiguous: shapes and layout tell all."""
 
     direction: str  # fprop, dgrad or wgrad
     dtype: str
@@ -32,6 +34,7 @@ class Problem(NamedTuple):
     workspace_limit: int
     autotune: bool
     device: int
+    layout: str = NHWC  # that of all operands; ours are NHWC, so that anything else is paid for with copies
 
     @property
     def x(self) -> Dims:
@@ -56,6 +59,24 @@ class Problem(NamedTuple):
     def alone(self) -> Problem:
         """The convolution with nothing fused to it but the bias."""
         return self._replace(residual=False, activation=None, keep_sums=False)
+
+    @property
+    def layouts(self) -> tuple[Problem, ...]:
+        """The problem in each layout that measuring may find the faster one, ours first.
+
+        In true float32 and in float64 the library itself turns NHWC for many of its plans. A residual it adds in NHWC
+        alone.
+        """
+        exact = self.dtype == "float64" or (self.dtype == "float32" and self.precision == "ieee")
+        return (self, self._replace(layout=NCHW)) if exact and not self.residual else (self,)
+
+    @property
+    def copies(self) -> int:
+        """Bytes of the images that are copied for its layout; weights and their gradient are turned for either."""
+        if self.layout == NHWC:
+            return 0
+        numbers = math.prod(self.x) + math.prod(self.y) * (1 + self.keep_sums)
+        return numbers * {"float32": 4, "float64": 8}[self.dtype]
 
 
 def fprop_problem(x: Array, w: Array, *, window: Window, groups: int, epilogue: Any) -> Problem:

@@ -1,6 +1,7 @@
 """Which plan was fastest on which card: measured once where `autotune` is set, and kept on disk.
 
-One JSON file for each card and version of the library, from problems to the names of plans; it is read, never run.
+One JSON file for each card and version of the library, from problems to layouts and names of plans; it is read, never
+run.
 One that is damaged, or names a plan that is there no longer, is as good as none.
 """
 
@@ -40,15 +41,15 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def known(problem: Problem) -> str | None:
-    """The name of the plan that was fastest for a problem."""
+    """The choice for a problem, as `keep` was told of it."""
     return _choices(path(problem.device)).get(_key(problem))
 
 
-def keep(problem: Problem, plan: str) -> None:
-    """Remember the plan that was fastest for a problem, here and on disk."""
+def keep(problem: Problem, choice: str) -> None:
+    """Remember which plan was fastest for a problem, here and on disk."""
     file = path(problem.device)
     with _lock:
-        _choices(file)[_key(problem)] = plan
+        _choices(file)[_key(problem)] = choice
         merged = {**_read(file), **_choices(file)}  # another process may have written since
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from xpconv.exchange.onnx.table import Node, Order, operator
 from xpconv.exchange.onnx.values import Axes
 
 # (mode, coordinates, rounding): the mode of `ops.resize` that means the same, and its align_corners.
-_SAME = {
+SAME = {
     ("nearest", "asymmetric", "floor"): ("nearest", False),
     ("nearest", "half_pixel", "round_prefer_ceil"): ("nearest-exact", False),
     ("linear", "half_pixel", ""): ("bilinear", False),
@@ -75,7 +75,7 @@ def _plans(shape: list[int], roi: Any, scales: Any, sizes: Any, policy: str, cro
 def _resized(x: Array, plans: dict[int, taps.Axis], style: taps.Style) -> Array:
     changed = {i: a for i, a in plans.items() if style.crops or a.out != a.size or a.scale != 1}
     halves = style.coordinates == "pytorch_half_pixel" and all(a.out > 1 for a in changed.values())
-    ours = _SAME.get((style.mode, "half_pixel" if halves else style.coordinates, style.rounding))
+    ours = SAME.get((style.mode, "half_pixel" if halves else style.coordinates, style.rounding))
     exact = all(a.out / a.size == a.scale for a in changed.values())
     if ours and exact and not style.antialias and 3 <= x.ndim <= 5 and not changed.keys() & {0, x.ndim - 1}:
         sizes = [changed[i].out if i in changed else x.shape[i] for i in range(1, x.ndim - 1)]

@@ -1,4 +1,4 @@
-"""How activations, softmax and padding are written as ONNX nodes."""
+"""How activations, softmax, padding and resizing are written as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpconv import ops
+from xpconv.exchange.onnx.operators.resize import SAME
 from xpconv.exchange.onnx.values import Axes
 from xpconv.exchange.onnx.writing.forms import FORMS, Form, Shape, form
 from xpconv.exchange.onnx.writing.graph import Tensor, Writer
@@ -77,3 +78,13 @@ def _pad(g: Writer, x: Tensor, a: dict[str, Any], shape: Shape) -> Tensor:
     widths = g.parameter(np.array([0, 0, *before, 0, 0, *after]))
     value = [g.parameter(np.asarray(a["value"], g.dtype))] if a["mode"] == "constant" else []
     return g.add("Pad", g.channels_first(x), widths, *value, shape=shape, mode=a["mode"])
+
+
+@form(ops.resize)
+def _resize(g: Writer, x: Tensor, a: dict[str, Any], shape: Shape) -> Tensor:
+    """To sizes, of the spatial axes alone: the batch is open."""
+    wanted = a["mode"], a["align_corners"]
+    mode, coordinates, rounding = next(style for style, ours in SAME.items() if ours == wanted)
+    style = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": rounding or None}
+    axes, sizes = list(range(2, len(shape))), g.parameter(np.array(shape[1:-1]))
+    return g.add("Resize", g.channels_first(x), "", "", sizes, shape=shape, axes=axes, **style)
