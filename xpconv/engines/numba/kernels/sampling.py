@@ -128,14 +128,15 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
     number, zero = number_type(dtype), number_type(dtype)(0)
     numbers = pointers(number)
     of_wide, of_narrow = vectors(dtype, wide), vectors(dtype, narrow)
-    add_wide, add_narrow = _adder(of_wide.load, of_wide.splat), _adder(of_narrow.load, of_narrow.splat)
-    store_wide, store_narrow, load, splat = of_wide.store, of_narrow.store, of_narrow.load, of_narrow.splat
+    (load_wide, store_wide), (load, store) = of_wide[:2], of_narrow[:2]
+    load_some, store_some, splat = of_narrow.load_some, of_narrow.store_some, of_narrow.splat
+    add_wide, add_narrow, add_some = _adder(load_wide, of_wide.splat), _adder(load, splat), _adder(load_some, splat)
     narrow_lines = narrow * number.bitwidth % (8 * CACHE_LINE) == 0  # whether narrow vectors may go past the caches
 
     @helper
     def add(x, at, runs, length, begin, cells, weights, step, y, to, past):
         """y[to + i] = the sum over terms of weight · x[at + cell · step + i], for so many i."""
-        place, e, last = to, 0, to + length[runs] * step - narrow
+        place, e, last = to, begin[0], to + length[runs] * step - narrow
         for run in range(runs):
             count, b, e = length[run] * step, e, begin[run + 1]
             if b == e:
@@ -154,18 +155,14 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
                     if narrow_lines and past != 0:
                         store_past_caches(y, place + i, part)
                     else:
-                        store_narrow(y, place + i, part)
+                        store(y, place + i, part)
                 if steps < count:
                     i = count - narrow
-                    store_narrow(y, place + i, add_narrow(x, at + i, cells, weights, b, e, step))
+                    store(y, place + i, add_narrow(x, at + i, cells, weights, b, e, step))
             elif place <= last:
-                store_narrow(y, place, add_narrow(x, at, cells, weights, b, e, step))
+                store(y, place, add_narrow(x, at, cells, weights, b, e, step))
             else:
-                for i in range(count):
-                    one = weights[b] * x[at + cells[b] * step + i]
-                    for t in range(b + 1, e):
-                        one += weights[t] * x[at + cells[t] * step + i]
-                    y[place + i] = one
+                store_some(y, place, add_some(x, at, cells, weights, b, e, step, count), count)
             place += count
 
     @helper
@@ -180,19 +177,19 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
                 if narrow_lines and past != 0:
                     store_past_caches(y, to + i, part)
                 else:
-                    store_narrow(y, to + i, part)
+                    store(y, to + i, part)
             if whole < step:
                 i = max(step - narrow, 0)
                 if to + i <= last:
-                    store_narrow(y, to + i, multiply_add(w, load(x, b + i), v * load(x, a + i)))
+                    store(y, to + i, multiply_add(w, load(x, b + i), v * load(x, a + i)))
                 else:
-                    for k in range(step):
-                        y[to + k] = weights[2 * place] * x[a + k] + weights[2 * place + 1] * x[b + k]
+                    store_some(y, to, multiply_add(w, load_some(x, b, step), v * load_some(x, a, step)), step)
             to += step
 
     def kernel(args, task, slot):
         x, y, plan, channels = numbers(args[0]), numbers(args[1]), words(args[2]), args[3]
         lines, each, past, pairs, scratch = args[4], args[5], args[6], args[7], args[8] + slot * args[9]
+        nothing, one = types.int64(0), types.int64(1)  # as constants they would have `add` compiled twice
         # The lines of x that are added up are a table of their own, with one run of all their numbers.
         own, places = words(scratch), words(scratch + CACHE_LINE)
         shares, mixed = numbers(scratch + CACHE_LINE + 8 * TERM_BLOCK), numbers(scratch + LINES_BYTES)
@@ -217,7 +214,7 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
             if terms > 1 or shares[0] != number(1) or channels < narrow:
                 own[0] = own[1] = n2 * channels
                 own[2], own[3] = 0, terms
-                add(x, 0, 1, own, words(scratch + 16), places, shares, 1, mixed, 0, 0)
+                add(x, nothing, one, own, words(scratch + 16), places, shares, one, mixed, nothing, nothing)
                 source, start = mixed, 0
             if pairs != 0 and channels < wide:
                 add_pairs(source, start, runs, cells2, by2, channels, y, to, past)
@@ -228,12 +225,12 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
 
 
 def _adder(load: Callable[..., Any], splat: Callable[..., Any]) -> Callable[..., Any]:
-    """The weighted sum of vectors, the terms' cells a step apart."""
+    """The weighted sum of vectors, or of as many of their numbers as are named last, the terms' cells a step apart."""
 
-    def add(x, at, cells, weights, begin, end, step):
-        total = splat(weights[begin]) * load(x, at + cells[begin] * step)
+    def add(x, at, cells, weights, begin, end, step, *count):
+        total = splat(weights[begin]) * load(x, at + cells[begin] * step, *count)
         for t in range(begin + 1, end):
-            total = multiply_add(splat(weights[t]), load(x, at + cells[t] * step), total)
+            total = multiply_add(splat(weights[t]), load(x, at + cells[t] * step, *count), total)
         return total
 
     return helper(add)
