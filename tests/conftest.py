@@ -6,7 +6,10 @@ import signal
 
 import array_api_strict
 import cudnn_on_host
+import numpy as np
 import pytest
+from command import xpconv
+from nets import corners
 
 from xpconv import settings
 
@@ -32,3 +35,20 @@ def _ctrl_c_has_its_usual_meaning():
 def _settings_do_not_leak():
     with settings.applied(settings.current()):
         yield
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    images, labels = corners()
+    path = tmp_path_factory.mktemp("data") / "corners.npz"
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory):
+    """A folder that `xpconv train` wrote, and what it printed."""
+    out = tmp_path_factory.mktemp("run") / "deep" / "er"
+    done = xpconv("train", "--data", data, "--epochs", "4", "--batch-size", "16", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout

@@ -10,7 +10,8 @@ import xpconv
 from xpconv import nn
 
 # What `xpconv train` writes.
-RUN_FILES = {"model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png"}
+PICTURES = {"curves.png", "filters.png", "mistakes.png"}
+RUN_FILES = {"model.safetensors", "history.jsonl", "checkpoint.safetensors", *PICTURES}
 
 BACKENDS = ["numpy", "array_api_strict", "array_api_strict:device1", "torch", "cupy"]
 

@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -374,7 +375,8 @@ def test_a_run_goes_on_where_another_stopped(tiny, tmp_path, capsys):
     assert bench("--against", "im2col", "--json", path, "--resume") == 0
     assert "4 rows, 2 rounds; 1 of them there already" in capsys.readouterr().out
     found = json.loads(path.read_text())
-    for row in (found["rows"][0], first):  # the share of a peak that was measured anew, and may have come out higher
+    for row in (found["rows"][0], first):  # what follows from a peak that was measured anew
+        row.pop("bound_by")
         for outcome in row["sides"].values():
             outcome.pop("fraction_of_peak", None)
     assert alike(found["rows"][0], first)
@@ -484,11 +486,24 @@ def test_the_table_is_aligned_and_says_why(result):
     lines = [line for row in result.rows for line in shown.lines(row, result.ceiling)]
     blank, head, group, *rows, reason = lines
     assert (blank, group) == ("", "tiny, forward, batch 2")
-    assert head.split() == ["xpconv", "ms", "GFLOP/s", "of", "peak", "error", "torch", "ms", "ratio"]
+    assert head.split() == ["xpconv", "ms", "±", "GFLOP/s", "peak", "error", "torch", "ms", "±", "ratio"]
     assert {len(line) for line in (head, *rows)} == {len(head)}
-    assert rows[0].split()[-2:] == ["6.00", "3.00"]
-    assert rows[2].split()[-2:] == ["-", "-"]
+    assert rows[0].split()[-3:] == ["6.00", "17%", "3.00"]  # of 4, 6 and 8 ms the quartiles are 5 and 7
+    assert rows[2].split()[-3:] == ["-", "-", "-"]
     assert reason == "    torch: RuntimeError: no"
+
+
+@pytest.mark.parametrize(("width", "spared"), [(200, set()), (80, {"±"}), (68, {"±", "GFLOP/s", "error"})])
+def test_the_table_keeps_to_the_terminal(result, width, spared):
+    layer = replace(TINY[0], name="56² 144→144 3×3 /2 depthwise")
+    row = replace(result.rows[0], case=Case(layer, 2, "forward"))
+    (_, head, _, line) = table.Table([row.case], ["torch", "jax"] if width == 200 else ["torch"], width=width).lines(
+        replace(row, sides={**row.sides, "jax": row.sides["torch"]}), result.ceiling
+    )
+    assert len(head) == len(line) <= width
+    assert {"xpconv", "±", "GFLOP/s", "peak", "error", "torch", "ratio"} - set(head.split()) == spared
+    assert line.startswith("  56² 144→144 3×3 /2 dept")
+    assert ("…" in line) == (width == 80)
 
 
 def test_the_summary_counts_and_averages(result):

@@ -7,18 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import RUN_FILES, corners
+from nets import PICTURES, RUN_FILES
 
 from xpconv import train
 from xpconv.cli import main, model_file
-
-
-@pytest.fixture
-def data(tmp_path_factory):
-    images, labels = corners()
-    path = tmp_path_factory.mktemp("data") / "corners.npz"
-    np.savez(path, images=images, labels=labels)
-    return path
 
 
 def test_a_run_that_diverges_is_a_failure_and_writes_nothing(data, tmp_path, capsys):
@@ -51,7 +43,7 @@ def test_what_was_learned_is_kept_after_every_epoch(data, tmp_path, monkeypatch,
 
     monkeypatch.setattr(train, "fit", fit)
     assert main(["train", "--data", str(data), "--epochs", "5", "--out", str(tmp_path)]) == 1
-    assert seen == [{"model.safetensors", "history.jsonl"}]
+    assert seen == [(RUN_FILES - PICTURES) | {".lock"}]
     assert f"{tmp_path / 'model.safetensors'} is of epoch 2" in capsys.readouterr().err
     assert len(train.History.load(tmp_path / "history.jsonl")) == 2
     net, _ = model_file.load(tmp_path / "model.safetensors")

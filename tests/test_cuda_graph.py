@@ -44,6 +44,27 @@ def test_replayed_steps_are_the_same_to_the_bit(name):
     assert all(p.grad is None for p in again.parameters().values())
 
 
+def test_a_run_that_goes_on_from_a_checkpoint_is_recorded_anew(tmp_path):
+    class Ending(Watch):
+        def on_step(self, epoch: int, step: int) -> None:
+            super().on_step(epoch, step)
+            if (epoch, step) == (3, 4):
+                raise SystemExit
+
+    whole, net, _ = trained(True)
+    kept = train.Checkpoint(tmp_path / "run")
+    with pytest.raises(SystemExit):
+        trained(True, checkpoint=kept, progress=Ending())
+    with xpconv.use_backend("cupy"):
+        again = network(seed=99)
+    watch, _, _ = trained(True, again, checkpoint=train.Checkpoint(kept.path, resume=True))
+    assert watch.notes[0] == "going on after epoch 2"
+    assert "is recorded" in watch.notes[1]
+    assert watch.losses == whole.losses[10:]
+    for key, value in net.state_dict().items():
+        assert np.array_equal(value.get(), again.state_dict()[key].get()), key
+
+
 def test_a_network_on_another_device_than_the_current_one():
     if cupy.cuda.runtime.getDeviceCount() < 2:
         pytest.skip("one device")

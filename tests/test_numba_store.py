@@ -145,10 +145,24 @@ def test_a_user_without_a_home_is_warned(monkeypatch):
     for name in (store.VARIABLE, "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    monkeypatch.setattr(store, "_warned", False)
+    monkeypatch.setattr(store, "_failed", "")
     with pytest.warns(RuntimeWarning, match="Could not determine home directory"):
         assert store.read("version", "kernel") is None
     store.write("version", "kernel", b"code")  # and not again
+    assert store.where() == "nowhere (Could not determine home directory.)"
+
+
+def test_a_folder_that_cannot_be_written_is_not_said_to_keep_anything(monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "_failed", "")
+    monkeypatch.setenv(store.VARIABLE, str(tmp_path / "not" / "made"))
+    assert store.where() == str(tmp_path / "not" / "made")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # which for root is always true
+    assert store.where() == f"nowhere ({tmp_path} cannot be written)"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(store.VARIABLE, str(tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match="cannot be kept on disk"):
+        store.write("version", "kernel", b"code")
+    assert store.where().startswith("nowhere (")
 
 
 def test_where_kernels_are_kept(monkeypatch, tmp_path):
@@ -157,6 +171,7 @@ def test_where_kernels_are_kept(monkeypatch, tmp_path):
     store.write("version", "kernel", b"code")
     assert store.read("version", "kernel") == b"code"
     assert store.read("version", "another") is None
+    assert store.where() == str(tmp_path)
     monkeypatch.delenv(store.VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if sys.platform not in ("win32", "darwin"):

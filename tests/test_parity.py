@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -35,10 +36,25 @@ def test_all_is_well_here(tmp_path, capsys):
     assert report["training"] == {}
 
 
-def test_training_is_part_of_a_whole_run(monkeypatch, capsys):
+def test_training_is_part_of_a_whole_run_and_each_call_of_its_progress(monkeypatch, capsys):
+    totals, told = [], []
+
+    @contextmanager
+    def progress(total):
+        totals.append(total)
+        yield told.append
+
     monkeypatch.setattr(parity, "CASES", (case_of("relu"),))
+    monkeypatch.setattr(parity, "progress", progress)
     assert run() == 0
     assert "50 training steps" in capsys.readouterr().out
+    assert totals == [len(told)]
+    first, *_, last = told
+    assert (first, last) == (
+        f"numpy/portable relu: float16, {case_of('relu').samples[0].name}",
+        "numpy/portable: training",
+    )
+    assert f"numpy/portable conv with its norm: float64, {joined.SAMPLES[-1].name}" in told
 
 
 @pytest.mark.parametrize("name", ["numpy/portable", "numpy/reference", "torch/portable"])
@@ -135,10 +151,10 @@ def test_a_nan_must_show_where_it_was_selected(monkeypatch):
 
 
 def test_ctrl_c_keeps_what_was_checked(monkeypatch, capsys, tmp_path):
-    def pressed(target, case):
+    def pressed(target, case, on_next):
         if case.name == "relu":
             raise KeyboardInterrupt
-        return check.check(target, case)
+        return check.check(target, case, on_next)
 
     monkeypatch.setattr(parity, "check", pressed)
     assert run("--op", "max_unpool,relu", "--json", str(tmp_path / "p.json")) == 130

@@ -405,6 +405,16 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
     assert history[0].val_loss is None
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_targets_that_are_not_finite_are_named_as_the_cause() -> None:
+    images, labels = blobs()
+    targets = np.eye(3)[labels]
+    targets[7, 2] = np.nan
+    said = r"(?s)not finite in epoch 1; .*1 of 120 not finite, the first at targets\[7, 2\].*np\.nan_to_num"
+    with pytest.warns(RuntimeWarning, match=said):
+        fit(small_net(), (images, targets), loss="mse")
+
+
 def test_a_display_that_cannot_print_any_more_goes_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone(train.Lines):
         tried = 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from xpconv.errors import message
 
 CACHE_VARIABLE = "XPCONV_CACHE_DIR"
+_DIGITS = 8  # that keep the names of two writers apart
 
 
 def cache_folder() -> Path:
@@ -42,7 +43,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(os.path.realpath(path))  # of a link, the file that it points to is replaced
     if final.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    beside = final.with_name(f".{final.stem}.{secrets.token_hex(4)}{final.suffix}")
+    beside = final.with_name(f".{final.stem}.{secrets.token_hex(_DIGITS // 2)}{final.suffix}")
     try:
         yield beside
         with open(beside, "rb+") as file:
@@ -56,3 +57,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and (str(error.filename) == str(beside) or error.errno == errno.ENOSPC):
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from None  # a full disk names no file
         raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of a file have left beside it that were killed; for whoever knows that nobody writes it."""
+    for left in path.parent.glob(f".{path.stem}.{'[0-9a-f]' * _DIGITS}{path.suffix}"):
+        with suppress(OSError):
+            left.unlink()

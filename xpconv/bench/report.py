@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def _side(outcome: Outcome, flops: float | None, least: tuple[float, str] | None
     seconds = statistics.median(outcome.times[outcome.best])
     facts: dict[str, Any] = {
         "ms": _rounded(1e3 * seconds),
-        "quartiles_ms": [_rounded(1e3 * q) for q in quartiles(outcome.times[outcome.best])],
+        "quartiles_ms": [_rounded(1e3 * q) for q in outcome.quartiles or ()],
         "gflops": _rounded(flops / seconds / 1e9) if flops else None,
         "fraction_of_peak": _rounded(least[0] / seconds) if least else None,
         "error": _rounded(outcome.error),
@@ -81,14 +81,6 @@ def _side(outcome: Outcome, flops: float | None, least: tuple[float, str] | None
     if outcome.memory is not None:
         facts["memory_bytes"] = outcome.memory
     return facts
-
-
-def quartiles(times: Sequence[float]) -> tuple[float, float]:
-    """The first and the third."""
-    if len(times) < 2:
-        return times[0], times[0]
-    first, _, third = statistics.quantiles(times, n=4, method="inclusive")
-    return first, third
 
 
 def _rounded(value: float | None) -> float | None:

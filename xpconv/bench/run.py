@@ -64,6 +64,15 @@ class Outcome:
         return statistics.median(self.times[self.best]) if self.timed else None
 
     @property
+    def quartiles(self) -> tuple[float, float] | None:
+        """The first and the third, of the best candidate's seconds."""
+        taken = self.times[self.best] if self.timed else []
+        if len(taken) < 2:
+            return (taken[0], taken[0]) if taken else None
+        first, _, third = statistics.quantiles(taken, n=4, method="inclusive")
+        return first, third
+
+    @property
     def host_seconds(self) -> float | None:
         """The median that the host needs to hand the best candidate's call to a device."""
         taken = self.host.get(self.best) if self.timed else None

@@ -7,43 +7,54 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpconv.bench.case import Case
-from xpconv.bench.run import OURS, Result, Row, refusal
+from xpconv.bench.run import OURS, Outcome, Result, Row, refusal
 
 _NONE = "-"
-_COLUMN = 9  # characters of a column at least
+_COLUMN = 5  # characters of a column at least
 _PAGE = 15  # rows after which the names of the columns are said again
+_LABEL = 25  # characters that the name of a row may have before anything else has to go
+_SPARED = ("±", "GFLOP/s", "error")  # columns that a narrow terminal does without, in this order
 
 
 class Table:
-    """Lines of one width for the rows of a plan, made as the rows come in."""
+    """Lines of one width for the rows of a plan, made as the rows come in.
 
-    def __init__(self, cases: Sequence[Case], peers: Sequence[str], memory: bool = False, host: bool = False) -> None:
+    Within a ``width``, columns are left out that can be spared, and then the names of rows are cut.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        peers: Sequence[str],
+        memory: bool = False,
+        host: bool = False,
+        width: int | None = None,
+    ) -> None:
         self._peers, self._memory, self._host = peers, memory, host
-        self._width = max((len(case.layer.name) for case in cases), default=0)
+        self._label = max((len(case.layer.name) for case in cases), default=0)
+        self._names = self._all_names()
+        if width is not None:
+            for name in _SPARED:
+                if self._taken() + min(self._label, _LABEL) > width:
+                    self._names = [other for other in self._names if other != name]
+            self._label = max(min(self._label, width - self._taken()), 8)
         self._group: tuple[Any, ...] | None = None
         self._since_head = _PAGE
         self._told: set[tuple[str, str]] = set()
 
     def lines(self, row: Row, ceiling: dict[str, Any]) -> list[str]:
         """The row, under headings where another group begins, and above the reasons of sides that failed."""
-        case, ours = row.case, row.sides[OURS]
+        case = row.case
         group = (case.layer.set, case.direction, case.batch)
         shown = []
         if group != self._group:
             self._group = group
             if self._since_head >= _PAGE:
                 self._since_head = 0
-                shown = ["", self._head()]
+                shown = ["", self._line("", self._names)]
             shown.append(f"{case.layer.set}, {case.direction}, batch {case.batch}")
         self._since_head += 1
-        cells = [milliseconds(ours.seconds), rate(row), share(row, ceiling), number(ours.error)]
-        cells += [microseconds(ours.host_seconds)] * self._host
-        for peer in self._peers:
-            cells += [milliseconds(row.sides[peer].seconds), number(row.ratio(peer))]
-            cells += [microseconds(row.sides[peer].host_seconds)] * self._host
-        if self._memory:
-            cells += [mebibytes(row.sides[name].memory) for name in (OURS, *self._peers)]
-        shown.append(self._line(case.layer.name, cells))
+        shown.append(self._line(case.layer.name, self._cells(row, ceiling)))
         for name, outcome in row.sides.items():
             if outcome.failed or refusal(outcome.errors):
                 shown.append(f"    {name}: {outcome.failed or refusal(outcome.errors)}")
@@ -52,22 +63,41 @@ class Table:
                 shown.append(f"    {name}: {outcome.absent}")
         return shown
 
-    def _head(self) -> str:
-        return self._line("", self._names())
-
-    def _names(self) -> list[str]:
-        """Of the columns."""
-        names = [f"{OURS} ms", "GFLOP/s", "of peak", "error", *["host µs"] * self._host]
+    def _all_names(self) -> list[str]:
+        """Of the columns, if there is room for all."""
+        names = [f"{OURS} ms", "±", "GFLOP/s", "peak", "error", *["host µs"] * self._host]
         for peer in self._peers:
-            names += [f"{peer} ms", "ratio", *["host µs"] * self._host]
+            names += [f"{peer} ms", "±", "ratio", *["host µs"] * self._host]
         if self._memory:
             names += [f"{name} MiB" for name in (OURS, *self._peers)]
         return names
 
+    def _cells(self, row: Row, ceiling: dict[str, Any]) -> list[str]:
+        """Of the columns that are shown."""
+        ours = row.sides[OURS]
+        cells = [milliseconds(ours.seconds), spread(ours), rate(row), share(row, ceiling), number(ours.error)]
+        cells += [microseconds(ours.host_seconds)] * self._host
+        for peer in self._peers:
+            theirs = row.sides[peer]
+            cells += [milliseconds(theirs.seconds), spread(theirs), number(row.ratio(peer))]
+            cells += [microseconds(theirs.host_seconds)] * self._host
+        if self._memory:
+            cells += [mebibytes(row.sides[name].memory) for name in (OURS, *self._peers)]
+        named = zip(self._all_names(), cells, strict=True)
+        return [cell for name, cell in named if name in self._names]
+
+    def _taken(self) -> int:
+        """Characters of a line beside the name of the row."""
+        return 2 + sum(2 + _width(name) for name in self._names)
+
     def _line(self, label: str, cells: Sequence[str]) -> str:
-        widths = (max(_COLUMN, len(name)) for name in self._names())
-        aligned = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        return f"  {label:<{self._width}}" + aligned
+        short = label if len(label) <= self._label else label[: self._label - 1] + "…"
+        aligned = "".join(f"  {cell:>{_width(name)}}" for name, cell in zip(self._names, cells, strict=True))
+        return f"  {short:<{self._label}}" + aligned
+
+
+def _width(name: str) -> int:
+    return 6 if name == "peak" else max(_COLUMN, len(name))  # of which "175% m" has six
 
 
 def summary(result: Result) -> list[dict[str, Any]]:
@@ -100,11 +130,11 @@ def closing_lines(result: Result) -> list[str]:
     """What the rows come to."""
     lines = ["", "ratio: a peer's time over xpconv's, above 1 xpconv is faster"] if result.plan.peers else []
     for entry in summary(result):
-        mean, least = f"{entry['geometric_mean']:.2f}", f"{entry['least']:.2f}"
         lines.append(
-            f"  {entry['peer']:<7} {entry['direction']:<9} geometric mean {mean:>6}"
-            f"   below 1 in {entry['below_1']} of {entry['rows']}   least {least} ({entry['least_at']})"
+            f"  {entry['peer']} {entry['direction']}: geometric mean {entry['geometric_mean']:.2f}, "
+            f"below 1 in {entry['below_1']} of {entry['rows']}"
         )
+        lines.append(f"    least {entry['least']:.2f}, {entry['least_at']}")
     failed = sum(bool(row.sides[OURS].failed) for row in result.rows)
     if failed:
         lines.append(f"  xpconv failed in {failed} of {len(result.rows)} rows")
@@ -134,7 +164,13 @@ def share(row: Row, ceiling: dict[str, Any]) -> str:
     seconds, least = row.sides[OURS].seconds, least_seconds(row.case, ceiling)
     if not seconds or least is None:
         return _NONE
-    return f"{100 * least[0] / seconds:.0f} %" + (" m" if least[1] == "memory" else "  ")
+    return f"{100 * least[0] / seconds:.0f}%" + (" m" if least[1] == "memory" else "  ")
+
+
+def spread(outcome: Outcome) -> str:
+    """Half of what lies between the quartiles, in percent of the median."""
+    seconds, quartiles = outcome.seconds, outcome.quartiles
+    return f"{50 * (quartiles[1] - quartiles[0]) / seconds:.0f}%" if seconds and quartiles else _NONE
 
 
 def milliseconds(seconds: float | None) -> str:

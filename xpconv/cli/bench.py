@@ -10,7 +10,17 @@ from xpconv.bench.case import DIRECTIONS
 from xpconv.bench.run import OURS, Plan, Result, Row, measure, on_gpu, still_to_do
 from xpconv.bench.sides import ours
 from xpconv.bench.table import Table, closing_lines
-from xpconv.cli.console import INTERRUPTED, UsageError, check_place, columns, from_options, progress, require, say
+from xpconv.cli.console import (
+    INTERRUPTED,
+    UsageError,
+    check_place,
+    from_options,
+    heading,
+    progress,
+    require,
+    say,
+    terminal_width,
+)
 from xpconv.cores import usable_cores
 from xpconv.errors import message
 from xpconv.settings import current, set_num_threads
@@ -47,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, plan: Plan) -> int:
     earlier = report.read(Path(options.json)) if options.resume and Path(options.json).exists() else None
-    say("\n".join(columns(_header(plan, earlier), indent="")))
-    table = Table(plan.cases, plan.peers, plan.memory, on_gpu())
+    say(heading(_header(plan, earlier)))
+    table = Table(plan.cases, plan.peers, plan.memory, on_gpu(), terminal_width())
     ceiling_told: list[bool] = []
 
     def on_row(result: Result, row: Row) -> None:
@@ -78,7 +88,8 @@ def _shown(options: argparse.Namespace) -> int:
         rule = "shows a file that was written before, and measures nothing."
         raise UsageError(message("--show", rule, "", "leave out --json and --resume."))
     result = report.read(Path(options.show))
-    table = Table([row.case for row in result.rows], result.plan.peers, result.plan.memory, "gpu" in result.facts)
+    cases, plan = [row.case for row in result.rows], result.plan
+    table = Table(cases, plan.peers, plan.memory, "gpu" in result.facts, terminal_width())
     say(_ceiling(result))
     for row in result.rows:
         say("\n".join(table.lines(row, result.ceiling)))
@@ -126,4 +137,4 @@ def _ceiling(result: Result) -> str:
     """What the machine could do at most."""
     ceiling = result.ceiling
     text = ceiling.get("failed") or f"{ceiling['gflops']:g} GFLOP/s, {ceiling['gbytes_per_s']:g} GB/s"
-    return f"ceiling  {text} ({ceiling.get('how', 'not measured')})"
+    return heading([("ceiling", f"{text} ({ceiling.get('how', 'not measured')})")])

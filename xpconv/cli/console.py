@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,6 +65,22 @@ def columns(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> list[str]:
     ]
 
 
+def heading(rows: Sequence[Sequence[str]]) -> str:
+    """What is about to be run, in two columns; on a terminal the second is wrapped."""
+    width, within = terminal_width(), 2 + max(len(row[0]) for row in rows)
+    lines = columns(rows, indent="")
+    if width is not None:
+        lines = [textwrap.fill(line, width, subsequent_indent=" " * within, break_on_hyphens=False) for line in lines]
+    return "\n".join(lines)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal, if the output goes to one."""
+    from xpconv.train.progress import on_terminal  # no command is slower to say --help for it
+
+    return shutil.get_terminal_size().columns if on_terminal() else None
+
+
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
     """A line on the standard error that tells how far the run is; where that is no terminal, nothing.
@@ -73,16 +91,18 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
     if not terminal or importlib.util.find_spec("rich") is None:
         yield lambda name: None
         return
-    from rich import console, progress
+    from rich import console, progress, table
 
+    rest = table.Column(ratio=1, no_wrap=True, overflow="ellipsis")  # of the line
     bar = progress.Progress(
-        progress.BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan"),
-        progress.TextColumn("{task.completed}/{task.total}  {task.description}", style="none"),
+        progress.BarColumn(bar_width=16, complete_style="cyan", finished_style="cyan"),
         progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.completed}/{task.total}  {task.description}", "none", table_column=rest),
         console=console.Console(stderr=True),
         redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         refresh_per_second=2,  # it takes time from what is measured
         transient=True,
+        expand=True,
     )
     task = bar.add_task("starting", total=total)
     done = 0

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from xpconv import train
-from xpconv.backend import to_numpy
+from xpconv.atomic import sweep
 from xpconv.cli.console import UsageError
 from xpconv.errors import message
 from xpconv.nn import Module
+from xpconv.train.checkpoint import is_finite
 
 
 class Files(NamedTuple):
@@ -22,16 +21,22 @@ class Files(NamedTuple):
 
     model: Path
     history: Path
+    checkpoint: Path
     curves: Path
     filters: Path
     mistakes: Path
 
     @classmethod
+    def named(cls, out: Path) -> Files:
+        """The files in a folder."""
+        names = ("model.safetensors", "history.jsonl", "checkpoint.safetensors")
+        return cls(*(out / name for name in (*names, "curves.png", "filters.png", "mistakes.png")))
+
+    @classmethod
     def within(cls, out: Path) -> Files:
         """The files in a folder, known to be possible before any training."""
         out.mkdir(parents=True, exist_ok=True)
-        names = ("model.safetensors", "history.jsonl", "curves.png", "filters.png", "mistakes.png")
-        files = cls(*(out / name for name in names))
+        files = cls.named(out)
         taken = next((path for path in files if path.is_dir()), None)
         if taken is not None:
             raise UsageError(message("--out", f"{str(taken)!r} is a folder, where a file is to be written."))
@@ -40,6 +45,11 @@ class Files(NamedTuple):
         except OSError as error:
             raise UsageError(message("--out", f"{str(files[0])!r} cannot be written.", str(error.strerror))) from error
         return files
+
+    def sweep(self) -> None:
+        """Remove the halves of files that a killed run has left: large ones, of a large network."""
+        for path in self:
+            sweep(path)
 
     @property
     def pictures(self) -> tuple[Path, Path, Path]:
@@ -54,9 +64,16 @@ class Keeper(train.Progress):
     something of this run, pictures of an earlier one.
     """
 
-    def __init__(self, files: Files, net: Module, save: Callable[[Path], None], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        net: Module,
+        save: Callable[[Path], None],
+        tell: Callable[[str], None],
+        earlier: train.History,  # of a run that goes on
+    ) -> None:
         self._files, self._net, self._save, self._tell = files, net, save, tell
-        self._history = train.History()
+        self._history = train.History(earlier)
         self.kept = 0  # the epoch whose network is in the file
 
     def on_epoch(self, record: train.Epoch) -> None:
@@ -72,9 +89,3 @@ class Keeper(train.Progress):
             self._history.save(self._files.history)
         except OSError as error:
             self._tell(f"epoch {record.epoch} is not kept: {error.filename or self._files.model}: {error.strerror}")
-
-
-def is_finite(net: Module) -> bool:
-    """Whether all numbers of a network are: one that diverged must not take the place of what was kept before."""
-    states = (net.parameters() | net.buffers()).values()
-    return all(np.isfinite(to_numpy(state.value)).all() for state in states)

@@ -9,6 +9,17 @@ from collections.abc import Sequence
 
 from xpconv import __version__, settings
 
+# What `xpconv train` does unless told otherwise; with --resume, what the run was told then.
+TRAINING = {
+    "data": "digits",
+    "image_size": None,
+    "model": "lenet",
+    "epochs": 20,
+    "batch_size": 32,
+    "lr": 3e-3,
+    "seed": 0,
+}
+
 
 class _Wrapped(argparse.HelpFormatter):
     """Descriptions and epilogs as paragraphs and tables, which are wrapped to the terminal line by line."""
@@ -65,18 +76,19 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="train a network on images and write it with its curves",
         description="Train a network on labelled images, report the accuracy on images it has not seen, and write the "
         "network, the history and three pictures. Ctrl-C stops early and keeps what was learned; a second one "
-        "leaves at once.",
+        "leaves at once. Network, history and checkpoint are written after every epoch: a run that was stopped or "
+        "killed goes on with --resume.",
         epilog="files written into --out:\n"
-        "  model.safetensors   the network; `xpconv predict` and `xpconv.load` read it\n"
-        "  history.jsonl       one line of JSON per epoch\n"
-        "  curves.png          loss and accuracy against the epoch\n"
-        "  filters.png         the kernels of the first convolution\n"
-        "  mistakes.png        the test images it gets wrong, worst first",
+        "  model.safetensors       the network; `xpconv predict` and `xpconv.load` read it\n"
+        "  history.jsonl           one line of JSON per epoch\n"
+        "  checkpoint.safetensors  the run after its last whole epoch, for --resume\n"
+        "  curves.png              loss and accuracy against the epoch\n"
+        "  filters.png             the kernels of the first convolution\n"
+        "  mistakes.png            the test images it gets wrong, worst first",
         formatter_class=_Wrapped,
     )
     parser.add_argument(
         "--data",
-        default="digits",
         metavar="digits|PATH",
         help="'digits' (1797 handwritten digits of 8x8 pixels, shipped with scikit-learn); or an .npz file, a folder "
         "of IDX files (MNIST and its family, .gz too), or a folder with one sub-folder of images per class "
@@ -87,29 +99,29 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--model",
-        default="lenet",
         metavar="NAME",
         help="lenet, resnet20, and for larger images resnet18, resnet34, resnet50, resnet101, vgg11, vgg16, "
         "mobilenet_v2 (default: lenet)",
     )
     parser.add_argument(
-        "--epochs", type=_positive_int, default=20, metavar="N", help="passes over the training images (default: 20)"
+        "--epochs", type=_positive_int, metavar="N", help="passes over the training images (default: 20)"
     )
-    parser.add_argument(
-        "--batch-size", type=_positive_int, default=32, metavar="N", help="images per step (default: 32)"
-    )
+    parser.add_argument("--batch-size", type=_positive_int, metavar="N", help="images per step (default: 32)")
     parser.add_argument(
         "--lr",
         type=_positive_float,
-        default=3e-3,
         metavar="F",
         help="highest learning rate of Adam, reached after a tenth of the run (default: 0.003)",
     )
-    parser.add_argument(
-        "--seed", type=_integer, default=0, metavar="N", help="of weights, shuffles and dropout (default: 0)"
-    )
+    parser.add_argument("--seed", type=_integer, metavar="N", help="of weights, shuffles and dropout (default: 0)")
     parser.add_argument(
         "--out", default="xpconv-run", metavar="DIR", help="folder for the files written (default: xpconv-run)"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out after its last whole epoch, to the very network that it would have given; "
+        "options that are not given are those of the run, and --epochs, --backend and --engine may be others",
     )
     _add_settings(parser)
 
@@ -187,9 +199,11 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  large_steps   a training step of ResNet-50\n"
         "  bandwidth     what a GPU's memory bounds: pools, norms, activations, optimizers\n"
         "  overhead      calls so small that only the way to the device counts\n\n"
-        "columns: the median time; GFLOP/s and the share of what the machine could do at most (m: its memory is the "
-        "limit, not its arithmetic); the error against float64, of which 1 is the most that is right; on a GPU the µs "
-        "of the host for a call, of each side; for each peer its time and the ratio to xpconv's.\n\n"
+        "columns: the median time; ± half of what lies between the quartiles of all calls, in percent of it; GFLOP/s; "
+        "peak: the share of what the machine could do at most (m: its memory is the limit, not its arithmetic); the "
+        "error against float64, of which 1 is the most that is right; on a GPU the µs "
+        "of the host for a call, of each side; for each peer its time and the ratio to xpconv's. Where the terminal is "
+        "too narrow, ±, GFLOP/s and error are left out, in this order; --json has all of them.\n\n"
         "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's "
         "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too: it is measured once, at "
         "the start, and where something else ran meanwhile, every share comes out too high.",

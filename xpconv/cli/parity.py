@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import xpconv
 from xpconv.atomic import replacing
 from xpconv.backend import get
 from xpconv.bench.facts import cpu_name
-from xpconv.cli.console import INTERRUPTED, UsageError, check_place, columns, progress, say
+from xpconv.cli.console import INTERRUPTED, UsageError, check_place, heading, progress, say
 from xpconv.cli.parity_table import Training, summary, table
 from xpconv.cores import usable_cores
 from xpconv.errors import message
@@ -24,6 +25,7 @@ from xpconv.runtime import runtime_of
 from xpconv.settings import applied, current, precision
 
 FORMAT = 1
+OnNext = Callable[[str], None]
 _MISSED = 1  # the exit status where an answer is wrong
 
 
@@ -39,10 +41,10 @@ def run(options: argparse.Namespace) -> int:
     if not here:
         rule, evidence = "nothing that was asked for can run here.", "; ".join(dict.fromkeys(lacking.values()))
         raise UsageError(message("parity", rule, evidence, "`xpconv info` shows what can."))
-    say("\n".join(columns(_header(here, lacking), indent="")))
+    say(heading(_header(here, lacking)))
     report = Report(here, lacking)
     try:
-        with applied(settings), precision("ieee"), progress(len(here) * (len(cases) + 2 * (not options.op))) as on_next:
+        with applied(settings), precision("ieee"), progress(_calls(here, cases, not options.op)) as on_next:
             for target in here:
                 report.add(target, cases, networks=not options.op, on_next=on_next)
         report.complete = True
@@ -67,17 +69,16 @@ class Report:
         self.rows: list[Row] = []
         self.training: dict[str, Training] = {}
 
-    def add(self, target: Target, cases: list[Case], *, networks: bool, on_next: Any) -> None:
+    def add(self, target: Target, cases: list[Case], *, networks: bool, on_next: OnNext) -> None:
         """Check a target, and print its table as far as it comes."""
         before = len(self.rows)
         try:
             for case in cases:
-                on_next(f"{target.name} {case.name}")
-                self.rows.append(check(target, case))
+                self.rows.append(check(target, case, _telling(on_next, f"{target.name} {case.name}")))
             if networks:
-                on_next(f"{target.name} {joined.NAME}")
-                self.rows.append(joined.check(target))
-                on_next(f"{target.name} training")
+                told = _telling(on_next, f"{target.name} {joined.NAME}")
+                self.rows.append(joined.check(target, on_next=told))
+                on_next(f"{target.name}: training")
                 self.training[target.name] = trained(target)
         finally:
             say(table(target, dtypes(target), self.rows[before:], self.training.get(target.name)))
@@ -103,6 +104,17 @@ class Report:
             "rows": [row.as_dict() for row in self.rows],
             "training": {name: training._asdict() for name, training in self.training.items()},
         }
+
+
+def _telling(on_next: OnNext, what: str) -> OnNext:
+    """Tells of a sample what it is a sample of."""
+    return lambda sample: on_next(f"{what}: {sample}")
+
+
+def _calls(here: list[Target], cases: list[Case], networks: bool) -> int:
+    """How often `Report.add` tells what comes next: of each sample in each dtype, and of the training."""
+    samples = sum(len(case.samples) for case in cases) + len(joined.SAMPLES) * networks
+    return sum(samples * len(dtypes(target)) + networks for target in here)
 
 
 def trained(target: Target) -> Training:

@@ -18,15 +18,17 @@ import numpy as np
 
 from xpconv import nn, plot, train
 from xpconv.backend import to_numpy
-from xpconv.cli import model_file
+from xpconv.cli import model_file, resuming
+from xpconv.cli.alone import alone_in
 from xpconv.cli.chain import check_training
-from xpconv.cli.console import INTERRUPTED, UsageError, columns, from_options, require, say
-from xpconv.cli.keeping import Files, Keeper, is_finite
+from xpconv.cli.console import INTERRUPTED, UsageError, columns, from_options, heading, require, say
+from xpconv.cli.keeping import Files, Keeper
 from xpconv.cli.pictures import full_brightness
 from xpconv.cli.predict import BATCH, probabilities
 from xpconv.errors import message
 from xpconv.nn.summary import Summary
-from xpconv.settings import current
+from xpconv.settings import current, precision
+from xpconv.train.checkpoint import Kept, is_finite
 
 _QUICK = 10.0  # seconds that measuring an interrupted run may take
 _WARM_UP = 0.1  # share of the run: at its full rate from the first step, Adam throws a wide layer far off
@@ -38,14 +40,16 @@ def run(options: argparse.Namespace) -> int:
     """Train, save, measure, draw; answer the exit status."""
     live = train.progress.on_terminal()
     require("train", ["matplotlib", *(["rich"] if live else [])])
+    options, kept = resuming.settled(options, Files.named(Path(options.out)).checkpoint)
     make = nn.models.MODELS.get(options.model)
     if make is None:
         known = f"known: {', '.join(nn.models.MODELS)}."
         raise UsageError(message("--model", f"no model is called {options.model!r}.", "", known))
-    return _run(options, make, live)
+    with precision(options.precision or current().precision):
+        return _run(options, kept, make, live)
 
 
-def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: bool) -> int:
+def _run(options: argparse.Namespace, kept: Kept | None, make: Callable[..., nn.Sequential], live: bool) -> int:
     """The run itself, of a model that is known."""
     with from_options():
         data = train.load(options.data, size=options.image_size)
@@ -58,11 +62,28 @@ def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: 
         summary = _summary(options.model, net.initialize(seed=options.seed), data.train_images.shape[1:])
         check_training(net, data.train_images.shape[1:])
     files = Files.within(Path(options.out))
-    header = _header(options, data, pixels, summary.parameters, files.model.exists())
-    say("\n".join(columns(header, indent="")))
-    images = model_file.Images(data.train_images.shape[1:], data.class_names, full)
-    shown = train.Bar("test") if live else train.Lines("test")
-    keeper = Keeper(files, net, partial(model_file.save, net, images), shown.on_note)
+    with alone_in(Path(options.out)) as alone:
+        if alone:
+            files.sweep()
+        say(heading(_header(options, data, pixels, summary.parameters, files, kept)))
+        images = model_file.Images(data.train_images.shape[1:], data.class_names, full)
+        return _trained(options, data, net, images, files, kept, train.Bar("test") if live else train.Lines("test"))
+
+
+def _trained(
+    options: argparse.Namespace,
+    data: train.Dataset,
+    net: nn.Sequential,
+    images: model_file.Images,
+    files: Files,
+    kept: Kept | None,
+    shown: train.Progress,
+) -> int:
+    """Train and write; answer the exit status."""
+    earlier = kept.history if kept is not None else train.History()
+    keeper = Keeper(files, net, partial(model_file.save, net, images), shown.on_note, earlier)
+    notes = resuming.notes(options, current())
+    checkpoint = train.Checkpoint(files.checkpoint, resume=options.resume, notes=notes)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fit: the loss is not finite", RuntimeWarning)  # it is told below
         history = train.fit(
@@ -75,18 +96,21 @@ def _run(options: argparse.Namespace, make: Callable[..., nn.Sequential], live: 
             validation=(data.test_images, data.test_labels),
             seed=options.seed,
             progress=train.Together(shown, keeper),
+            checkpoint=checkpoint,
         )
         diverged = history.diverged or not is_finite(net)  # Ctrl-C, or the end, came before the epoch's loss told it
         if not diverged:
             files.model.parent.mkdir(parents=True, exist_ok=True)  # gone since the run began, perhaps
             model_file.save(net, images, files.model)
             history.save(files.history)
+            if not checkpoint.epoch:
+                files.checkpoint.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
             _tell(net, data, history, files, options.epochs)
     if diverged:
         what, epoch = "loss" if history.diverged else "network", len(history) + history.interrupted
         rule = f"the {what} is not finite in epoch {epoch}; training stopped."
-        kept = f"{files.model} is of epoch {keeper.kept}" if keeper.kept else f"nothing is written to {options.out}"
-        print("error:", message("train", rule, kept, f"try a smaller --lr than {options.lr:g}."), file=sys.stderr)
+        told = f"{files.model} is of epoch {keeper.kept}" if keeper.kept else f"nothing is written to {options.out}"
+        print("error:", message("train", rule, told, f"try a smaller --lr than {options.lr:g}."), file=sys.stderr)
         return _DIVERGED
     return INTERRUPTED if history.interrupted else 0
 
@@ -124,30 +148,36 @@ def _summary(model: str, net: nn.Sequential, shape: tuple[int, ...]) -> Summary:
 
 
 def _header(
-    options: argparse.Namespace, data: train.Dataset, pixels: str, parameters: int, replaces: bool
+    options: argparse.Namespace, data: train.Dataset, pixels: str, parameters: int, files: Files, kept: Kept | None
 ) -> list[tuple[str, str]]:
     """What is about to be run."""
     settings, shape = current(), data.train_images.shape[1:]
-    engines = ",".join(settings.engine) if settings.engine else "auto"
+    compute = resuming.computed_by(settings)
+    output = f"{options.out}{resuming.replaced(files.checkpoint) if files.model.exists() else ''}"
+    if kept is not None:
+        output = f"{options.out}, where {len(kept.history)} of {kept.epochs} epochs are"
+        before = kept.notes["compute"]
+        compute += f" ({before} before: the same but for rounding)" if before != compute else ""
     images = f"{len(data.train_images):,} training and {len(data.test_images):,} test images"
     size = "×".join(map(str, shape))
     return [
         ("data", f"{options.data}: {images} {size}, {len(data.class_names)} classes, {pixels}"),
         ("model", f"{options.model}: {parameters:,} parameters"),
-        ("compute", f"backend {settings.backend}, engine {engines}, precision {settings.precision}"),
+        ("compute", f"{compute}, precision {settings.precision}"),
         (
             "training",
             f"epochs: {options.epochs}, in batches of {min(options.batch_size, len(data.train_images))}; "
             f"Adam up to {options.lr:g}, then falling to 0 in a cosine; seed {options.seed}",
         ),
-        ("output", f"{options.out}, in place of an earlier run's" if replaces else options.out),
+        ("output", output),
     ]
 
 
 def _tell(net: nn.Sequential, data: train.Dataset, history: train.History, files: Files, epochs: int) -> None:
     """Print, measure and draw, once all that was learned is saved."""
     if history.interrupted:
-        say(f"stopped in epoch {len(history) + 1} of {epochs}; what was learned so far is kept")
+        on = f"; --resume goes on after epoch {len(history)}" if history else ""
+        say(f"stopped in epoch {len(history) + 1} of {epochs}; what was learned so far is kept{on}")
     tested = not history.interrupted or _is_quick(net, data.test_images)
     verdict = "not tested: that would take a while"
     if tested:
@@ -161,7 +191,7 @@ def _tell(net: nn.Sequential, data: train.Dataset, history: train.History, files
             plot.mistakes(files.mistakes, data.test_images, data.test_labels, answers, class_names=data.class_names)
         else:
             files.mistakes.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
-        written = files if tested else files[:-1]
+        written = [path for path in files if path.exists()]
         say("\n".join(columns([("" if i else "wrote", str(path)) for i, path in enumerate(written)], indent="")))
     finally:
         # The last line, whatever becomes of the pictures; not by `say`: the exit status tells that nobody reads.

@@ -11,6 +11,8 @@ from xpconv.errors import message
 INSTEAD = {
     "use_engine('auto') lets every engine of the arrays' library try.": "--engine auto lets every engine try.",
     "resize the files, or pass size=(height, width).": "bring them to one: --image-size N",
+    "fit: the run in ": "--resume: the run in ",
+    "give the same, or begin anew with resume=False.": "give the same, or begin anew without --resume.",
     "use_backend: ": "--backend: ",
     "use_engine: ": "--engine: ",
     "precision: must be": "--precision: must be",

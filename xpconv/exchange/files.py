@@ -171,7 +171,7 @@ def arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays in a safetensors file, whoever wrote it; those of bfloat16, which NumPy lacks, as float32."""
     import safetensors
 
-    _metadata(path)
+    metadata(path)
     with safetensors.safe_open(path, framework="numpy") as file:
         dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it is no mapping
         found = _widened(path) if "BF16" in dtypes.values() else {}
@@ -198,7 +198,7 @@ def _available(dtype: str, xp: Any) -> str:
 
 def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON that `save` put in the metadata."""
-    text = _metadata(path).get(_KEY)
+    text = metadata(path).get(_KEY)
     if text is None:
         remedy = "make the network, and pass the arrays to its load_state_dict."
         raise bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
@@ -217,7 +217,8 @@ def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
     return data
 
 
-def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The text entries in the head of a safetensors file, whoever wrote it."""
     import safetensors
 
     if os.path.isdir(path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from xpconv import ops
-from xpconv.backend import Array, backend_of, library
+from xpconv.backend import Array, backend_of, library, to_numpy
 from xpconv.errors import message
 from xpconv.nn.init import stable_hash
 from xpconv.nn.layer import Bound, Layer
@@ -27,9 +29,13 @@ class Dropout(Layer):
         self.p = p
         self._uses: Array | None = None  # counted on the device, so that a captured graph draws anew each time
 
-    def restart(self) -> None:
-        """Count uses from 0 again."""
-        self._uses = None
+    def restart(self, draws: int = 0) -> None:
+        """Count uses from 0 again, or go on after so many."""
+        self._uses = np.array(draws, np.int64) if draws else None  # moved to where the input is, once there is one
+
+    def draws(self) -> int:
+        """How often the layer was used in training."""
+        return 0 if self._uses is None else int(to_numpy(self._uses))
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.dropout`, with a key that no other layer and no other step has."""

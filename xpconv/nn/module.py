@@ -85,8 +85,12 @@ class Module:
     def adapt(self, x: Any) -> None:
         """Settle from the first input what was left open, as in ``self.weight.settle(x.shape[-1])``."""
 
-    def restart(self) -> None:
-        """Begin anew what is neither a parameter nor a buffer, such as a count of draws. Called by `initialize`."""
+    def restart(self, draws: int = 0) -> None:
+        """Count draws of random numbers from 0 again, or go on after so many. `initialize` calls it."""
+
+    def draws(self) -> int:
+        """How often random numbers were drawn in training: all that a layer may keep beside parameters and buffers."""
+        return 0
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Multiply-adds for one example, for `summary`; the batch axis leads both shapes and is 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,12 +76,13 @@ def _number(error: float) -> float | str:
     return float(f"{error:.4g}") if math.isfinite(error) else str(error)
 
 
-def check(target: Target, case: Case) -> Row:
-    """Run every sample of an op on a target, in every dtype; an exception is one of the faults."""
+def check(target: Target, case: Case, on_next: Callable[[str], None] = lambda name: None) -> Row:
+    """Run every sample of an op on a target, in every dtype, and tell of each before; an exception is a fault."""
     row = Row(target, case.name)
     with np.errstate(all="ignore"):
         for dtype in dtypes(target):
             for sample in case.samples:
+                on_next(f"{dtype}, {sample.name}")
                 if not _complex(sample) or dtype in ("float32", "float64"):
                     _check_calls(row, case, sample, dtype)
     return row

@@ -6,6 +6,7 @@ They are asked of the target's engine alone, which has to do all of it in its co
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,12 +48,15 @@ SAMPLES = (
 )
 
 
-def check(target: Target, samples: tuple[Sample, ...] = SAMPLES) -> Row:
-    """Run samples in every dtype; an exception is one of the faults."""
+def check(
+    target: Target, samples: tuple[Sample, ...] = SAMPLES, on_next: Callable[[str], None] = lambda name: None
+) -> Row:
+    """Run samples in every dtype, and tell of each before; an exception is one of the faults."""
     row = Row(target, NAME)
     with np.errstate(all="ignore"):
         for dtype in dtypes(target):
             for sample in samples:
+                on_next(f"{dtype}, {sample.name}")
                 _check(row, sample, dtype)
     return row
 

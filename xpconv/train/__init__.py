@@ -1,6 +1,7 @@
 """Training: optimizers, learning-rate schedules, the loop, and data sets."""
 
 from xpconv.train import augment, data, schedule
+from xpconv.train.checkpoint import Checkpoint
 from xpconv.train.data import Dataset, load
 from xpconv.train.fit import evaluate, fit, predict
 from xpconv.train.history import Epoch, History
@@ -13,6 +14,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Bar",
+    "Checkpoint",
     "Dataset",
     "Epoch",
     "Evaluation",

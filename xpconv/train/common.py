@@ -21,7 +21,7 @@ def bad_data(rule: str, evidence: str = "", remedy: str = "") -> ValueError:
     return ValueError(message("load", rule, evidence, remedy))
 
 
-FINITE = "leave such images out, or fill the gaps: np.nan_to_num(images)."
+FINITE = "leave such images out, or fill the gaps with np.nan_to_num."
 
 
 def told_faults(name: str, finite: Iterable[np.ndarray]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,7 @@ from xpconv.train.objective import Objective
 
 # Arrays up to this many elements are moved to the network as a whole, larger ones batch by batch.
 _WHOLE = 2**28
+_DIGESTED = 2**22  # and about so many tell two data sets apart
 
 
 class Column:
@@ -41,9 +44,16 @@ class Column:
             parts: list[Rows] = [span if order is None else order[span] for span in spans]
             yield from runtime_of(self.place).batches(self.array, parts, self.place, self.dtype)
 
-    def faults(self, size: int) -> str:
+    def faults(self, name: str, size: int) -> str:
         """What of the numbers is not finite, in words; a pass over all of them, a batch at a time in memory."""
-        return told_faults("images", (np.isfinite(to_numpy(batch)) for batch in self.batches(size)))
+        return told_faults(name, (np.isfinite(to_numpy(batch)) for batch in self.batches(size)))
+
+    def digest(self) -> str:
+        """Shape, dtype, and what tells other numbers from these: of evenly spaced rows, if all would take long."""
+        n, *rest = self.array.shape
+        every = max(1, n * math.prod(rest) // _DIGESTED)
+        rows = to_numpy(self.place.asarray(self.array[::every, ...], self.dtype))
+        return f"{(n, *rest)} {self.dtype} {hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()[:16]}"
 
     def first(self) -> Array:
         """A batch of the first row alone."""
@@ -76,6 +86,11 @@ class Feed:
         self.batch_size = batch_size
         self.samples = images.shape[0]
         self.steps = -(-self.samples // batch_size)
+
+    def faults(self) -> str:
+        """What of the images, or of targets that are numbers, is not finite, in words; nothing where all are."""
+        found = self.images.faults("images", self.batch_size)
+        return found or ("" if self.labelled else self.targets.faults("targets", self.batch_size))
 
     def batches(self, order: np.ndarray | None = None) -> Iterator[tuple[Array, Array]]:
         """Batches of images and targets where the network is."""

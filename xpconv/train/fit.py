@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import sys
-import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpconv import notices
-from xpconv.backend import Array, to_numpy
+from xpconv.backend import to_numpy
 from xpconv.errors import message
-from xpconv.nn.init import generator
 from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment
+from xpconv.train.checkpoint import Checkpoint, ingredients
 from xpconv.train.common import FINITE
 from xpconv.train.feed import Feed, check_count, images_for, place_of
-from xpconv.train.history import Epoch, History
-from xpconv.train.objective import Evaluation, Loss, Objective, Tally
+from xpconv.train.history import History
+from xpconv.train.objective import Evaluation, Loss, Objective
 from xpconv.train.optim import Adam, Optimizer
 from xpconv.train.progress import Progress, display
+from xpconv.train.run import Run, measured
 from xpconv.train.schedule import Schedule
-from xpconv.train.step import Measured, Replayed, Step
+from xpconv.train.step import Replayed, Step
 
 if TYPE_CHECKING:
     from xpconv.nn import Module
@@ -48,6 +41,7 @@ def fit(
     seed: int = 0,
     progress: bool | Progress = True,
     capture: bool = True,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
     """Train a network.
 
@@ -80,24 +74,28 @@ def fit(
         On CuPy, record the step as a CUDA graph once it has run twice, and replay it from then on; the results are the
         same to the bit. Where it cannot be recorded, the display says why, and steps run call by call. What layers and
         a loss of one's own decide on the host is then decided once; such a layer sets ``capturable = False``.
+    checkpoint : Checkpoint, optional
+        Where the run is kept after every epoch; with its ``resume``, the run that is there goes on.
 
     Returns
     -------
     History
-        A record per epoch. The first Ctrl-C ends the run after the step in progress, with ``interrupted`` set in the
-        history; a second one raises KeyboardInterrupt at once. An epoch whose loss is not finite is the last, with
-        ``diverged`` set.
+        A record per epoch, those before a resume among them. The first Ctrl-C ends the run after the step in progress,
+        with ``interrupted`` set in the history; a second one raises KeyboardInterrupt at once. An epoch whose loss is
+        not finite is the last, with ``diverged`` set.
 
     Raises
     ------
     ValueError, TypeError
         Before the first step, for data that do not fit: another number of labels than of images, labels that are not
         integers or out of range, targets of another shape than the outputs.
+    FileError
+        Before the first step, where the checkpoint to go on with is not there, or is of another run.
 
     Warns
     -----
     RuntimeWarning
-        Where the loss is not finite.
+        Where the loss is not finite, or an epoch cannot be kept in the checkpoint.
 
     Notes
     -----
@@ -118,22 +116,26 @@ def fit(
     check_count("fit", "epochs", epochs)
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(message("fit", f"seed must be an integer, not {seed!r}."))
-    _check_parts(optimizer, schedule, augment)
+    _check_parts(optimizer, schedule, augment, checkpoint)
     shown, objective = display(progress), Objective("fit", loss)
     optimizer = Adam() if optimizer is None else optimizer
     runtime = runtime_of(place_of(net))
     with runtime.working(), notices.told_to(shown.on_note):
         feed = Feed("fit", net, data, objective, batch_size)
         held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
+        history = History()
+        if checkpoint is not None:
+            made_of = ingredients(net, feed, objective, optimizer, schedule, augment, seed)
+            history = checkpoint.begin(net, optimizer, made_of, epochs, shown.on_note)
         step: Any = Step(net, net.parameters(), objective, optimizer, feed.labelled)
         if capture and runtime.records:
             step = Replayed(step, runtime, shown.on_note)
-        run = _Run(step, feed, optimizer, optimizer.lr, schedule, augment, seed, shown, epochs)
-        history = run.all(net, held_out, objective)
-        faults = feed.images.faults(batch_size) if history.diverged else ""
+        parts = (net, step, feed, held_out, objective, optimizer, optimizer.lr)
+        Run(*parts, schedule, augment, seed, shown, epochs, checkpoint).all(history)
+        faults = feed.faults() if history.diverged else ""
     if history.diverged:
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
-        told = f"loss {history[-1].loss}" + (f"; of the images' numbers {faults}" if faults else "")
+        told = f"loss {history[-1].loss}" + (f"; of the numbers given {faults}" if faults else "")
         remedy = FINITE if faults else "a smaller learning rate may help; so may images scaled to 0..1."
         warnings.warn(message("fit", rule, told, remedy), RuntimeWarning, stacklevel=2)
     return history
@@ -173,7 +175,7 @@ def evaluate(
     """
     objective = Objective("evaluate", loss)
     with runtime_of(place_of(net)).working():
-        return _measured(net, Feed("evaluate", net, data, objective, batch_size), objective)
+        return measured(net, Feed("evaluate", net, data, objective, batch_size), objective)
 
 
 def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
@@ -204,7 +206,7 @@ def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
         return np.concatenate([to_numpy(net(x)) for x in batches])
 
 
-def _check_parts(optimizer: object, schedule: object, augment: object) -> None:
+def _check_parts(optimizer: object, schedule: object, augment: object, checkpoint: object) -> None:
     """Refuse a name, or a class that was not called, where an object is wanted."""
     wanted = {
         "optimizer": (optimizer, isinstance(optimizer, Optimizer), "an optimizer, such as train.Adam(1e-3)"),
@@ -214,102 +216,9 @@ def _check_parts(optimizer: object, schedule: object, augment: object) -> None:
             "a function of (step, total_steps), such as train.schedule.Cosine()",
         ),
         "augment": (augment, callable(augment), "a function of (images, rng), such as train.augment.random_flip()"),
+        "checkpoint": (checkpoint, isinstance(checkpoint, Checkpoint), "a train.Checkpoint(path)"),
     }
     for name, (given, fits, kind) in wanted.items():
         if given is not None and (not fits or isinstance(given, type)):
             remedy = f"call the class: {given.__name__}(...)." if isinstance(given, type) else ""
             raise TypeError(message("fit", f"{name} must be {kind}.", f"given: {name}={given!r}", remedy))
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What the steps of a run need."""
-
-    step: Callable[[Array, Array], Measured]
-    feed: Feed
-    optimizer: Optimizer
-    rate: Any  # the optimizer's own, before any schedule
-    schedule: Schedule | None
-    augment: Augment | None
-    seed: int
-    shown: Progress
-    epochs: int
-
-    def all(self, net: Module, held_out: Feed | None, objective: Objective) -> History:
-        """Every epoch, each with its record."""
-        history = History()
-        net.zero_grad()
-        self.shown.on_start(self.epochs, self.feed.steps)
-        try:
-            with _ctrl_c() as pressed:
-                for epoch in range(self.epochs):
-                    started = time.perf_counter()
-                    trained = None if pressed() else self.epoch(epoch, pressed)
-                    if trained is None:
-                        break
-                    history.diverged = not math.isfinite(trained.loss)
-                    val_loss, val_accuracy = None, None
-                    if held_out is not None and not history.diverged:
-                        val_loss, val_accuracy = _measured(net, held_out, objective)
-                    seconds = time.perf_counter() - started
-                    rate = float(self.optimizer.lr)
-                    history.append(Epoch(epoch + 1, *trained, val_loss, val_accuracy, rate, seconds))
-                    self.shown.on_epoch(history[-1])
-                    if history.diverged:
-                        break
-        finally:
-            self.optimizer.lr = self.rate
-            history.interrupted = len(history) < self.epochs and not history.diverged
-            self.shown.on_end(history)
-        return history
-
-    def epoch(self, epoch: int, pressed: Callable[[], bool]) -> Evaluation | None:
-        """Every batch once, in an order that depends on the seed and the epoch alone; `None` if stopped midway."""
-        steps, tally = self.feed.steps, Tally()
-        self.shown.running = tally
-        order = generator(self.seed, f"shuffle.{epoch}").permutation(self.feed.samples)
-        for step, (x, target) in enumerate(self.feed.batches(order)):
-            if self.augment is not None:
-                x = self.augment(x, generator(self.seed, f"augment.{epoch}.{step}"))
-            if self.schedule is not None:
-                self.optimizer.lr = self.rate * self.schedule(epoch * steps + step, self.epochs * steps)
-            tally.add(*self.step(x, target), target)
-            self.shown.on_step(epoch + 1, step + 1)
-            if pressed():
-                return None
-        return tally.result()
-
-
-def _measured(net: Module, feed: Feed, objective: Objective) -> Evaluation:
-    tally = Tally()
-    for x, target in feed.batches():
-        outputs = net(x)
-        right = objective.right(outputs, target) if feed.labelled else None
-        tally.add(objective.value(outputs, target), right, target)
-    return tally.result()
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Hold the first Ctrl-C back, so that no step is left half done; gives a function that tells whether there was one.
-
-    Only the main thread can, and only where Ctrl-C has its usual meaning.
-    """
-    pressed: list[bool] = []
-
-    def note(number: int, frame: Any) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(True)
-        with suppress(OSError, RuntimeError):  # no reader any more, or Ctrl-C came while this very stream was written
-            print("stopping after this step; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
-
-    usual = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT)
-    if usual is not signal.default_int_handler:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

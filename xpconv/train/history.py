@@ -74,7 +74,11 @@ class History(list[Epoch]):
         What was not measured is left out; a number that is not finite, which JSON cannot say, is ``null``.
         """
         with replacing(path) as beside:
-            beside.write_text("".join(_line(epoch) for epoch in self), encoding="utf-8")
+            beside.write_text(self.as_lines(), encoding="utf-8")
+
+    def as_lines(self) -> str:
+        """The text that `save` writes."""
+        return "".join(map(_line, self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
@@ -86,10 +90,16 @@ class History(list[Epoch]):
             For a file that is not such a history.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(message("History.load", f"cannot read {str(path)!r}.", str(error))) from error
-        return cls(_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+        return cls.of_lines(text, path)
+
+    @classmethod
+    def of_lines(cls, text: str, path: str | os.PathLike[str]) -> History:
+        """What `as_lines` made the text of; the path is where it was read from."""
+        lines = enumerate(text.splitlines(), 1)
+        return cls(_parsed(path, number, line) for number, line in lines if line.strip())
 
 
 def _line(epoch: Epoch) -> str:

@@ -141,8 +141,9 @@ class Bar(Lines):
             console=console.Console(),  # rich's shared one remembers what the output was when first used
             transient=True,
         )
-        self._task = self._bar.add_task(f"{f'1/{epochs}':>7}", total=steps, status="getting ready")
-        self._steps, self._began, self._looked = steps, 0.0, 0.0
+        self._task = self._bar.add_task(" " * 7, total=steps, status="getting ready")
+        self._steps, self._looked = steps, 0.0
+        self._first, self._began = 0, 0.0  # how many steps were done when the display was told first, and when
         self._bar.start()
         super().on_start(epochs, steps)
 
@@ -153,10 +154,10 @@ class Bar(Lines):
             return
         self._looked = now
         done = (epoch - 1) * self._steps + step
-        if done == 1:  # the first step compiles kernels, and says nothing about the others
-            self._began = now
-        left = (now - self._began) / max(done - 1, 1) * (self._epochs * self._steps - done)
-        status = [f"{int(left) // 60}:{int(left) % 60:02} left"] if done > 1 else []
+        if not self._first:  # that step compiles kernels, and says nothing about the others
+            self._first, self._began = done, now
+        left = (now - self._began) / max(done - self._first, 1) * (self._epochs * self._steps - done)
+        status = [f"{int(left) // 60}:{int(left) % 60:02} left"] if done > self._first else []
         if self.running is not None:
             loss, accuracy = self.running.result()
             status += [f"loss {_figure(loss)}", *([f"accuracy {accuracy:.4f}"] if accuracy is not None else [])]

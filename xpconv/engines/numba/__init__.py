@@ -55,9 +55,5 @@ def release() -> None:
 
 def facts() -> dict[str, str]:
     """What it runs on, for `xpconv info`."""
-    try:
-        kept = str(store.folder())
-    except RuntimeError as error:
-        kept = f"nowhere ({error})"
     cpu = machine.machine()
-    return {"CPU": f"{cpu.name}, {8 * cpu.vector_bytes}-bit vectors", "kernels kept in": kept}
+    return {"CPU": f"{cpu.name}, {8 * cpu.vector_bytes}-bit vectors", "kernels kept in": store.where()}

@@ -20,7 +20,7 @@ from xpconv.errors import message
 
 _DIGEST = hashlib.sha256().digest_size
 
-_warned = False
+_failed = ""  # why something could not be kept, once that was told
 
 
 def read(version: str, name: str) -> bytes | None:
@@ -54,6 +54,17 @@ def write(version: str, name: str, code: bytes) -> None:
         _warn(error)
 
 
+def where() -> str:
+    """The folder; where nothing can be kept in it, as far as is known without writing there, why not."""
+    try:
+        path = folder()
+    except RuntimeError as error:
+        return f"nowhere ({error})"
+    there = next(each for each in (path, *path.absolute().parents) if os.path.exists(each))
+    failed = _failed or ("" if os.access(there, os.W_OK) else f"{there} cannot be written")
+    return f"nowhere ({failed})" if failed else str(path)
+
+
 def _digest(version: str, name: str, code: bytes) -> bytes:
     return hashlib.sha256(f"{version}/{name}\n".encode() + code).digest()
 
@@ -66,9 +77,9 @@ def _check_private(path: Path, status: os.stat_result) -> None:
 
 def _warn(error: Exception) -> None:
     """Tell of the first error alone; `RuntimeError` is what a user without a home folder gets."""
-    global _warned
-    if not _warned:
-        _warned = True
+    global _failed
+    if not _failed:
+        _failed = str(error)
         rule = "compiled kernels cannot be kept on disk: each process compiles them anew, which takes seconds."
         remedy = f"set {VARIABLE} to a folder of your own."
         warnings.warn(message("numba", rule, str(error), remedy), RuntimeWarning, stacklevel=2)

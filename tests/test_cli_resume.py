@@ -1,0 +1,148 @@
+"""`xpconv train --resume`, and two runs into one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import PICTURES, RUN_FILES, corners
+from safetensors.numpy import load_file, save_file
+
+from xpconv import plot, train
+from xpconv.cli import main
+from xpconv.cli.alone import alone_in
+from xpconv.cli.console import UsageError
+from xpconv.train import checkpoint
+
+
+class _Ending(train.Lines):
+    """Ends the process in the second step of the fourth epoch."""
+
+    def on_step(self, epoch: int, step: int) -> None:
+        if (epoch, step) == (4, 2):
+            raise SystemExit
+
+
+@pytest.fixture
+def arguments(data, tmp_path):
+    return ["train", "--data", str(data), "--epochs", "6", "--batch-size", "16", "--out", str(tmp_path / "run")]
+
+
+@pytest.fixture
+def ended(arguments, tmp_path, monkeypatch, capsys):
+    """The folder of a run that was ended in its fourth epoch."""
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "Lines", _Ending)
+        with pytest.raises(SystemExit):
+            main(arguments)
+    capsys.readouterr()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES - PICTURES
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def _no_pictures(monkeypatch):
+    """They take longer than the training."""
+    for name in ("learning_curves", "filters", "mistakes"):
+        monkeypatch.setattr(plot, name, lambda *_, **__: None)
+
+
+def resumed(folder: Path, *options: str) -> int:
+    return main(["train", "--resume", "--out", str(folder), *options])
+
+
+def test_a_run_that_was_ended_goes_on_to_the_same_network(arguments, ended, tmp_path, capsys):
+    (ended / ".lock").write_text("1")  # a process that is there, and not the one that wrote this
+    (ended / ".checkpoint.0a1b2c3d.safetensors").write_text("half a file")
+    assert resumed(ended) == 0
+    shown = capsys.readouterr().out
+    assert f"{ended}, where 3 of 6 epochs are" in shown
+    assert "going on after epoch 3\n" in shown
+    assert "in batches of 16" in shown
+    assert main([*arguments[:-1], str(tmp_path / "whole")]) == 0
+    assert (ended / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert {path.name for path in ended.iterdir()} == RUN_FILES
+    mine, theirs = (train.History.load(folder / "history.jsonl") for folder in (ended, tmp_path / "whole"))
+    assert [(r.epoch, r.loss, r.val_loss, r.lr) for r in mine] == [(r.epoch, r.loss, r.val_loss, r.lr) for r in theirs]
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_more_epochs_take_up_a_run_that_was_done(ended, capsys):
+    assert resumed(ended, "--epochs", "3") == 0
+    assert "all 3 epochs are there already" in capsys.readouterr().out
+    assert resumed(ended, "--epochs", "4") == 0
+    assert "the schedule is now that of 4 epochs, not of 6" in capsys.readouterr().out
+    assert len(train.History.load(ended / "history.jsonl")) == 4
+    assert resumed(ended, "--epochs", "2") == 2
+    assert "--epochs: the run in" in capsys.readouterr().err
+
+
+def test_options_of_another_run_are_refused(ended, tmp_path, capsys):
+    assert resumed(ended, "--model", "resnet20", "--lr", "0.1", "--batch-size", "16", "--precision", "fast") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --resume: the run in {str(ended)!r} is another one.")
+    for line in ("--model: lenet there, resnet20 here", "--lr: 0.003 there, 0.1 here", "--precision: ieee there, fast"):
+        assert f"\n  {line}" in said
+    assert "--batch-size" not in said
+    images, labels = corners()
+    np.savez(tmp_path / "others.npz", images=images, labels=(labels + 1) % 3)
+    assert resumed(ended, "--data", str(tmp_path / "others.npz")) == 2
+    said = capsys.readouterr().err
+    assert "error: --resume: the run in" in said
+    assert "\n  labels: (121,) int64" in said
+    assert "begin anew without --resume." in said
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_the_precision_is_that_of_the_run(arguments, tmp_path, capsys):
+    assert main([*arguments, "--epochs", "1", "--precision", "fast"]) == 0
+    assert resumed(tmp_path / "run", "--epochs", "2", "--backend", "array_api_strict") == 0
+    shown = capsys.readouterr().out
+    assert "precision fast\n" in shown
+    assert (
+        "backend array_api_strict, engine auto (backend numpy, engine auto before: the same but for rounding)" in shown
+    )
+
+
+def test_where_there_is_nothing_to_go_on_with_it_is_told(ended, tmp_path, capsys):
+    assert resumed(tmp_path) == 2
+    assert f"--resume: there is no run to go on with in {str(tmp_path)!r}." in capsys.readouterr().err
+    file = ended / "checkpoint.safetensors"
+    about = json.loads(checkpoint.files.metadata(file)["xpconv.run"])
+    save_file(load_file(file), file, {"xpconv.run": json.dumps({**about, "notes": {}})})
+    assert resumed(ended) == 2
+    assert "is of no run of `xpconv train`" in capsys.readouterr().err
+    file.write_bytes(b"half")
+    assert resumed(ended) == 2
+    assert "truncated, damaged" in capsys.readouterr().err
+
+
+def test_a_new_run_says_that_the_old_one_could_go_on(arguments, ended, monkeypatch, capsys):
+    monkeypatch.setattr(train, "fit", lambda net, *_, **__: train.History(diverged=True))
+    main(arguments)
+    assert "in place of an earlier run's (3 of 6 epochs; --resume goes on with it)" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_a_second_run_into_a_folder_is_refused_while_the_first_is_there(arguments, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom xpconv.cli.alone import alone_in\n"
+        "with alone_in(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert f"--out: another run writes into {str(folder)!r}.\n  process {first.pid}\n" in said
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+        first.kill()
+    with alone_in(folder), pytest.raises(UsageError, match=f"process {os.getpid()}\n"), alone_in(folder):
+        pass  # what the killed one has left holds nobody back, and a process not even itself
+    assert not list(folder.iterdir())
