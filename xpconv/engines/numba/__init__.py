@@ -24,7 +24,9 @@ try:
         linear,
         machine,
         norm,
+        pad,
         pool,
+        resize,
         reuse,
         scratch,
         softmax,
@@ -38,7 +40,7 @@ except OSError as error:  # llvmlite's own library
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, dropout, linear, norm, pool, softmax, sums, update)
+    for module in (activation, add, conv, dropout, linear, norm, pad, pool, resize, softmax, sums, update)
     for name, primitive in module.PRIMITIVES.items()
 }
 
