@@ -25,8 +25,10 @@ try:
         loss,
         machine,
         norm,
+        pad,
         pool,
         prelu,
+        resize,
         reuse,
         scratch,
         softmax,
@@ -40,7 +42,7 @@ except OSError as error:  # llvmlite's own library
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, dropout, linear, loss, norm, pool, prelu, softmax, sums, update)
+    for module in (activation, add, conv, dropout, linear, loss, norm, pad, pool, prelu, resize, softmax, sums, update)
     for name, primitive in module.PRIMITIVES.items()
 }
 
