@@ -21,11 +21,13 @@ try:
         add,
         conv,
         dropout,
+        groupnorm,
         linear,
         machine,
         norm,
         pool,
         reuse,
+        rownorm,
         scratch,
         softmax,
         store,
@@ -38,7 +40,7 @@ except OSError as error:  # llvmlite's own library
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, dropout, linear, norm, pool, softmax, sums, update)
+    for module in (activation, add, conv, dropout, groupnorm, linear, norm, pool, rownorm, softmax, sums, update)
     for name, primitive in module.PRIMITIVES.items()
 }
 

@@ -38,11 +38,16 @@ class Slabs(NamedTuple):
         n = x.shape[-1]
         rows = x.size // n if n else 0
         size = min(2048, max(-(-rows // 64), min(128, -(-rows // 8)), 32) + 31 & -32)
-        step = kept * n + 16  # the sums of a column lie in one set of a cache if this is a power of two
-        most = max(current().workspace_limit // (step * x.itemsize), 1)
-        size = max(size, -(-rows // (32 * most)) * 32)
+        return cls.cut(rows, n, kept, size, x.itemsize)
+
+    @classmethod
+    def cut(cls, rows: int, columns: int, kept: int, size: int, itemsize: int) -> Slabs:
+        """Of so many rows, or of more if the workspace limit asks for it."""
+        step = kept * columns + 16  # the sums of a column lie in one set of a cache if this is a power of two
+        most = max(current().workspace_limit // (step * itemsize), 1)
+        size = max(size, -(-rows // most))
         tasks = -(-rows // size)
-        return cls(rows, n, size, tasks, step, tasks * step * x.itemsize)
+        return cls(rows, columns, size, tasks, step, tasks * step * itemsize)
 
 
 class Vector(NamedTuple):

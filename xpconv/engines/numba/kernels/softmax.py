@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels import mathematics
@@ -19,17 +19,7 @@ from xpconv.engines.numba.kernels.lanes import Lanes
 from xpconv.engines.numba.kernels.mathematics import unary
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.sums import BLOCK, ends
-from xpconv.engines.numba.kernels.vectors import VectorType, choose, lane_mask, vectors
-
-
-@intrinsic
-def _below(typing_context, vector, left):
-    """Which lanes of a vector come before ``left``."""
-
-    def codegen(context, builder, signature, args):
-        return lane_mask(builder, args[1], vector.lanes)
-
-    return VectorType(types.boolean, vector.lanes)(vector, types.int64), codegen
+from xpconv.engines.numba.kernels.vectors import below, choose, vectors
 
 
 def _across(combine: Callable[[Lanes, Lanes], Lanes]) -> Callable[..., Any]:
@@ -74,7 +64,7 @@ def row_tools(dtype: str, lanes: int, keep: bool) -> tuple[Callable[..., Any], .
             most = choose(v > most, v, most)
         if whole < n:
             v = load_some(x, start + whole, n - whole)
-            v = choose(_below(v, n - whole), v, most)
+            v = choose(below(v, n - whole), v, most)
             most = choose(v > most, v, most)
         return _largest(most)
 
@@ -92,7 +82,7 @@ def row_tools(dtype: str, lanes: int, keep: bool) -> tuple[Callable[..., Any], .
                     store(y, start + c, e)
             if whole < stop:
                 e = exp(load_some(x, start + whole, stop - whole) - top)
-                block = block + choose(_below(e, stop - whole), e, zero)
+                block = block + choose(below(e, stop - whole), e, zero)
                 if keep:
                     store_some(y, start + whole, e, stop - whole)
             total = total + block
