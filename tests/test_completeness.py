@@ -34,6 +34,7 @@ def test_a_call_names_every_primitive_that_it_and_its_gradients_ask_for(monkeypa
         return offer(engine, name, arrays, options)
 
     monkeypatch.setattr(dispatch, "_offer", recorded)
+    xpconv.use_engine("portable")  # what is asked for does not depend on who answers, and this one need not be compiled
     for case in CASES:
         for sample in case.samples:
             asked.clear()
@@ -50,7 +51,7 @@ NUMBA = (
     *("batch_norm", "layer_norm", "instance_norm", "group_norm"),
     *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu"),
     *("hard_swish", "hard_sigmoid", "clip"),
-    *("add", "dropout"),
+    *("add", "dropout", "pad", "resize"),
     *("softmax", "log_softmax", "softmax_cross_entropy"),
 )
 

@@ -29,7 +29,7 @@ STOREYS = (
     ("window", "arrays", "packing"),
     ("runtime",),
     ("backend",),
-    ("settings", "atomic", "cores", "driver", "notices", "activations"),
+    ("settings", "atomic", "cores", "driver", "notices", "activations", "axes"),
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {
@@ -44,6 +44,7 @@ ENGINE_MAY_IMPORT = {
     "driver",
     "notices",
     "activations",
+    "axes",
     "errors",
 }
 HEAVY = (

@@ -25,7 +25,9 @@ try:
         linear,
         machine,
         norm,
+        pad,
         pool,
+        resize,
         reuse,
         rownorm,
         scratch,
@@ -40,7 +42,10 @@ except OSError as error:  # llvmlite's own library
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, dropout, groupnorm, linear, norm, pool, rownorm, softmax, sums, update)
+    for module in (
+        *(activation, add, conv, dropout, groupnorm, linear, norm),
+        *(pad, pool, resize, rownorm, softmax, sums, update),
+    )
     for name, primitive in module.PRIMITIVES.items()
 }
 

@@ -10,6 +10,7 @@ TAP_BLOCK = 32  # taps of a depthwise sum in registers; long rows of equal terms
 PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels
 UPDATE_FIELDS = 8  # words that `kernels.update` reads of each parameter
 PLANE_PAD = 192  # bytes between planes of patches, lest all of them start in the same set of the cache
+LINES_BYTES = CACHE_LINE + 16 * TERM_BLOCK  # for the table of the lines that `kernels.sampling` adds up
 TABLE = 512  # bytes for the addresses of a patch's cells, of a tile's pixels, or of the taps
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.axes import padded
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable.folds import total
@@ -25,7 +26,7 @@ def pad(x: Array, *, needs: Needs, padding: Pairs, mode: str, value: Any) -> tup
     for axis, (n, (lo, hi)) in enumerate(zip(sizes, padding, strict=True)):
         # Of the axes still to come only the middle is there yet to be copied, or to be filled around.
         before, after = (slice(None), *(slice(None),) * axis), (*inner[axis + 1 :], slice(None))
-        sources = None if mode == "constant" else _sources(n, lo, hi, mode)
+        sources = None if mode == "constant" else padded(n, lo, hi, mode)
         for border in (slice(0, lo), slice(lo + n, lo + n + hi)):
             if border.stop == border.start:
                 continue
@@ -57,14 +58,9 @@ def pad_grad(residuals: tuple[tuple[int, ...], Pairs, str], dy: Array, needs: Ne
     return (dx,)
 
 
-def _sources(n: int, lo: int, hi: int, mode: str) -> np.ndarray:
-    """Which of n cells each cell of a padded axis is a copy of: what NumPy does, done to the cells' numbers."""
-    return np.pad(np.arange(n), (lo, hi), mode=mode)  # type: ignore[call-overload]
-
-
 def _copies(n: int, lo: int, hi: int, mode: str) -> Iterator[tuple[int, list[int]]]:
     """Each cell of an axis that was copied to its borders, and the places of its copies."""
-    sources = _sources(n, lo, hi, mode)
+    sources = padded(n, lo, hi, mode)
     border = np.delete(np.arange(lo + n + hi), slice(lo, lo + n))
     for source in np.unique(sources[border]).tolist():
         yield source, border[sources[border] == source].tolist()

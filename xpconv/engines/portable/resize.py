@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpconv.axes import sampled
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable.memory import budget, itemsize
@@ -82,16 +83,8 @@ def _along(table: _Table, x: Array, axis: int) -> Array:
 
 @lru_cache(maxsize=512)
 def _table(n: int, o: int, mode: str, align_corners: bool) -> _Table:
-    """How o rows are read from n, in exact integers up to the last division."""
-    i = np.arange(o)
-    if mode == "bilinear":
-        above, below = (i * (n - 1), max(o - 1, 1)) if align_corners else (np.maximum((2 * i + 1) * n - o, 0), 2 * o)
-        low = above // below
-        share = (above - low * below) / below
-        high = np.where(share > 0, np.minimum(low + 1, n - 1), low)
-        return _Table(np.stack([low, high]), np.stack([1 - share, share]))
-    places = i * n // o if mode == "nearest" else (2 * i + 1) * n // (2 * o)
-    return _Table(places[None], np.ones((1, o)))
+    """How o rows are read from n."""
+    return _Table(*sampled(n, o, mode, align_corners))
 
 
 @lru_cache(maxsize=512)
