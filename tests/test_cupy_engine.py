@@ -14,6 +14,7 @@ from xpconv import ops
 from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
 from xpconv.parity import CASES, case_of, joined, measure, serves
+from xpconv.parity.bounds import error_in_bounds
 
 if missing("cupy"):
     pytest.skip(missing("cupy"), allow_module_level=True)
@@ -190,10 +191,9 @@ def test_threads_that_take_several_channels(channels, dtype):
 def agrees_with_float64(op, arrays, dtype, **options):
     """Results and gradients of a call beside those of NumPy on the same numbers, to what the dtype can tell."""
     tolerance = {"float16": 2e-3, "float32": 2e-5}[dtype]
-    with xpconv.use_backend("cupy"):
-        ours = [a if a is None or a.dtype.kind == "i" else xpconv.asarray(a, dtype) for a in arrays]
-        ours = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in ours]
-    exact = [None if a is None else a.get() if a.dtype.kind == "i" else a.get().astype(np.float64) for a in ours]
+    rounded = [a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arrays]
+    ours = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in rounded]
+    exact = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in rounded]
     with xpconv.use_engine("cupy"):
         y, pullback = xpconv.vjp(op, *ours, **options)
         dy = on_device(np.random.default_rng(12345).standard_normal(y.shape)).astype(y.dtype)
@@ -206,7 +206,7 @@ def agrees_with_float64(op, arrays, dtype, **options):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize(("rows", "n"), [(5, 4), (300, 10), (9, 1000), (3, 1001), (1, 40_004), (2, 9001)])
+@pytest.mark.parametrize(("rows", "n"), [(5, 4), (1030, 520), (300, 10), (9, 1000), (3, 1001), (1, 40_004), (2, 9001)])
 def test_rows_of_any_length(rows, n, dtype):
     """Of a few threads, of several warps, and longer than the registers of a block hold; in vectors and one by one."""
     rng = np.random.default_rng(n)
@@ -235,13 +235,53 @@ def test_sums_over_many_rows(rows, channels, dtype):
     agrees_with_float64(ops.prelu, (x - x.mean(0), parameters[0][:1]), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((2, 70, 40), 4), ((2, 33, 320), 8), ((3, 90, 36), 36), ((2, 7, 30), 3), ((1, 3000, 12), 3)]
+)
+def test_groups_of_any_size(shape, groups, dtype):
+    """Whole in a block, with groups that begin within a vector and tiles of several; and more rows than it holds."""
+    rng = np.random.default_rng(groups)
+    x = rng.standard_normal(shape) + 9 * (np.arange(shape[-1]) % 7)
+    parameters = 1 + 0.1 * rng.standard_normal(shape[-1]), rng.standard_normal(shape[-1])
+    agrees_with_float64(ops.group_norm, (x, groups, *parameters), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_vectors_of_channels(dtype):
+    """Ops whose other samples have fewer channels than a vector; shared places, neighbours beyond it."""
+    rng = np.random.default_rng(7)
+    x, places = rng.standard_normal((2, 5, 6, 16)), rng.integers(0, 63, (2, 5, 6, 16))
+    for p in (1.0, 2.0, 3.0):
+        agrees_with_float64(ops.lp_pool, (x,), dtype, kernel_size=3, stride=2, padding=1, p=p)
+    agrees_with_float64(ops.max_unpool, (x, places), dtype, output_size=(7, 9))
+    for size, beta in ((5, 0.75), (12, 0.5)):
+        agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0, beta=beta)
+
+
+@pytest.mark.parametrize(
+    ("op", "options", "ulps"),
+    [(ops.gelu, {}, 16), (ops.gelu, {"approximate": "tanh"}, 16), (ops.softplus, {}, 8)],
+)
+def test_approximations_are_right_everywhere(op, options, ulps):
+    """What has polynomials of its own, all along the curve, and not where a sample happens to fall."""
+    x = np.linspace(-12, 12, 100_001, dtype=np.float32)
+    y, pullback = xpconv.vjp(op, on_device(x), **options)
+    true, true_pullback = xpconv.vjp(op, x.astype(np.float64), **options)
+    (dx,), (true_dx,) = pullback(cupy.ones_like(y)), true_pullback(np.ones_like(true))
+    for got, expected, scale in ((y, true, np.maximum(np.abs(true), 1e-3)), (dx, true_dx, np.abs(true_dx) + 1)):
+        assert error_in_bounds(got.get(), expected, ulps * scale, "float32") < 0.7  # of what parity permits
+    far = op(on_device(np.float32([np.inf, np.nan, 3e38, -3e38])), **options).get()
+    np.testing.assert_array_equal(far, np.float32([np.inf, np.nan, 3e38, 0]))
+
+
 @pytest.mark.parametrize("channels", [3, 8])
 @pytest.mark.parametrize("size", [(1, 9), (6, 7), (5, 8)])
 @pytest.mark.parametrize(
-    ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": 2}), (2, {"dilation": 3}), (9, {})]
+    ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": ((1, 6), (0, 2))}), (2, {"dilation": 3}), (13, {})]
 )
 def test_depthwise_runs_of_any_length(channels, size, kernel, options):
-    """Threads take four neighbours along a line, and four cells of a row of the kernel."""
+    """Threads take four neighbours along a line, three cells of a row of a kernel, more than 128 terms in blocks."""
     rng = np.random.default_rng(kernel)
     padding = options.pop("padding", kernel // 2 * options.get("dilation", 1))
     x, w = rng.standard_normal((2, *size, channels)), rng.standard_normal((kernel, kernel, 1, channels))

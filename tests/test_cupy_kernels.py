@@ -112,9 +112,11 @@ HOT = {
     "epilogue": {"finish": 3},
     "losses": {"back": 2, "slab_sums": 2},
     "maxpool": {"largest_by_byte": 1},
-    "norm": {"moments": 1, "normalise": 2, "gradient_sums": 2, "joined_gradient_sums": 3, "gradient": 2},
+    "norm": {"moments": 1, "normalise": 2},
+    "norm_back": {"gradient_sums": 2, "joined_gradient_sums": 3, "gradient": 2},
+    "norm_tiles": {"normalise_tiles": 1, "gradient_tiles": 2},
     "prelu": {"forward": 2, "back": 2},
-    "rownorm": {"normalise_rows": 1, "gradient_rows": 2},
+    "rownorm": {"normalise_rows": 1, "gradient_rows": 2, "gradient_slabs": 2},
     "softmax": {"softmax": 1, "softmax_back": 2, "cross_entropy": 1, "cross_entropy_back": 1},
     "sums": {"slab_sums": 1, "gradient_slab_sums": 2},
 }
@@ -143,7 +145,7 @@ def test_teams_leave_their_threads_the_registers_they_take(module):
     (most,) = re.findall(r"_MOST_THREADS = (\d+)", (FOLDER / "rows.py").read_text())
     assert f"MOST_THREADS = {most} " in teams
     launched = re.findall(r'launch_rows\("\w+", "(\w+)"', (FOLDER / f"{module}.py").read_text())
-    launched += [name for name in ("softmax", "softmax_back") if module == "softmax"]  # by `_lines`
+    launched += ["softmax", "softmax_back"] if module == "softmax" else ["gradient_slabs"]  # by `_lines`, `RowSlabs`
     text = compile_for("compute_90", compiled_module().source(module, "float32"), options_for(module)).decode()
     for name in launched:
         assert re.search(rf"\.entry {name}\([^{{]*\.maxntid {most}\b", text), f"{name} may be given too many registers"

@@ -28,6 +28,7 @@ from xpconv.engines.cupy import (
     resize,
     response_norm,
     rownorm,
+    samplenorm,
     softmax,
     sums,
     unpool,
@@ -38,7 +39,7 @@ if not cupy.cuda.is_available():
     raise ImportError("CuPy is installed, but finds no CUDA device")
 
 _ELEMENTWISE = (activation, add, dropout, losses, prelu)
-_NORMS = (norm, response_norm, rownorm, softmax)
+_NORMS = (norm, response_norm, rownorm, samplenorm, softmax)
 _WINDOWS = (conv, maxpool, pad, pool, resize, unpool)
 
 PRIMITIVES = {

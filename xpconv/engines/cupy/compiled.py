@@ -19,13 +19,14 @@ from xpconv.errors import dtype_name
 
 _FOLDER = Path(__file__).parent / "kernels"
 _SHARED = ("common", "slabs", "teams", "window", "activation")
+_ALSO = dict.fromkeys(("norm", "norm_back", "norm_tiles"), ("norms",))  # what a few files share
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s)?(\w+)\(')
 _EXACT = ("optimizer",)  # products and sums round one by one, as formulas on arrays do
 
 _BLOCK = 256
 _MOST_BLOCKS = 2**20  # more elements are walked in strides, so that 32-bit indices of 2³⁰ elements do not overflow
 _WIDE_FROM = 2**30
-_VECTOR = 16  # bytes that one instruction loads
+VECTOR = 16  # bytes that one instruction loads
 
 NULL = np.uint64(0)  # the pointer to an array that is not there
 
@@ -42,7 +43,7 @@ def source(module: str, dtype: str, index: str = "int", width: int = 1) -> str:
     """The CUDA C++ of a file of kernels for a dtype, an index type and a number of neighbours."""
     head = (_FOLDER / f"{dtype}.cuh").read_text()
     constants = f"typedef {index} Index;\nconstexpr int WIDTH = {width};\n"
-    files = (*(f"{name}.cuh" for name in _SHARED), f"{module}.cu")
+    files = (*(f"{name}.cuh" for name in (*_SHARED, *_ALSO.get(module, ()))), f"{module}.cu")
     return "\n".join((head, constants, *((_FOLDER / name).read_text() for name in files)))
 
 
@@ -87,12 +88,12 @@ def integers(*numbers: int) -> tuple[Any, ...]:
     return tuple(map(np.int64, numbers))
 
 
-def width_of(channels: int, *arrays: Array | None, most: int = _VECTOR) -> int:
+def width_of(channels: int, *arrays: Array | None, most: int = VECTOR) -> int:
     """Neighbouring channels that a thread takes: a vector of them if their number and addresses allow it, else 1.
 
     ``most`` bounds it for kernels that keep several numbers for each channel, lest these fill the registers.
     """
     given = [x for x in arrays if x is not None]
-    width = min(_VECTOR // given[0].dtype.itemsize, most)
+    width = min(VECTOR // given[0].dtype.itemsize, most)
     fits = channels % width == 0 and all(x.data.ptr % (width * x.dtype.itemsize) == 0 for x in given)
     return width if fits else 1

@@ -1,4 +1,4 @@
-"""Batch, instance and group normalisation: x is read twice forward (the second time for y) and twice back."""
+"""Batch normalisation, and what samples share with it: x is read twice forward, the second time for y, twice back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STRUCT = np.dtype([(name, "i8") for name in ("batches", "rows", "channels", "ea
 _STATISTICS = 4  # rows of a table: mean, drift, var, rstd
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """x as (batches, rows, groups, each), averaged over rows and the ``each`` channels of a group."""
 
     batches: int
@@ -40,17 +40,23 @@ class _Layout(NamedTuple):
     def groups(self) -> int:
         return self.channels // self.each if self.each else 0
 
-    def struct(self, slabs: Slabs) -> np.ndarray[Any, Any]:
-        return np.array([(*self, slabs.size, slabs.slabs)], dtype=_STRUCT)
+    def struct(self, slabs: Slabs | None = None) -> np.ndarray[Any, Any]:
+        """As kernels take it, with its slabs, or one of all rows."""
+        return np.array([(*self, slabs.size, slabs.slabs) if slabs else (*self, self.rows, 1)], dtype=_STRUCT)
 
     def merged(self, parts: Array) -> np.ndarray[Any, Any]:
         """For kernels that add up what slabs have, (batches, slabs, ...), and need not know their size."""
         return np.array([(*self, 0, parts.shape[1])], dtype=_STRUCT)
 
 
-def _table(x: Array, layout: _Layout, eps: float) -> Array:
-    """What x̂ is made of, for each batch and channel: (batches, 4, channels)."""
-    table = cupy.empty((layout.batches, _STATISTICS, layout.channels), dtype=computed_in(x.dtype))
+def empty_table(x: Array, layout: Layout) -> Array:
+    """Room for what x̂ is made of, for each batch and channel: (batches, 4, channels)."""
+    return cupy.empty((layout.batches, _STATISTICS, layout.channels), dtype=computed_in(x.dtype))
+
+
+def table_of(x: Array, layout: Layout, eps: float) -> Array:
+    """What x̂ is made of."""
+    table = empty_table(x, layout)
     numbers = np.float64(eps)
     if not x.size:
         args = (None, None, table, *integers(layout.batches, layout.channels), numbers)
@@ -60,13 +66,15 @@ def _table(x: Array, layout: _Layout, eps: float) -> Array:
     struct = layout.struct(slabs)
     parts = cupy.empty((layout.batches, slabs.slabs, 3, layout.channels), dtype=table.dtype)
     slabs.launch("norm", "moments", x, x, parts, struct, batches=layout.batches)
-    _settle("merge", x, layout, layout.groups, parts, table, numbers, struct)
+    _settle("norm", "merge", x, layout, layout.groups, parts, table, numbers, struct)
     return table
 
 
-def _settle(name: str, x: Array, layout: _Layout, columns: int, parts: Array, *args: Any, batches: int = 0) -> None:
+def _settle(
+    module: str, name: str, x: Array, layout: Layout, columns: int, parts: Array, *args: Any, batches: int = 0
+) -> None:
     """Launch what adds up the slabs of each batch, or (``batches`` = 1) of all."""
-    launch_settling("norm", name, x, columns, parts, *args, batches=batches or layout.batches, largest=parts.size)
+    launch_settling(module, name, x, columns, parts, *args, batches=batches or layout.batches, largest=parts.size)
 
 
 def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
@@ -78,11 +86,11 @@ def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
     return table
 
 
-def _normalised(
+def normalised(
     x: Array,
     table: Array,
     parameters: tuple[Array | None, Array | None],
-    layout: _Layout,
+    layout: Layout,
     activation: str | None,
     residual: Array | None = None,
     keep_sums: bool = False,
@@ -96,44 +104,44 @@ def _normalised(
     return y, sums
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
     """Residuals."""
 
     x: Array
     gamma: Array | None
     beta: Array | None
     table: Array
-    layout: _Layout
+    layout: Layout
     given: bool  # the statistics were, and nothing of dx flows through them
     activation: str | None
 
 
-def _gradients(kept: _Kept, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
+def gradients(kept: Kept, dy: Array, needs: Needs) -> tuple[Array | None, ...]:
     """The gradients of x, gamma, beta, and of a mean and variance that were given."""
     dy = dense(dy)
     return _by_parts(kept, dy, _slab_sums(kept, dy) if _sums_wanted(kept, needs) else None, needs)
 
 
-def _sums_wanted(kept: _Kept, needs: Needs) -> bool:
+def _sums_wanted(kept: Kept, needs: Needs) -> bool:
     return bool(kept.x.size and (not kept.given or any(needs[1:])))
 
 
-def _by_parts(kept: _Kept, dy: Array, parts: Array | None, needs: Needs) -> tuple[Array | None, ...]:
-    others = _parameter_gradients(kept, parts, needs[1:]) if any(needs[1:]) else (None,) * (len(needs) - 1)
+def _by_parts(kept: Kept, dy: Array, parts: Array | None, needs: Needs) -> tuple[Array | None, ...]:
+    others = parameter_gradients(kept, parts, needs[1:]) if any(needs[1:]) else (None,) * (len(needs) - 1)
     return _input_gradient(kept, dy, parts) if needs[0] else None, *others
 
 
-def _slab_sums(kept: _Kept, dy: Array) -> Array:
+def _slab_sums(kept: Kept, dy: Array) -> Array:
     """The sums of dz and of dz · x̂ that each slab has: (batches, slabs, 2, channels)."""
     x, gamma, beta, table, layout, _, activation = kept
     slabs = layout.summed(width_of(layout.channels, x, dy, gamma, beta, most=SLAB_WIDTH))
     parts = cupy.empty((layout.batches, slabs.slabs, 2, layout.channels), dtype=table.dtype)
     args = (x, dy, table, gamma, beta, parts, np.int32(NUMBERS[activation]), layout.struct(slabs))
-    slabs.launch("norm", "gradient_sums", x, *args, batches=layout.batches)
+    slabs.launch("norm_back", "gradient_sums", x, *args, batches=layout.batches)
     return parts
 
 
-def _joined_slab_sums(kept: _Kept, dy: Array, joined: tuple[str, Array]) -> tuple[Array, Array]:
+def _joined_slab_sums(kept: Kept, dy: Array, joined: tuple[str, Array]) -> tuple[Array, Array]:
     """The same behind the sum with a residual, and dz: ``joined`` is its activation and what was kept of that."""
     x, layout, (activation, start) = kept.x, kept.layout, joined
     dz = cupy.empty(dy.shape, dtype=dy.dtype)
@@ -141,32 +149,32 @@ def _joined_slab_sums(kept: _Kept, dy: Array, joined: tuple[str, Array]) -> tupl
     parts = cupy.empty((1, slabs.slabs, 2, layout.channels), dtype=kept.table.dtype)
     which = np.int32(NUMBERS[activation]), activation in FROM_OUTPUT
     args = (x, dy, kept.table, start, dz, parts, *which, layout.struct(slabs))
-    slabs.launch("norm", "joined_gradient_sums", x, *args)
+    slabs.launch("norm_back", "joined_gradient_sums", x, *args)
     return parts, dz
 
 
-def _parameter_gradients(kept: _Kept, parts: Array | None, needs: Needs) -> tuple[Array | None, ...]:
+def parameter_gradients(kept: Kept, parts: Array | None, needs: Needs) -> tuple[Array | None, ...]:
     """Of gamma, beta, mean and var, as many as there are."""
     x, layout = kept.x, kept.layout
     wanted = [_room(x) if need else None for need in needs]
     if parts is None:  # nothing was summed
         return tuple(None if one is None else cupy.zeros(one.shape, dtype=one.dtype) for one in wanted)
     args = (kept.table, kept.gamma, *(*wanted, None, None)[:4], layout.merged(parts))
-    _settle("parameter_gradients", x, layout, layout.channels, parts, *args, batches=1)
+    _settle("norm_back", "parameter_gradients", x, layout, layout.channels, parts, *args, batches=1)
     return tuple(wanted)
 
 
-def _input_gradient(kept: _Kept, dy: Array, parts: Array | None) -> Array:
+def _input_gradient(kept: Kept, dy: Array, parts: Array | None) -> Array:
     x, gamma, beta, table, layout, given, activation = kept
     dx, sums = cupy.empty(x.shape, dtype=x.dtype), None
     if not x.size:
         return dx
     if parts is not None and not given:
         sums = cupy.empty((layout.batches, 2, layout.channels), dtype=table.dtype)
-        _settle("merge_gradients", x, layout, layout.groups, parts, gamma, sums, layout.merged(parts))
+        _settle("norm_back", "merge_gradients", x, layout, layout.groups, parts, gamma, sums, layout.merged(parts))
     slabs = layout.walked(width_of(layout.channels, x, dy, dx, gamma, beta, most=SLAB_WIDTH))
     args = (x, dy, table, sums, gamma, beta, dx, np.int32(NUMBERS[activation]), layout.struct(slabs))
-    slabs.launch("norm", "gradient", x, *args, batches=layout.batches)
+    slabs.launch("norm_back", "gradient", x, *args, batches=layout.batches)
     return dx
 
 
@@ -189,15 +197,15 @@ def _batch_norm(
 ) -> tuple[Any, Any]:
     """y = activation(x̂ · gamma + beta + residual): (..., C), (C,), ... -> (..., C), or (y, mean, var)."""
     x, gamma, beta = dense(x), dense_or_none(gamma), dense_or_none(beta)
-    layout = _Layout(1, math.prod(x.shape[:-1]), x.shape[-1], 1)
-    table = _table(x, layout, eps) if mean is None else _given(mean, var, x, eps)
+    layout = Layout(1, math.prod(x.shape[:-1]), x.shape[-1], 1)
+    table = table_of(x, layout, eps) if mean is None else _given(mean, var, x, eps)
     dense_residual = dense_or_none(residual)
     from_output = activation is None or activation in FROM_OUTPUT
     keep_sums = residual is not None and not from_output and any(needs)
-    y, sums = _normalised(x, table, (gamma, beta), layout, activation, dense_residual, keep_sums)
+    y, sums = normalised(x, table, (gamma, beta), layout, activation, dense_residual, keep_sums)
     joined = (activation, y if sums is None else sums) if residual is not None and activation is not None else None
     inner = activation if residual is None else None
-    kept = (_Kept(x, gamma, beta, table, layout, mean is not None, inner), joined) if any(needs) else None
+    kept = (Kept(x, gamma, beta, table, layout, mean is not None, inner), joined) if any(needs) else None
     if not return_stats:
         return y, kept
     seen_mean, seen_var = _room(x), _room(x)
@@ -209,36 +217,13 @@ def _batch_gradients(kept: Any, dy: Array, needs: Needs) -> tuple[Array | None, 
     """The gradients of `_gradients`, and of a residual: what the activation of the sum leaves of dy."""
     norm, joined = kept
     if joined is None:
-        return *_gradients(norm, dy, needs[:5]), dy if needs[5] else None
+        return *gradients(norm, dy, needs[:5]), dy if needs[5] else None
     dy = dense(dy)
     if _sums_wanted(norm, needs[:5]):
         parts, dz = _joined_slab_sums(norm, dy, joined)
     else:
         parts, dz = None, gradient(joined[0], joined[1], dy)
     return *_by_parts(norm, dz, parts, needs[:5]), dz if needs[5] else None
-
-
-def _of_samples(x: Array, each: int) -> _Layout:
-    """Each sample by itself."""
-    return _Layout(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1], each)
-
-
-def _by_sample(
-    x: Array, gamma: Array | None, beta: Array | None, needs: Needs, eps: float, each: int
-) -> tuple[Array, Any]:
-    x, gamma, beta = dense(x), dense_or_none(gamma), dense_or_none(beta)
-    layout = _of_samples(x, each)
-    table = _table(x, layout, eps)
-    y, _ = _normalised(x, table, (gamma, beta), layout, None)
-    return y, _Kept(x, gamma, beta, table, layout, False, None) if any(needs) else None
-
-
-def _instance_norm(x: Array, gamma: Any, beta: Any, *, needs: Needs, eps: float) -> tuple[Array, Any]:
-    return _by_sample(x, gamma, beta, needs, eps, 1)
-
-
-def _group_norm(x: Array, gamma: Any, beta: Any, *, needs: Needs, num_groups: int, eps: float) -> tuple[Array, Any]:
-    return _by_sample(x, gamma, beta, needs, eps, x.shape[-1] // num_groups)
 
 
 def _declines_batch(
@@ -249,14 +234,4 @@ def _declines_batch(
     return unsupported(x, gamma, beta, mean, var, residual)
 
 
-def _declines_samples(x: Array, *arrays: Any, **_: Any) -> str | None:
-    if x.shape[0] > 65535:  # the grid's third axis
-        return "normalises at most 65535 samples at a time"
-    return unsupported(x, *arrays)
-
-
-PRIMITIVES = {
-    "batch_norm": Primitive(_batch_norm, _batch_gradients, _declines_batch),
-    "instance_norm": Primitive(_instance_norm, _gradients, _declines_samples),
-    "group_norm": Primitive(_group_norm, _gradients, _declines_samples),
-}
+PRIMITIVES = {"batch_norm": Primitive(_batch_norm, _batch_gradients, _declines_batch)}

@@ -11,6 +11,7 @@ from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import computed_in, dense, is_half, unsupported
 from xpconv.engines.cupy.compiled import integers, launch, width_of
+from xpconv.engines.cupy.sums import SLAB_WIDTH
 from xpconv.engines.cupy.windows import alike, struct, uneven
 from xpconv.window import Window
 
@@ -57,8 +58,10 @@ def lp_pool(x: Array, *, needs: Needs, window: Window, p: float) -> tuple[Array,
     x = dense(x)
     y = cupy.empty((x.shape[0], *window.out, x.shape[-1]), dtype=x.dtype)
     kept = cupy.empty(y.shape, dtype=computed_in(x.dtype)) if is_half(x) and any(needs) else None
-    args = *integers(y.size), np.float64(p), struct(window, x.shape[0], x.shape[-1], x.shape[-1])
-    launch("pool", "lp_norm", x, y.size, x, y, kept, *args, largest=max(x.size, y.size))
+    width = width_of(x.shape[-1], x, y, kept, most=SLAB_WIDTH)
+    items, w = y.size // width, struct(window, x.shape[0], x.shape[-1], x.shape[-1] // width)
+    args = x, y, kept, *integers(items), np.float64(p), w
+    launch("pool", "lp_norm", x, items, *args, largest=max(x.size, y.size), width=width)
     return y, (x, y if kept is None else kept, window, p) if any(needs) else None
 
 
@@ -66,8 +69,10 @@ def lp_pool_grad(residuals: Any, dy: Array, needs: Needs) -> tuple[Array]:
     """dx = dy sign(x) (|x| / y)^(p - 1), and 0 where x or y is: (N, *out, C) -> (N, *size, C)."""
     x, kept, window, p = residuals
     dy, dx = dense(dy), cupy.empty(x.shape, dtype=dy.dtype)
-    args = *integers(dx.size), np.float64(p), struct(window, x.shape[0], x.shape[-1], x.shape[-1])
-    launch("pool", "lp_norm_back", dy, dx.size, x, kept, dy, dx, *args, largest=max(dx.size, dy.size))
+    width = width_of(x.shape[-1], dy, x, kept, dx, most=SLAB_WIDTH)
+    items, w = dx.size // width, struct(window, x.shape[0], x.shape[-1], x.shape[-1] // width)
+    args = x, kept, dy, dx, *integers(items), np.float64(p), w
+    launch("pool", "lp_norm_back", dy, items, *args, largest=max(dx.size, dy.size), width=width)
     return (dx,)
 
 

@@ -11,15 +11,26 @@ import numpy as np
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import computed_in, dense, unsupported
-from xpconv.engines.cupy.compiled import integers, launch
+from xpconv.engines.cupy.compiled import launch, width_of
+from xpconv.engines.cupy.divider import DIVIDER, divider
+from xpconv.engines.cupy.sums import SLAB_WIDTH
 from xpconv.settings import current
+
+_RESPONSE = np.dtype(
+    [
+        *((name, "i8") for name in ("items", "channels", "size")),
+        *((name, "f8") for name in ("share", "beta", "k", "pull")),
+        ("packs", DIVIDER),
+    ],
+    align=True,
+)
 
 
 def _run(x: Array, *, needs: Needs, size: int, alpha: float, beta: float, k: float) -> tuple[Array, Any]:
     """y = x · d ** -beta with d = k + alpha / size · Σ x²: (..., C) -> (..., C)."""
     x = dense(x)
     y = cupy.empty(x.shape, dtype=x.dtype)
-    launch("response_norm", "forward", x, x.size, x, y, *_arguments(x.size, x.shape[-1], size, alpha, beta, k))
+    _launch("forward", (x, y), size, alpha, beta, k)
     return y, (x, size, alpha, beta, k) if any(needs) else None
 
 
@@ -34,14 +45,18 @@ def _backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array, ...]:
         piece = slice(first, first + at_once)
         part, back = xs[piece], dys[piece]
         through = cupy.empty(part.shape, dtype=dtype)
-        args = _arguments(part.size, channels, *parameters)
-        launch("response_norm", "through", x, part.size, part, back, through, *args)
-        launch("response_norm", "back", x, part.size, part, back, through, dxs[piece], *args)
+        _launch("through", (part, back, through), *parameters)
+        _launch("back", (part, back, through, dxs[piece]), *parameters)
     return (dx,)
 
 
-def _arguments(count: int, channels: int, size: int, alpha: float, beta: float, k: float) -> tuple[Any, ...]:
-    return *integers(count, channels, size), np.float64(alpha), np.float64(beta), np.float64(k)
+def _launch(name: str, arrays: tuple[Array, ...], size: int, alpha: float, beta: float, k: float) -> None:
+    x, channels = arrays[0], arrays[0].shape[-1]
+    width = width_of(channels, *arrays, most=SLAB_WIDTH)
+    items = x.size // width
+    numbers = alpha / size, beta, k, 2 * alpha * beta / size
+    response = np.array([(items, channels, size, *numbers, divider(channels // width).item())], dtype=_RESPONSE)
+    launch("response_norm", name, x, items, *arrays, response, width=width)
 
 
 PRIMITIVES = {"local_response_norm": Primitive(_run, _backward, unsupported)}

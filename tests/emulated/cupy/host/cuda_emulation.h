@@ -223,6 +223,7 @@ template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned by, int l
 
 template <class T> inline T __ldg(const T *p) { return *p; }
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+static inline float rsqrt(float x) { return rsqrtf(x); }
 static inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((unsigned long long)a * b) >> 32); }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {

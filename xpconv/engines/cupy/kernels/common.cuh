@@ -8,6 +8,16 @@ typedef PackOf<A> Values;
 template <class E> __device__ __forceinline__ PackOf<E> load(const E *from) { return *(const PackOf<E> *)from; }
 template <class E> __device__ __forceinline__ void store(E *to, const PackOf<E> &pack) { *(PackOf<E> *)to = pack; }
 
+// A pack that waits for its use, in whole words: numbers of 16 bits would wait in a register each.
+template <class E> struct alignas(sizeof(E) * WIDTH) Words {
+  unsigned words[sizeof(E) * WIDTH / 4];
+  __device__ __forceinline__ operator PackOf<E>() const { return *(const PackOf<E> *)words; }
+};
+template <class E, bool WHOLE> struct WaitingOf { typedef PackOf<E> Type; };
+template <class E> struct WaitingOf<E, false> { typedef Words<E> Type; };
+template <class E> using Waiting = typename WaitingOf<E, WIDTH == 1 || sizeof(E) >= 4>::Type;
+template <class E> __device__ __forceinline__ Waiting<E> load_early(const E *from) { return *(const Waiting<E> *)from; }
+
 __device__ __forceinline__ Values widened(const Pack &pack) {
   Values values;
   for (int k = 0; k < WIDTH; k++) values.v[k] = wide(pack.v[k]);

@@ -23,7 +23,7 @@ __device__ void largest(const T *x, T *y, Rank *ranks, long long *places, long l
     PackOf<int> rank;
     bool found = false;
     each_cell(
-        w, image, out, [&](Index row) { return load(x + (row * (Index)w.packs.by + pack) * WIDTH); },
+        w, image, out, [&](Index row) { return load_early(x + (row * (Index)w.packs.by + pack) * WIDTH); },
         [&](const Pack &value, int t) {
           for (int k = 0; k < WIDTH; k++) {
             A v = wide(value.v[k]);
@@ -53,7 +53,7 @@ extern "C" __global__ void largest_by_int(const T *x, T *y, int *ranks, long lon
   largest(x, y, ranks, places, items, w);
 }
 
-template <class Rank> struct Candidate { PackOf<Rank> rank; Pack back; };
+template <class Rank> struct Candidate { PackOf<Rank> rank; Waiting<T> back; };
 
 // dx = the sum of dy over the windows that the cell has won.
 template <class Rank>
@@ -67,11 +67,12 @@ __device__ void back_to_winners(const Rank *ranks, const T *dy, T *dx, long long
         w, image, cell,
         [&](Index row, int) {
           Index at = (row * (Index)w.packs.by + pack) * WIDTH;
-          return Candidate<Rank>{load(ranks + at), load(dy + at)};
+          return Candidate<Rank>{load(ranks + at), load_early(dy + at)};
         },
         [&](const Candidate<Rank> &one, int t, const int *) {
+          Values back = widened(one.back);
           for (int k = 0; k < WIDTH; k++)
-            if (one.rank.v[k] == (Rank)t) sums.block.v[k] += wide(one.back.v[k]);
+            if (one.rank.v[k] == (Rank)t) sums.block.v[k] += back.v[k];
           sums.counted();
         });
     store(dx + i * WIDTH, narrowed(sums.values()));
@@ -86,7 +87,7 @@ extern "C" __global__ void back_by_int(const int *ranks, const T *dy, T *dx, lon
   back_to_winners(ranks, dy, dx, items, w);
 }
 
-struct Equal { Pack best, back; };
+struct Equal { Waiting<T> best, back; };
 
 // The same where every maximum of a window has won: each cell that equals it, or is nan where it is.
 extern "C" __global__ void back_to_all(const T *x, const T *y, const T *dy, T *dx, long long items, const Window w) {
@@ -100,11 +101,12 @@ extern "C" __global__ void back_to_all(const T *x, const T *y, const T *dy, T *d
         w, image, cell,
         [&](Index row, int) {
           Index at = (row * (Index)w.packs.by + pack) * WIDTH;
-          return Equal{load(y + at), load(dy + at)};
+          return Equal{load_early(y + at), load_early(dy + at)};
         },
         [&](const Equal &one, int, const int *) {
+          Values best = widened(one.best), back = widened(one.back);
           for (int k = 0; k < WIDTH; k++)
-            if (value.v[k] == wide(one.best.v[k]) || value.v[k] != value.v[k]) sums.block.v[k] += wide(one.back.v[k]);
+            if (value.v[k] == best.v[k] || value.v[k] != value.v[k]) sums.block.v[k] += back.v[k];
           sums.counted();
         });
     store(dx + i * WIDTH, narrowed(sums.values()));

@@ -1,7 +1,7 @@
 // Average and Lp pooling; gradients gathered as those of max pooling are.
 //
-// Launch: averages, one thread for each WIDTH neighbouring channels of an output (forward) or an input cell (backward);
-// Lp pooling, for each channel; in blocks of 256.
+// Launch: one thread for each WIDTH neighbouring channels of an output (forward) or an input cell (backward), in blocks of
+// 256.
 
 // Steps of d cells from a to b.
 __device__ __forceinline__ int steps_between(int a, int b, int d) {
@@ -31,7 +31,7 @@ extern "C" __global__ void average(const T *x, T *y, long long items, double div
     Index image = unravel(split(i, w.packs, pack), w.outs, out);
     Sums sums;
     each_cell(
-        w, image, out, [&](Index row) { return load(x + (row * (Index)w.packs.by + pack) * WIDTH); },
+        w, image, out, [&](Index row) { return load_early(x + (row * (Index)w.packs.by + pack) * WIDTH); },
         [&](const Pack &value, int) { sums.add(widened(value)); });
     A share = share_of_a_cell(w, out, (A)divisor, with_padding);
     Values value = sums.values();
@@ -48,7 +48,7 @@ extern "C" __global__ void average_back(const T *dy, T *dx, long long items, dou
     Index image = unravel(split(i, w.packs, pack), w.sizes, cell);
     Sums sums;
     each_window(
-        w, image, cell, [&](Index row, int) { return load(dy + (row * (Index)w.packs.by + pack) * WIDTH); },
+        w, image, cell, [&](Index row, int) { return load_early(dy + (row * (Index)w.packs.by + pack) * WIDTH); },
         [&](const Pack &back, int, const int *out) {
           Values value = widened(back);
           A share = share_of_a_cell(w, out, (A)divisor, with_padding);
@@ -65,38 +65,60 @@ __device__ __forceinline__ A power(A x, A p) { return p == 1 ? x : p == 2 ? x * 
 extern "C" __global__ void lp_norm(const T *x, T *y, A *kept, long long items, double exponent, const Window w) {
   A p = (A)exponent;
   FOR_EACH(i, items) {
-    Index c;
+    Index pack;
     int out[3];
-    Index image = unravel(split(i, w.packs, c), w.outs, out);
-    A scale = 0;
-    auto size = [&](Index row) { return fabs(wide(x[row * w.channels + c])); };
-    each_cell(w, image, out, size, [&](A value, int) { scale = larger(scale, value); });
-    if (scale == 0) scale = 1;
-    Sum sum;
-    each_cell(w, image, out, size, [&](A value, int) { sum.add(power(value / scale, p)); });
-    A result = scale * (p == 2 ? sqrt(sum.value()) : pow(sum.value(), 1 / p));
-    y[i] = narrow(result);
-    if (kept) kept[i] = result;
+    Index image = unravel(split(i, w.packs, pack), w.outs, out);
+    Values scale = filled(0);
+    auto get = [&](Index row) { return load_early(x + (row * (Index)w.packs.by + pack) * WIDTH); };
+    each_cell(w, image, out, get, [&](const Pack &value, int) {
+      for (int k = 0; k < WIDTH; k++) scale.v[k] = larger(scale.v[k], fabs(wide(value.v[k])));
+    });
+    for (int k = 0; k < WIDTH; k++)
+      if (scale.v[k] == 0) scale.v[k] = 1;
+    Sums sums;
+    each_cell(w, image, out, get, [&](const Pack &value, int) {
+      for (int k = 0; k < WIDTH; k++) sums.block.v[k] += power(fabs(wide(value.v[k])) / scale.v[k], p);
+      sums.counted();
+    });
+    Values result = sums.values();
+    for (int k = 0; k < WIDTH; k++)
+      result.v[k] = scale.v[k] * (p == 2 ? sqrt(result.v[k]) : pow(result.v[k], 1 / p));
+    store(y + i * WIDTH, narrowed(result));
+    if (kept) store(kept + i * WIDTH, result);
   }
 }
+
+struct Reached { Values y; Waiting<T> back; };
 
 // dx = Σ dy sign(x) (|x| / y)^(p - 1), 0 where x or y is.
 extern "C" __global__ void lp_norm_back(const T *x, const A *kept, const T *dy, T *dx, long long items, double exponent,
                                         const Window w) {
   A p = (A)exponent;
   FOR_EACH(i, items) {
-    Index c;
+    Index pack;
     int cell[3];
-    Index image = unravel(split(i, w.packs, c), w.sizes, cell);
-    A value = wide(x[i]), size = fabs(value);
-    Sum sum;
-    if (value != 0)
-      each_window(
-          w, image, cell, [&](Index row, int) { return row * (Index)w.channels + c; },
-          [&](Index at, int, const int *) {
-            A y = kept[at], ratio = y == 0 ? (A)0 : power(size / y, p - 1);
-            sum.add(wide(dy[at]) * (p == 1 ? (A)1 : ratio));
-          });
-    dx[i] = narrow(value < 0 ? -sum.value() : sum.value());
+    Index image = unravel(split(i, w.packs, pack), w.sizes, cell);
+    Values value = widened(load(x + i * WIDTH));
+    Sums sums;
+    each_window(
+        w, image, cell,
+        [&](Index row, int) {
+          Index at = (row * (Index)w.packs.by + pack) * WIDTH;
+          return Reached{load(kept + at), load_early(dy + at)};
+        },
+        [&](const Reached &one, int, const int *) {
+          Values back = widened(one.back);
+          for (int k = 0; k < WIDTH; k++) {
+            A y = one.y.v[k], ratio = y == 0 ? (A)0 : power(fabs(value.v[k]) / y, p - 1);
+            sums.block.v[k] += back.v[k] * (p == 1 ? (A)1 : ratio);
+          }
+          sums.counted();
+        });
+    Values result = sums.values();
+    for (int k = 0; k < WIDTH; k++) {
+      A v = value.v[k];
+      result.v[k] = v == 0 ? (A)0 : v < 0 ? -result.v[k] : result.v[k];
+    }
+    store(dx + i * WIDTH, narrowed(result));
   }
 }

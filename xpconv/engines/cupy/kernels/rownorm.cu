@@ -1,6 +1,7 @@
 // Layer normalisation over the last axes: x (rows, n), each row by its own mean and variance.
 //
-// Launch: the teams of teams.cuh; `parameter_sums`, the slabs of slabs.cuh.
+// Launch: the teams of teams.cuh; `gradient_slabs`, teams whose blocks have a slab of rows each (`RowSlabs` in Python), and
+// `parameter_sums`, for rows longer than a team holds, the slabs of slabs.cuh.
 
 // A row of the table: x̂ = (x - mean - drift) · rstd.
 enum { MEAN, DRIFT, RSTD, STATISTICS };
@@ -44,39 +45,82 @@ normalise_rows(const T *x, const T *gamma, const T *beta, T *y, A *table, long l
   }
 }
 
-// dx = rstd (g - mean(g) - x̂ mean(g x̂)) with g = dy · gamma.
+// dx = rstd (g - mean(g) - x̂ mean(g x̂)) with g = dy · gamma, of a row; see(p, k, dy, x̂) is told each number that is held.
+// WHOLE: all are.
+template <bool WHOLE, class See>
+__device__ __forceinline__ void back_of_row(const T *x, const T *dy, const A *table, const T *gamma, T *dx, Index n,
+                                            Index row, Index packs, See see) {
+  const T *from = x + row * n, *back = dy + row * n;
+  Held<T> held = hold(from, packs), held_back = hold(back, packs);
+  A of[STATISTICS] = {};
+  if (packs)
+    for (int i = 0; i < STATISTICS; i++) of[i] = table[row * STATISTICS + i];
+  Sum plain, weighted;
+  auto add = [&](const Pack &x, const Pack &dy, Index at, auto see) {
+    Values scale = load_or(gamma, at, 1);
+    A one = 0, two = 0;
+    for (int k = 0; k < WIDTH; k++) {
+      A back = wide(dy.v[k]), z = normal(x.v[k], of), g = back * scale.v[k];
+      one += g;
+      two += g * z;
+      see(k, back, z);
+    }
+    plain.add(one);
+    weighted.add(two);
+  };
+  auto add_held = [&](int p, Index at) {
+    add(held.v[p], held_back.v[p], at, [&](int k, A back, A z) { see(p, k, back, z); });
+  };
+  if constexpr (WHOLE) each_held(packs, add_held);
+  else each_pack(packs, add_held, [&](Index at) { add(load(from + at), load(back + at), at, [](int, A, A) {}); });
+  A one = team_sum(plain.value()) / (A)n, two = team_sum(weighted.value()) / (A)n;
+  auto write = [&](const Pack &x, const Pack &dy, Index at) {
+    Values scale = load_or(gamma, at, 1), result;
+    for (int k = 0; k < WIDTH; k++)
+      result.v[k] = (wide(dy.v[k]) * scale.v[k] - (one + normal(x.v[k], of) * two)) * of[RSTD];
+    store(dx + row * n + at, narrowed(result));
+  };
+  auto write_held = [&](int p, Index at) { write(held.v[p], held_back.v[p], at); };
+  if constexpr (WHOLE) each_held(packs, write_held);
+  else each_pack(packs, write_held, [&](Index at) { write(load(from + at), load(back + at), at); });
+}
+
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
 gradient_rows(const T *x, const T *dy, const A *table, const T *gamma, T *dx, long long rows, long long n) {
   FOR_EACH_TEAM(start, rows) {
     Index row = start + threadIdx.y, packs = row < rows ? (Index)n / WIDTH : 0;
-    const T *from = x + row * (Index)n, *back = dy + row * (Index)n;
-    Held<T> held = hold(from, packs), held_back = hold(back, packs);
-    A of[STATISTICS] = {};
-    if (packs)
-      for (int i = 0; i < STATISTICS; i++) of[i] = table[row * STATISTICS + i];
-    Sum plain, weighted;
-    auto add = [&](const Pack &x, const Pack &dy, Index at) {
-      Values scale = load_or(gamma, at, 1);
-      A one = 0, two = 0;
-      for (int k = 0; k < WIDTH; k++) {
-        A g = wide(dy.v[k]) * scale.v[k];
-        one += g;
-        two += g * normal(x.v[k], of);
-      }
-      plain.add(one);
-      weighted.add(two);
-    };
-    each_pack(packs, [&](int p, Index at) { add(held.v[p], held_back.v[p], at); },
-              [&](Index at) { add(load(from + at), load(back + at), at); });
-    A one = team_sum(plain.value()) / (A)n, two = team_sum(weighted.value()) / (A)n;
-    auto write = [&](const Pack &x, const Pack &dy, Index at) {
-      Values scale = load_or(gamma, at, 1), result;
-      for (int k = 0; k < WIDTH; k++)
-        result.v[k] = (wide(dy.v[k]) * scale.v[k] - (one + normal(x.v[k], of) * two)) * of[RSTD];
-      store(dx + row * (Index)n + at, narrowed(result));
-    };
-    each_pack(packs, [&](int p, Index at) { write(held.v[p], held_back.v[p], at); },
-              [&](Index at) { write(load(from + at), load(back + at), at); });
+    back_of_row<false>(x, dy, table, gamma, dx, (Index)n, row, packs, [](int, int, A, A) {});
+  }
+}
+
+// The same of `slab` rows to a block, which its threads hold whole: they keep to their columns, and
+// parts[block, 0 and 1, column] = the sums of dy · x̂ and of dy over the block's rows.
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
+gradient_slabs(const T *x, const T *dy, const A *table, const T *gamma, T *dx, A *parts, long long rows, long long n,
+               long long slab) {
+  Held<A> weighted, plain;
+  for (int p = 0; p < HELD; p++) weighted.v[p] = plain.v[p] = filled(0);
+  Index end = (Index)min(rows, (blockIdx.x + 1) * slab), all = (Index)n / WIDTH;
+  for (Index start = (Index)(blockIdx.x * slab); start < end; start += blockDim.y) {
+    Index row = start + threadIdx.y;
+    back_of_row<true>(x, dy, table, gamma, dx, (Index)n, row, row < end ? all : 0, [&](int p, int k, A back, A z) {
+      weighted.v[p].v[k] += back * z;
+      plain.v[p].v[k] += back;
+    });
+  }
+  parts += (Index)blockIdx.x * 2 * (Index)n;
+#pragma unroll
+  for (int p = 0; p < HELD; p++) {
+    if ((Index)p * blockDim.x >= all) break;  // for all threads alike
+    Index at = (threadIdx.x + (Index)p * blockDim.x) * WIDTH;
+    Values one = weighted.v[p], two = plain.v[p];
+    if (blockDim.y > 1) {
+      one = column_sums(one);
+      two = column_sums(two);
+    }
+    if (threadIdx.y || !in_row(p, all)) continue;
+    store(parts + at, one);
+    store(parts + (Index)n + at, two);
   }
 }
 

@@ -5,7 +5,7 @@
 
 enum { HELD = WIDTH > 1 ? 4 : 8, MOST_THREADS = 512 };
 
-template <class E> struct Held { PackOf<E> v[HELD]; };
+template <class E> struct Held { Waiting<E> v[HELD]; };
 
 // The first row of each block's next teams; all of its threads come along, those beyond the last row with no packs.
 #define FOR_EACH_TEAM(first, rows) \
@@ -17,16 +17,19 @@ template <class E> __device__ __forceinline__ Held<E> hold(const E *row, Index p
   Held<E> held;
 #pragma unroll
   for (int p = 0; p < HELD; p++)
-    if (in_row(p, packs)) held.v[p] = load(row + (threadIdx.x + (Index)p * blockDim.x) * WIDTH);
+    if (in_row(p, packs)) held.v[p] = load_early(row + (threadIdx.x + (Index)p * blockDim.x) * WIDTH);
   return held;
 }
 
 // Calls take(p, at) for each pack that is held, and then(at) for each that is not; `at` counts numbers from the row's first.
-template <class Take, class Then>
-__device__ __forceinline__ void each_pack(Index packs, Take take, Then then) {
+template <class Take> __device__ __forceinline__ void each_held(Index packs, Take take) {
 #pragma unroll
   for (int p = 0; p < HELD; p++)
     if (in_row(p, packs)) take(p, (threadIdx.x + (Index)p * blockDim.x) * WIDTH);
+}
+template <class Take, class Then>
+__device__ __forceinline__ void each_pack(Index packs, Take take, Then then) {
+  each_held(packs, take);
 #pragma unroll 1  // to unroll it, too, takes a division
   for (Index j = threadIdx.x + (Index)HELD * blockDim.x; j < packs; j += blockDim.x) then(j * WIDTH);
 }
