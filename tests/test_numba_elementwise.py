@@ -168,6 +168,28 @@ def test_activations_that_store_past_the_caches_give_the_same(dtype, monkeypatch
         assert np.array_equal(plain, past)
 
 
+@pytest.mark.parametrize(
+    ("home", "op", "options"),
+    [("rownorm", ops.layer_norm, {"axes": -1}), ("groupnorm", ops.group_norm, {"num_groups": 4})],
+)
+def test_norms_of_samples_that_store_past_the_caches_give_the_same(home, op, options, monkeypatch):
+    x, dy = np.random.default_rng(13).standard_normal((2, 2, 40, 33, 32), dtype=np.float32)
+    plain = on_engine("numba", op, x, dy=dy, **options)
+    monkeypatch.setattr(f"xpconv.engines.numba.{home}.streams", lambda x, y, lanes: True)
+    past = on_engine("numba", op, x, dy=dy, **options)
+    assert np.array_equal(plain[0], past[0])
+    assert np.array_equal(plain[1][0], past[1][0])
+
+
+@pytest.mark.parametrize("channels", [64, 100])
+def test_one_pixel_far_off_does_not_spoil_the_variance_of_its_sample(channels):
+    x = np.random.default_rng(14).standard_normal((2, 40, 40, channels), dtype=np.float32)
+    x[0, 0, 0] = 1e5  # in the first rows, by whose mean squares are taken
+    y, true = ops.instance_norm(x), on_engine("portable", ops.instance_norm, x.astype(np.float64))[0]
+    np.testing.assert_allclose(y[0], true[0], rtol=1e-5, atol=1e-6)
+    assert np.array_equal(y[1], ops.instance_norm(x[1:])[0])  # whether samples or slabs are shared out
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "silu"])
 def test_norm_keeps_x_and_a_few_numbers_per_channel(activation):
     x = np.ones((64, 32, 8), dtype=np.float32)

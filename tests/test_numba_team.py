@@ -102,6 +102,7 @@ CALLS = {
     "dropout": (ops.dropout, (normal(300, 999), 0.3), {"key": (1, 2)}),
     "layer_norm": (ops.layer_norm, (normal(5000, 100), normal(100), normal(100)), {}),
     "group_norm": (ops.group_norm, (normal(8, 33, 31, 40), 8, normal(40), normal(40)), {}),
+    "instance_norm, one image": (ops.instance_norm, (normal(1, 65, 63, 64), normal(64), normal(64)), {}),
     "silu": (ops.silu, (normal(700, 1000),), {}),
     "gelu": (ops.gelu, (normal(700, 1000),), {}),
     "prelu": (ops.prelu, (normal(8, 33, 31, 40), normal(40)), {}),

@@ -193,8 +193,8 @@ def instance_norm(x: Array, gamma: Array | None = None, beta: Array | None = Non
 
     Notes
     -----
-    Kept for the gradient: x, gamma, and four numbers per average. The variance is the biased one, in two passes as
-    in `batch_norm`.
+    Kept for the gradient: x, gamma, and a few numbers per channel of each sample. The variance is the biased one, in
+    two passes as in `batch_norm`.
 
     References
     ----------
@@ -248,8 +248,8 @@ def group_norm(
 
     Notes
     -----
-    Kept for the gradient: x, gamma, and four numbers per average. The variance is the biased one, in two passes as
-    in `batch_norm`.
+    Kept for the gradient: x, gamma, and a few numbers per channel of each sample. The variance is the biased one, in
+    two passes as in `batch_norm`.
 
     References
     ----------

@@ -177,7 +177,8 @@ CASES = (
         (
             Sample("4 groups", _affine(_SHAPE, (8,)), {"num_groups": 4}),
             Sample("one group, an offset", {"x": _offset(2, 30, 6), "gamma": None, "beta": (6,)}, {"num_groups": 1}),
-            Sample("rows", {"x": (5, 6)}, {"num_groups": 2}),
+            Sample("rows", _affine((5, 6), (6,)), {"num_groups": 2}),
+            Sample("64 channels, an offset", {"x": _offset(2, 150, 64), "gamma": (64,)}, {"num_groups": 4}),
             Sample("empty batch", _affine((0, 4, 6), (6,)), {"num_groups": 3}),
         ),
         _scales(_group),

@@ -21,6 +21,7 @@ try:
         add,
         conv,
         dropout,
+        groupnorm,
         linear,
         loss,
         machine,
@@ -30,6 +31,7 @@ try:
         prelu,
         resize,
         reuse,
+        rownorm,
         scratch,
         softmax,
         store,
@@ -42,7 +44,10 @@ except OSError as error:  # llvmlite's own library
 
 PRIMITIVES = {
     name: primitive
-    for module in (activation, add, conv, dropout, linear, loss, norm, pad, pool, prelu, resize, softmax, sums, update)
+    for module in (
+        *(activation, add, conv, dropout, groupnorm, linear, loss, norm, pad),
+        *(pool, prelu, resize, rownorm, softmax, sums, update),
+    )
     for name, primitive in module.PRIMITIVES.items()
 }
 

@@ -226,3 +226,29 @@ class Weighing(NamedTuple):
     scratch: int
     slot: int  # bytes of it for a thread: a `TABLE`, and behind it what is turned
     cells: int = 0  # of weights as they came, (cells, out_channels, in_channels), in reverse order: to be turned
+
+
+class Samples(NamedTuple):
+    """What `kernels.groupnorm` reads; x is (samples, rows, channels), and rows of each sample are cut into slabs."""
+
+    x: int
+    dy: int
+    out: int  # y, or dx
+    samples: int
+    rows: int
+    channels: int
+    each: int  # channels of a group
+    slab: int  # rows
+    slabs: int  # of a sample
+    share: int  # samples of a task
+    near: int  # whether a sample stays in a cache until it is normalised
+    pieces: int  # that a sample is shared out in: 1, or its slabs
+    steps: int  # of the work that are done, as bits
+    parts: int  # sums of slabs: of the samples that threads have in hand, or of all if the work is done step by step
+    step: int  # numbers from slab to slab
+    room: int  # two rows of doubles for each thread
+    table: int  # of each sample
+    settled: int
+    gamma: int
+    beta: int
+    eps: int

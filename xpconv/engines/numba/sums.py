@@ -42,9 +42,14 @@ class Slabs(NamedTuple):
         ``kept`` numbers for each.
         """
         size = min(2048, max(-(-rows // 64), min(128, -(-rows // 8)), 32) + 31 & -32)
+        return cls.cut(rows, columns, kept, size, itemsize)
+
+    @classmethod
+    def cut(cls, rows: int, columns: int, kept: int, size: int, itemsize: int) -> Slabs:
+        """Of so many rows, or of more if the workspace limit asks for it; ``kept`` numbers for each."""
         step = kept + 16  # the sums of a column lie in one set of a cache if this is a power of two
         most = max(current().workspace_limit // (step * itemsize), 1)
-        size = max(size, -(-rows // (32 * most)) * 32)
+        size = max(size, -(-rows // most))
         tasks = -(-rows // size)
         return cls(rows, columns, size, tasks, step, tasks * step * itemsize)
 

@@ -13,9 +13,9 @@ from xpconv.engines.numba.kernels import mathematics
 from xpconv.engines.numba.kernels.lanes import Lanes
 from xpconv.engines.numba.kernels.mathematics import log_one_plus, real, sigmoid, unary
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
-from xpconv.engines.numba.kernels.softmax import below, logarithm_of, row_tools, total_of
+from xpconv.engines.numba.kernels.softmax import logarithm_of, row_tools, total_of
 from xpconv.engines.numba.kernels.sums import BLOCK, ends
-from xpconv.engines.numba.kernels.vectors import VectorType, choose, vectors
+from xpconv.engines.numba.kernels.vectors import VectorType, below, choose, vectors
 
 
 def _reducer(dtype: str) -> Callable[..., Any]:

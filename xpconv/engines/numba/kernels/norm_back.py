@@ -55,18 +55,16 @@ def _joined(activation: Any, dtype: str, lanes: int) -> Callable[..., Any]:
     return from_output if activation in FROM_OUTPUT else from_sum
 
 
-def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None, joined: bool) -> Callable[..., Any]:
-    """Sums over a slab of dz and dz (x - mean). Arguments: x, dy, rows, channels, rows in a slab, table, parts, step.
+def slab_gradients(dtype: str, lanes: int, ragged: bool, activation: str | None, joined: bool) -> Callable[..., Any]:
+    """``sums(x, dy, start, last, n, table, parts, other, dz)``: over rows, of dz and of dz (x - mean).
 
-    Parts of a slab, `step` numbers apart: (4, channels), the two sums, and those of a block. If ``joined``, y is the
-    activation of a sum with a residual: y or the residual is read too, as the next argument, and dz written, the last.
+    Parts: (4, channels), the two sums, and those of a block. If ``joined``, y is the activation of a sum with a
+    residual: y or the residual, ``other``, is read too, and dz written.
     """
-    at = pointers(number_type(dtype))
     get, put = ends(dtype, lanes, ragged)
     clear, gather = row_tools(dtype, lanes, ragged)
     through = _through(None if joined else activation, dtype, lanes)
     back = _joined(activation, dtype, lanes) if joined else None
-    nbytes = number_type(dtype).bitwidth // 8
 
     @njit
     def alone(rest, scale, shift, dy, i, left, other, dz):
@@ -87,13 +85,11 @@ def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None, 
         db = before(b, scale, shift, dy, i + n, left, other, dz)
         return da + db, multiply_add(da, a, db * b)
 
-    def kernel(args, task, slot):
-        x, dy, rows, n, slab, table = at(args[0]), at(args[1]), args[2], args[3], args[4], at(args[5])
-        parts, other, dz = at(args[6] + task * args[7] * nbytes), at(args[8]), at(args[9])
+    @njit
+    def sums(x, dy, start, last, n, table, parts, other, dz):
         block, block_weighted = 2 * n, 3 * n
-        last = min(slab * (task + 1), rows)
         clear(parts, 0, 2 * n)
-        for first in range(slab * task, last, BLOCK):
+        for first in range(start, last, BLOCK):
             stop = min(first + BLOCK, last)
             clear(parts, block, 2 * n)
             fours = together(first, stop, 4, n)
@@ -117,6 +113,19 @@ def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None, 
                     put(parts, block_weighted + c, multiply_add(da, a, get(parts, block_weighted + c, left)), left)
             gather(parts, 0, parts, 2, 3, n)
             gather(parts, n, parts, 3, 4, n)
+
+    return sums
+
+
+def gradient_sums(dtype: str, lanes: int, ragged: bool, activation: str | None, joined: bool) -> Callable[..., Any]:
+    """The parts of a slab. Arguments: x, dy, rows, channels, rows in a slab, table, parts, step, and other and dz."""
+    at, of_slab = pointers(number_type(dtype)), slab_gradients(dtype, lanes, ragged, activation, joined)
+    nbytes = number_type(dtype).bitwidth // 8
+
+    def kernel(args, task, slot):
+        start, parts = args[4] * task, at(args[6] + task * args[7] * nbytes)
+        last = min(start + args[4], args[2])
+        of_slab(at(args[0]), at(args[1]), start, last, args[3], at(args[5]), parts, at(args[8]), at(args[9]))
 
     return kernel
 
@@ -157,14 +166,13 @@ def settle_gradients(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
     return kernel
 
 
-def gradient(
+def row_gradient(
     dtype: str, lanes: int, ragged: bool, activation: str | None, given: bool, stream: bool
 ) -> Callable[..., Any]:
-    """dx of a run of rows. Arguments: x, dy, dx, rows, channels, rows in a run, table, what `settle_gradients` left.
+    """``gradient(x, dy, dx, first, last, n, table, settled)``: dx of some rows.
 
     Statistics that were given do not depend on x: then dx is dz · scale alone.
     """
-    at = pointers(number_type(dtype))
     get, _ = ends(dtype, lanes, ragged)
     put = end_put(dtype, lanes, ragged, stream)
     through = _through(activation, dtype, lanes)
@@ -173,11 +181,8 @@ def gradient(
     def chain(dz, scale, rest, factor, offset):
         return dz * scale if given else multiply_add(dz, scale, multiply_add(rest, factor, offset))
 
-    def kernel(args, task, slot):
-        x, dy, dx, rows, n, run = at(args[0]), at(args[1]), at(args[2]), args[3], args[4], args[5]
-        table, settled = at(args[6]), at(args[7])
-        first = ((rows - 1) // run - task) * run
-        last = min(first + run, rows)
+    @njit
+    def gradient(x, dy, dx, first, last, n, table, settled):
         fours = together(first, last, 4, n)
         for r in range(first, fours, 4):
             for c in range(0, n, lanes):
@@ -199,5 +204,20 @@ def gradient(
                 dz = through(rest, scale, get(table, SHIFT * n + c, left), get(dy, r * n + c, left))
                 factor, offset = get(settled, FACTOR * n + c, left), get(settled, OFFSET * n + c, left)
                 put(dx, r * n + c, chain(dz, scale, rest, factor, offset), left)
+
+    return gradient
+
+
+def gradient(
+    dtype: str, lanes: int, ragged: bool, activation: str | None, given: bool, stream: bool
+) -> Callable[..., Any]:
+    """dx of a run of rows. Arguments: x, dy, dx, rows, channels, rows in a run, table, what `settle_gradients` left."""
+    at, of_rows = pointers(number_type(dtype)), row_gradient(dtype, lanes, ragged, activation, given, stream)
+
+    def kernel(args, task, slot):
+        rows, run = args[3], args[5]
+        first = ((rows - 1) // run - task) * run
+        last = min(first + run, rows)
+        of_rows(at(args[0]), at(args[1]), at(args[2]), first, last, args[4], at(args[6]), at(args[7]))
 
     return kernel

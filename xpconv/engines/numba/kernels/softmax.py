@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels import mathematics
@@ -19,17 +19,7 @@ from xpconv.engines.numba.kernels.lanes import Lanes
 from xpconv.engines.numba.kernels.mathematics import unary
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.sums import BLOCK, ends
-from xpconv.engines.numba.kernels.vectors import VectorType, choose, lane_mask, vectors
-
-
-@intrinsic
-def below(typing_context, vector, left):
-    """Which lanes of a vector come before ``left``."""
-
-    def codegen(context, builder, signature, args):
-        return lane_mask(builder, args[1], vector.lanes)
-
-    return VectorType(types.boolean, vector.lanes)(vector, types.int64), codegen
+from xpconv.engines.numba.kernels.vectors import below, choose, vectors
 
 
 def _across(combine: Callable[[Lanes, Lanes], Lanes]) -> Callable[..., Any]:

@@ -14,10 +14,11 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels.mathematics import slope
-from xpconv.engines.numba.kernels.memory import number_type, pointers
+from xpconv.engines.numba.kernels.memory import fetch, number_type, pointers
 from xpconv.engines.numba.kernels.vectors import VectorType, store_past_caches, vectors
 
 BLOCK = 128
+CHUNK = 2**13  # bytes
 NARROW = 32  # columns up to which rows are read several at a time
 
 
@@ -58,6 +59,51 @@ def together(first, stop, rows, n):
     Reading long rows side by side, memory is 2 to 3 times as slow: its prefetcher follows lines that come in order.
     """
     return first + (stop - first) // rows * rows if n <= NARROW else first
+
+
+@njit
+def chunk_of(nbytes):
+    """The rows of so many bytes that sums over rows are taken of before the next column's turn: four, eight, ...
+
+    They fit the L1 cache, where `ahead_by` has brought them in the order of memory; of rows that are too long for that,
+    one at a time.
+    """
+    return max(CHUNK // nbytes // 4 * 4, 4)
+
+
+@njit
+def in_panels(n, four, near):
+    """Whether rows are taken four vectors at a time, whose sums stay in registers, panel by panel.
+
+    Rows of so many numbers come in the order of memory then; longer ones do not, which takes them being in a cache.
+    """
+    return n == four or (near and n % four == 0)
+
+
+def adding_four(dtype: str, lanes: int) -> Callable[..., Any]:
+    """``add(p, i, a, b, c, d)``: add four vectors to numbers from p[i] on."""
+    load, store, _, _, _ = vectors(dtype, lanes)
+
+    @njit
+    def add(p, i, a, b, c, d):
+        store(p, i, load(p, i) + a)
+        store(p, i + lanes, load(p, i + lanes) + b)
+        store(p, i + 2 * lanes, load(p, i + 2 * lanes) + c)
+        store(p, i + 3 * lanes, load(p, i + 3 * lanes) + d)
+
+    return add
+
+
+def ahead_by(numbers: int, line: int) -> Callable[..., Any]:
+    """``ahead(x, i)``: have so many numbers from i on brought near, and say where the next ones are."""
+
+    @njit
+    def ahead(x, i):
+        for place in range(i, i + numbers, line):
+            fetch(x, place)
+        return i + numbers
+
+    return ahead
 
 
 def row_tools(dtype: str, lanes: int, ragged: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:

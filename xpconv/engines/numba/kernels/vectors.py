@@ -187,6 +187,16 @@ _comparison(operator.ne, "!=", "fcmp_unordered")  # nan != nan
 
 
 @intrinsic
+def below(typing_context, vector, left):
+    """Which lanes of a vector come before ``left``."""
+
+    def codegen(context, builder, signature, args):
+        return lane_mask(builder, args[1], vector.lanes)
+
+    return VectorType(types.boolean, vector.lanes)(vector, types.int64), codegen
+
+
+@intrinsic
 def choose(typing_context, mask, yes, no):
     """``yes`` in the lanes where the comparison holds, ``no`` in the others."""
 
