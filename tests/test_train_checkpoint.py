@@ -189,8 +189,11 @@ def test_what_has_diverged_is_not_kept(path: Path) -> None:
 
 def test_a_file_that_is_no_checkpoint_is_refused_in_words(path: Path) -> None:
     def refused(said: str) -> None:
+        net = network()
+        before = net.state_dict()
         with pytest.raises(FileError, match=said):
-            run(network(), path, resume=True)
+            run(net, path, resume=True)
+        assert all(np.array_equal(before[name], value) for name, value in net.state_dict().items())
 
     refused(r"there is no checkpoint to go on from\.\n  begin a run with resume=False")
     xpconv.save(network(), path)
@@ -204,8 +207,13 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_words(path: Path) -> None:
     arrays = {name: x for name, x in load_file(path).items() if name != "optimizer.4.bias.m"}
     save_file(arrays, path, {"xpconv.run": json.dumps(about)})
     refused(r"not of this network and optimizer\.\n  Adam: this is not the state of Adam")
+    for damage in ({"history": None}, {"history": ""}, {"history": about["history"].split("\n", 1)[1]}, {"draws": [1]}):
+        save_file(load_file(path), path, {"xpconv.run": json.dumps({**about, **damage})})
+        refused("no checkpoint that this version of xpconv wrote")
     with pytest.raises(FileError, match="no folder for the checkpoint"):
         run(network(), path / "deeper")
+    with pytest.raises(FileError, match="is a folder"):
+        run(network(), path.parent)
     with pytest.raises(TypeError, match=r"checkpoint must be a train\.Checkpoint\(path\)"):
         run(network(), path, checkpoint=str(path))
 

@@ -15,8 +15,6 @@ from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.ops import validate
 from xpconv.window import Ints, Padding
 
-_ENOUGH = 2**15  # cells of an axis, to judge padding by before an input is there
-
 
 class Upsample(Layer):
     """The image on a finer or coarser grid, ``(N, *spatial, C) -> (N, *size, C)``; see `ops.resize`."""
@@ -53,11 +51,11 @@ class Upsample(Layer):
         several = isinstance(scale_factor, Sequence) and not isinstance(scale_factor, str)
         factors: Any = scale_factor if several else () if scale_factor is None else (scale_factor,)
         for factor in factors:
-            if validate.number("Upsample", "scale_factor", factor) <= 0:
-                raise ValueError(message("Upsample", "scale_factor must be above 0.", f"given: {scale_factor!r}"))
-        axes = len(size) if isinstance(size, Sequence) else len(factors)
-        judged = np.empty((0, *(1 for _ in range(max(axes, 1))), 1))
-        check_arguments(ops.resize, judged, 1 if size is None else size, mode=mode, align_corners=align_corners)
+            if not 0 < validate.number("Upsample", "scale_factor", factor) < math.inf:
+                rule = "scale_factor must be above 0 and finite."
+                raise ValueError(message("Upsample", rule, f"given: scale_factor={scale_factor!r}"))
+        x, cells = (_empty(scale_factor), 1) if size is None else (_empty(size), size)
+        check_arguments(ops.resize, x, cells, mode=mode, align_corners=align_corners)
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
 
     def bind(self, x: Array, training: bool) -> Bound:
@@ -80,10 +78,15 @@ class Pad(Layer):
 
     def __init__(self, padding: Padding, mode: str = "constant", value: float = 0.0) -> None:
         """Make the layer; the arguments are those of `ops.pad`."""
-        axes = len(padding) if isinstance(padding, Sequence) and not isinstance(padding, str) else 1
-        check_arguments(ops.pad, np.empty((0, *(_ENOUGH,) * axes, 1)), padding, mode=mode, value=value)
+        check_arguments(ops.pad, _empty(padding), padding, mode=mode, value=value)
         self.padding, self.mode, self.value = padding, mode, value
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.pad`."""
         return ops.pad, (x, self.padding), {"mode": self.mode, "value": self.value}
+
+
+def _empty(option: Any) -> np.ndarray:
+    """An empty input with an axis for each entry of an option, as far as there may be: to judge the option by."""
+    axes = len(option) if isinstance(option, Sequence) and not isinstance(option, str) else 1
+    return np.empty((0, *(1 for _ in range(min(max(axes, 1), 3))), 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -81,6 +82,9 @@ class Checkpoint:
         self._made_of, self._epochs, self.epoch = made_of, epochs, 0
         if not self.path.parent.is_dir():
             raise FileError(message("fit", f"there is no folder for the checkpoint {str(self.path)!r}."))
+        if self.path.is_dir():
+            rule, remedy = f"the checkpoint {str(self.path)!r} is a folder.", "give the path of a file."
+            raise FileError(message("fit", rule, "", remedy))
         files.check_made("fit", net)
         if not self.resume:
             self._content(net, optimizer, History())  # a dtype that the format lacks is told before any work
@@ -147,14 +151,16 @@ class Checkpoint:
             return {name[len(prefix) :]: x for name, x in arrays.items() if name.startswith(prefix)}
 
         try:
-            net.load_state_dict(under(_NET))
-            optimizer.load_state_dict(under(_OPTIMIZER))
             modules = net.modules()
-            for name, (seed, path, draws) in kept.draws.items():
-                modules[name]._key = (seed, path)
-                modules[name].restart(draws)
+            drawing = [(modules[name], *draws) for name, draws in kept.draws.items()]
+            copy.copy(optimizer).load_state_dict(under(_OPTIMIZER))  # to have all judged before anything is changed
+            net.load_state_dict(under(_NET))
         except (ValueError, TypeError, KeyError) as error:
             raise files.bad(self.path, "the checkpoint is not of this network and optimizer.", str(error)) from error
+        optimizer.load_state_dict(under(_OPTIMIZER))
+        for module, seed, layer, draws in drawing:
+            module._key = (seed, layer)
+            module.restart(draws)
 
 
 class Kept(NamedTuple):
@@ -162,7 +168,7 @@ class Kept(NamedTuple):
 
     epochs: int  # that were wanted
     made_of: dict[str, str]
-    draws: dict[str, Any]
+    draws: dict[str, tuple[int, str, int]]  # by layer: the seed and the name they follow from, and how many
     history: History
     notes: dict[str, Any]
 
@@ -182,8 +188,12 @@ def read(path: Path) -> Kept:
         if about["format"] != _FORMAT:
             raise ValueError(f"version {about['format']} of the format; this xpconv reads version {_FORMAT}")
         history = History.of_lines(about["history"], path)
-        return Kept(int(about["epochs"]), dict(about["made_of"]), dict(about["draws"]), history, dict(about["notes"]))
-    except (KeyError, TypeError, ValueError) as error:
+        if not history or [record.epoch for record in history] != [*range(1, len(history) + 1)]:
+            raise ValueError("its epochs are not 1, 2, ...")
+        made_of = {name: str(words) for name, words in about["made_of"].items()}
+        draws = {name: (int(seed), str(layer), int(n)) for name, (seed, layer, n) in about["draws"].items()}
+        return Kept(int(about["epochs"]), made_of, draws, history, dict(about["notes"]))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, FileError):
             raise
         raise files.bad(path, "the file is no checkpoint that this version of xpconv wrote.", str(error)) from error
