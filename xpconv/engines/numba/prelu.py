@@ -18,9 +18,8 @@ from xpconv.engines.numba.sums import Slabs, settled
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
 
-_FEW = (
-    8  # vectors; rows of fewer slopes are made whole vectors, since sums that are read again at once must not overlap
-)
+# Vectors: rows of fewer slopes are made whole vectors, since sums that are read again at once must not overlap.
+_FEW = 8
 
 
 @lru_cache(maxsize=64)
