@@ -17,6 +17,7 @@ from xpconv.errors import dtype_name
 from xpconv.settings import current
 
 _SCRATCH = 4  # bytes for each number that a task of the gradient goes to
+_MOST = 32  # tasks that an image is cut into for want of scratch memory: each looks at all of its cells
 _Sizes = tuple[int, ...]
 
 
@@ -25,7 +26,7 @@ def max_unpool(x: np.ndarray, indices: np.ndarray, *, needs: Needs, output_size:
     x, indices = dense(x), dense(indices)
     y = empty((x.shape[0], *output_size, x.shape[-1]), x.dtype)
     if y.size:
-        each, tasks, threads = _shared_out(x, y)
+        each, tasks, threads = shared_out(x, y)
         words = place(x), place(indices), place(y), *_sizes(x, y), each
         run(address("unpool", "forward", dtype_name(x.dtype)), tasks, *words, threads=threads)
     return y, indices if any(needs) else None
@@ -35,7 +36,7 @@ def max_unpool_grad(indices: np.ndarray, dy: np.ndarray, needs: Needs) -> tuple[
     """dx = dy at the target, 0 for a cell that a later one has overwritten: (N, *output_size, C) -> (N, *size, C)."""
     dy, dx = dense(dy), empty(indices.shape, dy.dtype)
     if dx.size:
-        each, tasks, threads = _shared_out(dx, dy)
+        each, tasks, threads = shared_out(dx, dy, scratch=_SCRATCH)
         nbytes = _SCRATCH * each * dy.shape[-1]
         with borrowed(threads * nbytes) as scratch:
             words = place(dy), place(indices), place(dx), *_sizes(dx, dy), each, scratch, nbytes
@@ -47,12 +48,16 @@ def _sizes(x: np.ndarray, y: np.ndarray) -> tuple[int, ...]:
     return math.prod(x.shape[1:-1]), math.prod(y.shape[1:-1]), x.shape[-1]
 
 
-def _shared_out(x: np.ndarray, y: np.ndarray) -> tuple[int, int, int]:
-    """Targets of a task, how many tasks, and on how many threads: all of an image, unless there are too few of them."""
+def shared_out(x: np.ndarray, y: np.ndarray, scratch: int = 0) -> tuple[int, int, int]:
+    """Targets of a task, how many tasks, and on how many threads: all of an image, unless there are too few of them.
+
+    Or unless they take more than the workspace limit, with so many bytes of ``scratch`` for each of their numbers.
+    """
     images, targets, threads = x.shape[0], math.prod(y.shape[1:-1]), threads_for(x.size + y.size)
-    parts = -(-2 * threads // images) if threads > 1 and images < 2 * threads else 1
-    most = current().workspace_limit // (threads * _SCRATCH * x.shape[-1])
-    each = max(1, min(-(-targets // parts), most))
+    each = -(-targets // (-(-2 * threads // images) if threads > 1 and images < 2 * threads else 1))
+    if scratch:
+        fitting = current().workspace_limit // (threads * scratch * x.shape[-1])
+        each = min(each, max(fitting, -(-targets // _MOST)))
     return each, images * -(-targets // each), threads
 
 
