@@ -98,6 +98,9 @@ def _trained(
             progress=train.Together(shown, keeper),
             checkpoint=checkpoint,
         )
+        if history.interrupted and not history and resuming.readable(files.checkpoint):  # whose --resume was offered
+            say(f"stopped in epoch 1 of {options.epochs}; {options.out} is as the earlier run left it")
+            return INTERRUPTED
         diverged = history.diverged or not is_finite(net)  # Ctrl-C, or the end, came before the epoch's loss told it
         if not diverged:
             files.model.parent.mkdir(parents=True, exist_ok=True)  # gone since the run began, perhaps

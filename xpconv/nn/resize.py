@@ -15,6 +15,7 @@ from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.ops import validate
 from xpconv.window import Ints, Padding
 
+_MOST_AXES = 3  # spatial ones
 _ENOUGH = 2**15  # cells of an axis, to judge padding by before an input is there
 
 
@@ -79,8 +80,12 @@ class Pad(Layer):
     """A border around the image, ``(N, *spatial, C) -> (N, *(spatial + before + after), C)``; see `ops.pad`."""
 
     def __init__(self, padding: Padding, mode: str = "constant", value: float = 0.0) -> None:
-        """Make the layer; the arguments are those of `ops.pad`."""
+        """Make the layer; the arguments are those of `ops.pad`: padding by axis, not from the last one as PyTorch's."""
         axes = len(padding) if isinstance(padding, Sequence) and not isinstance(padding, str) else 1
+        if axes > _MOST_AXES:
+            remedy = "axis by axis: ((top, bottom), (left, right))."
+            rule = f"padding has {axes} entries, and images 1 to {_MOST_AXES} spatial axes."
+            raise ValueError(message("Pad", rule, f"given: padding={padding!r}", remedy))
         check_arguments(ops.pad, np.empty((0, *(_ENOUGH,) * axes, 1)), padding, mode=mode, value=value)
         self.padding, self.mode, self.value = padding, mode, value
 

@@ -176,7 +176,8 @@ def read(path: Path) -> Kept:
         For a file that is not there, or is no checkpoint.
     """
     if not path.exists():
-        raise files.bad(path, "there is no checkpoint to go on from.", "", "begin a run with resume=False.")
+        remedy = "begin a run with resume=False; in a script for both, resume=os.path.exists(path)."
+        raise files.bad(path, "there is no checkpoint to go on from.", "", remedy)
     try:
         about = json.loads(files.metadata(path)[_KEY])
         if about["format"] != _FORMAT:
