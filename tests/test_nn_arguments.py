@@ -42,6 +42,7 @@ from xpconv import nn, ops
         (lambda: nn.Upsample(4, 2), "give a size or a scale_factor"),
         (lambda: nn.Upsample((4, 0)), "output_size must be at least 1"),
         (lambda: nn.Upsample(scale_factor=(2, -1)), "scale_factor must be above 0"),
+        (lambda: nn.Upsample(scale_factor=np.inf), "scale_factor must be above 0 and finite"),
         (lambda: nn.Upsample(scale_factor="a"), "scale_factor must be a real number"),
         (lambda: nn.Upsample(2, mode="cubic"), "mode 'cubic' is not known"),
         (lambda: nn.Upsample(2, align_corners=True), "align_corners has no meaning"),

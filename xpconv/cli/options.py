@@ -208,8 +208,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "of the host for a call, of each side; for each peer its time and the ratio to xpconv's. Where the terminal is "
         "too narrow, ±, GFLOP/s and error are left out, in this order; --json has all of them.\n\n"
         "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's "
-        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too: it is measured once, at "
-        "the start, and where something else ran meanwhile, every share comes out too high.",
+        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too. It is measured at "
+        "the start, which the shares here go by, and at the end: --json keeps the higher one, and --show goes by it.",
         formatter_class=_Wrapped,
     )
     parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")

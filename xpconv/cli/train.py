@@ -179,7 +179,7 @@ def _header(
 def _tell(net: nn.Sequential, data: train.Dataset, history: train.History, files: Files, epochs: int) -> None:
     """Print, measure and draw, once all that was learned is saved."""
     if history.interrupted:
-        on = f"; --resume goes on after epoch {len(history)}" if history else ""
+        on = f"\n  --resume goes on after epoch {len(history)}" if history else ""
         say(f"stopped in epoch {len(history) + 1} of {epochs}; what was learned so far is kept{on}")
     tested = not history.interrupted or _is_quick(net, data.test_images)
     verdict = "not tested: that would take a while"

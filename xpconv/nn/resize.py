@@ -54,8 +54,9 @@ class Upsample(Layer):
         several = isinstance(scale_factor, Sequence) and not isinstance(scale_factor, str)
         factors: Any = scale_factor if several else () if scale_factor is None else (scale_factor,)
         for factor in factors:
-            if validate.number("Upsample", "scale_factor", factor) <= 0:
-                raise ValueError(message("Upsample", "scale_factor must be above 0.", f"given: {scale_factor!r}"))
+            if not 0 < validate.number("Upsample", "scale_factor", factor) < math.inf:
+                rule = "scale_factor must be above 0 and finite."
+                raise ValueError(message("Upsample", rule, f"given: {scale_factor!r}"))
         axes = len(size) if isinstance(size, Sequence) else len(factors)
         judged = np.empty((0, *(1 for _ in range(max(axes, 1))), 1))
         check_arguments(ops.resize, judged, 1 if size is None else size, mode=mode, align_corners=align_corners)

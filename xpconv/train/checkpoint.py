@@ -187,7 +187,8 @@ def read(path: Path) -> Kept:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, FileError):
             raise
-        raise files.bad(path, "the file is no checkpoint that this version of xpconv wrote.", str(error)) from error
+        evidence = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise files.bad(path, "the file is no checkpoint that this version of xpconv wrote.", evidence) from error
 
 
 def ingredients(
