@@ -117,7 +117,7 @@ def benchmarks(out: Path, dry_run: bool) -> Iterator[Stage]:
     yield from map(first, of_each("resnet50_few", 45, [*torch, *engines], "convs", *both, of=whole))
     yield first(bench("steps", 50, "--set", "steps", peers=[*torch, *graph]))
     memory = ("--set", "bandwidth")
-    yield first(bench("bandwidth", 40, *memory, "--direction", "forward,step", peers=torch))
+    yield first(bench("bandwidth", 50, *memory, "--direction", "forward,step", peers=torch))
     large = list(of_each("large_steps", 110, [*torch, *graph], "large-steps"))
     yield replace(large[0], call=2)
     yield from of_each("resnet50", 400, [*torch, *engines], whole)
@@ -131,7 +131,7 @@ def studies(out: Path, dry_run: bool) -> Iterator[Stage]:
     """Why it is as fast as it is."""
     layouts = (sys.executable, str(BENCH / "gpu_layouts.py"), str(out / "layouts.json"))
     absent = "an emulated GPU has no cuDNN" if dry_run else ""
-    yield Stage("layouts", layouts, 40, "layouts.json", absent, call=1)
+    yield Stage("layouts", layouts, 30, "layouts.json", absent, call=1)
     for name, models, limit, call in (("profile", "lenet,resnet20", 45, 2), ("profile-resnet50", "resnet50", 120, 3)):
         chosen = ("--model", "lenet", "--batch", "2") if dry_run else ("--model", models)
         command = (sys.executable, str(BENCH / "gpu_profile.py"), str(out / f"{name}.json"), *chosen)

@@ -150,6 +150,17 @@ def bandwidth() -> list[Layer]:
         Layer(
             "bandwidth", "batch norm 56² 256", "batch_norm", (56, 56, 256), {"gamma": (256,), "beta": (256,)}, batch=64
         ),
+        Layer("bandwidth", "layer norm 56² 96", "layer_norm", (56, 56, 96), {"gamma": (96,), "beta": (96,)}, batch=256),
+        Layer(
+            "bandwidth",
+            "group norm 64² 64 in 8",
+            "group_norm",
+            (64, 64, 64),
+            {"gamma": (64,), "beta": (64,)},
+            {"num_groups": 8},
+            batch=256,
+        ),
+        Layer("bandwidth", "GELU 56² 384", "gelu", (56, 56, 384), batch=64),
         Layer("bandwidth", "ReLU 56² 256", "relu", (56, 56, 256), batch=64),
         Layer("bandwidth", "SiLU 56² 256", "silu", (56, 56, 256), batch=64),
         Layer("bandwidth", "softmax cross-entropy 1000", "softmax_cross_entropy", (1000,), batch=16384),
