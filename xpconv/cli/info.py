@@ -164,8 +164,9 @@ def _extra(name: str) -> dict[str, Any]:
 def render(facts: dict[str, Any]) -> str:
     """The facts as text for a terminal or a bug report."""
     cores, width = facts["cores"], terminal_width()
+    versions = f"xpconv {facts['xpconv']} · Python {facts['python']} · {facts['platform']}"
     lines = [
-        f"xpconv {facts['xpconv']} · Python {facts['python']} · {facts['platform']}",
+        versions if width is None else textwrap.fill(versions, width, subsequent_indent="  "),
         f"cores usable by this process: {cores['usable']}" + (f" ({cores['limit']})" if cores["limit"] else ""),
     ]
     sections: dict[str, Sequence[Sequence[str]]] = {
