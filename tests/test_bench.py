@@ -548,6 +548,15 @@ def test_the_plot_has_a_dot_for_each_ratio(result, tmp_path, monkeypatch):
         assert min(image.size) > 200
 
 
+def test_a_plot_without_ratios_is_not_drawn(result, tmp_path, capsys):
+    for row in result.rows:
+        row.sides["torch"] = run.Outcome(failed="not one")
+    report.write(result, tmp_path / "b.json")
+    assert main(["bench", "--show", str(tmp_path / "b.json"), "--plot", str(tmp_path / "p.png")]) == 0
+    assert "p.png is not drawn: no row has the time of a peer\n" in capsys.readouterr().out
+    assert not (tmp_path / "p.png").exists()
+
+
 def test_the_plot_of_nothing_is_a_picture(tmp_path):
     chart.draw(run.Result(run.Plan([], ["torch"])), tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 0

@@ -48,6 +48,13 @@ def test_info_knows_every_backend_setting_and_extra():
     assert facts["extras"]["train"]["missing"] == []
 
 
+def test_info_keeps_to_the_terminal(monkeypatch):
+    monkeypatch.setattr(info, "terminal_width", lambda: 60)
+    lines = info.render({**info.gather(), "advice": ["word " * 30]}).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(line.startswith(" " * 20) for line in lines)  # what is wrapped goes on in its column
+
+
 def test_info_names_what_to_install(monkeypatch):
     version = info._version
     monkeypatch.setattr(info, "_version", lambda *names: version(*names) if "rich" not in names else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,14 @@ def test_a_new_run_says_that_the_old_one_could_go_on(arguments, ended, monkeypat
     monkeypatch.setattr(train, "fit", lambda net, *_, **__: train.History(diverged=True))
     main(arguments)
     assert "in place of an earlier run's (3 of 6 epochs; --resume goes on with it)" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_the_first_epoch_is_over_leaves_the_earlier_run(arguments, ended, monkeypatch, capsys):
+    monkeypatch.setattr(train.Lines, "on_step", lambda *_: signal.raise_signal(signal.SIGINT))
+    there = {path.name: path.read_bytes() for path in ended.iterdir()}
+    assert main(arguments) == 130
+    assert f"stopped in epoch 1 of 6; {ended} is as the earlier run left it\n" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in ended.iterdir()} == there
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")

@@ -307,6 +307,13 @@ def test_labels_of_a_map_are_named_by_their_whole_index() -> None:
     net = nn.Sequential(nn.Conv2d(1, 3, 1)).initialize(0)
     labels = np.zeros((40, 4, 4), int)
     assert fit(net, (IMAGES, labels))[-1].accuracy is not None
+    for given, remedy in (
+        (np.eye(3)[labels], r"argmax\(axis=3\)"),
+        (labels[..., None], r"labels\[\.\.\., 0\]"),
+        (labels > 0, "astype"),
+    ):
+        with pytest.raises(ValueError, match=rf"(?s)labels must .*{remedy}"):
+            fit(net, (IMAGES, given))
     labels[5, 2, 3] = 3
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2; found 3 at index 5, 2, 3\."):
         fit(net, (IMAGES, labels))

@@ -99,9 +99,13 @@ def _shown(options: argparse.Namespace) -> int:
 
 
 def _draw(result: Result, path: str | None) -> None:
-    if path:
-        chart.draw(result, path)
-        say(f"wrote {path}")
+    if not path:
+        return
+    if all(row.ratio(peer) is None for row in result.rows for peer in result.plan.peers):
+        say(f"{path} is not drawn: no row has the time of a peer")
+        return
+    chart.draw(result, path)
+    say(f"wrote {path}")
 
 
 def _peers(against: list[str] | None) -> list[str]:

@@ -56,22 +56,22 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def columns(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> list[str]:
-    """Rows of text with each column but the last padded to its widest cell."""
+def columns(rows: Sequence[Sequence[str]], *, indent: str = "  ", within: int | None = None) -> list[str]:
+    """Rows of text with each column but the last padded to its widest cell; ``within`` a width, that one is wrapped."""
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
-    return [
+    lines = [
         (indent + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])).rstrip()
         for row in rows
     ]
+    if within is None:
+        return lines
+    before = " " * min(len(indent) + sum(width + 2 for width in widths), within // 2)
+    return [textwrap.fill(line, within, subsequent_indent=before, break_on_hyphens=False) for line in lines]
 
 
 def heading(rows: Sequence[Sequence[str]]) -> str:
     """What is about to be run, in two columns; on a terminal the second is wrapped."""
-    width, within = terminal_width(), 2 + max(len(row[0]) for row in rows)
-    lines = columns(rows, indent="")
-    if width is not None:
-        lines = [textwrap.fill(line, width, subsequent_indent=" " * within, break_on_hyphens=False) for line in lines]
-    return "\n".join(lines)
+    return "\n".join(columns(rows, indent="", within=terminal_width()))
 
 
 def terminal_width() -> int | None:

@@ -16,7 +16,7 @@ from typing import Any
 import xpconv
 from xpconv import settings
 from xpconv.backend import get
-from xpconv.cli.console import columns
+from xpconv.cli.console import columns, terminal_width
 from xpconv.cli.machine import blas, openblas_advice
 from xpconv.cores import usable_cores
 from xpconv.dispatch import ANY_LIBRARY, CHAINS, engine_primitives
@@ -163,9 +163,10 @@ def _extra(name: str) -> dict[str, Any]:
 
 def render(facts: dict[str, Any]) -> str:
     """The facts as text for a terminal or a bug report."""
-    cores = facts["cores"]
+    cores, width = facts["cores"], terminal_width()
+    versions = f"xpconv {facts['xpconv']} · Python {facts['python']} · {facts['platform']}"
     lines = [
-        f"xpconv {facts['xpconv']} · Python {facts['python']} · {facts['platform']}",
+        versions if width is None else textwrap.fill(versions, width, subsequent_indent="  "),
         f"cores usable by this process: {cores['usable']}" + (f" ({cores['limit']})" if cores["limit"] else ""),
     ]
     sections: dict[str, Sequence[Sequence[str]]] = {
@@ -185,12 +186,15 @@ def render(facts: dict[str, Any]) -> str:
         "extras": [(name, _extra_note(name, fact)) for name, fact in facts["extras"].items()],
     }
     for title, rows in sections.items():
-        lines += ["", title, *columns(rows)]
+        lines += ["", title, *columns(rows, within=width)]
     if facts["advice"]:
         lines += [
             "",
             "advice",
-            *(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ") for text in facts["advice"]),
+            *(
+                textwrap.fill(text, min(width or 100, 100), initial_indent="  ", subsequent_indent="  ")
+                for text in facts["advice"]
+            ),
         ]
     return "\n".join(lines)
 

@@ -193,7 +193,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  samples       convolutions of signals and volumes\n"
         "  pools         max and average pooling\n"
         "  layers        batch norm, linear, softmax cross-entropy\n"
+        "  convnext      what a block of ConvNeXt is made of\n"
+        "  unet          group and instance norm, resizing, borders, an up-convolution\n"
         "  steps         whole training steps of LeNet and ResNet-20\n"
+        "  unet_step     and of a U-Net\n"
         "  all           all of these\n"
         "  resnet50_few  six of ResNet-50's convolutions\n"
         "  large_steps   a training step of ResNet-50\n"
@@ -205,8 +208,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "of the host for a call, of each side; for each peer its time and the ratio to xpconv's. Where the terminal is "
         "too narrow, ±, GFLOP/s and error are left out, in this order; --json has all of them.\n\n"
         "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's "
-        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too: it is measured once, at "
-        "the start, and where something else ran meanwhile, every share comes out too high.",
+        "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too. It is measured at "
+        "the start, which the shares here go by, and at the end: --json keeps the higher one, and --show goes by it.",
         formatter_class=_Wrapped,
     )
     parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")

@@ -38,13 +38,18 @@ def computed_by(settings: Settings) -> str:
 
 def replaced(path: Path) -> str:
     """What a new run takes the place of, in words."""
-    earlier = ", in place of an earlier run's"
-    try:
-        kept = read(path)
-    except (FileError, OSError):
+    earlier, kept = ", in place of an earlier run's", readable(path)
+    if kept is None or len(kept.history) == kept.epochs:
         return earlier
-    done = len(kept.history)
-    return earlier + (f" ({done} of {kept.epochs} epochs; --resume goes on with it)" if done < kept.epochs else "")
+    return f"{earlier} ({len(kept.history)} of {kept.epochs} epochs; --resume goes on with it)"
+
+
+def readable(path: Path) -> Kept | None:
+    """What the checkpoint of an earlier run tells, if there is one that can be read."""
+    try:
+        return read(path)
+    except (FileError, OSError):
+        return None
 
 
 def _kept(path: Path) -> Kept:

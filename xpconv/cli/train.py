@@ -98,6 +98,9 @@ def _trained(
             progress=train.Together(shown, keeper),
             checkpoint=checkpoint,
         )
+        if history.interrupted and not history and resuming.readable(files.checkpoint):  # whose --resume was offered
+            say(f"stopped in epoch 1 of {options.epochs}; {options.out} is as the earlier run left it")
+            return INTERRUPTED
         diverged = history.diverged or not is_finite(net)  # Ctrl-C, or the end, came before the epoch's loss told it
         if not diverged:
             files.model.parent.mkdir(parents=True, exist_ok=True)  # gone since the run began, perhaps
@@ -176,7 +179,7 @@ def _header(
 def _tell(net: nn.Sequential, data: train.Dataset, history: train.History, files: Files, epochs: int) -> None:
     """Print, measure and draw, once all that was learned is saved."""
     if history.interrupted:
-        on = f"; --resume goes on after epoch {len(history)}" if history else ""
+        on = f"\n  --resume goes on after epoch {len(history)}" if history else ""
         say(f"stopped in epoch {len(history) + 1} of {epochs}; what was learned so far is kept{on}")
     tested = not history.interrupted or _is_quick(net, data.test_images)
     verdict = "not tested: that would take a while"

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.backend import Array
+from xpconv.errors import message
 from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.nn.state import Parameter
 from xpconv.ops import validate
@@ -130,8 +131,8 @@ class LogSoftmax(Layer):
     """See `ops.log_softmax`."""
 
     def __init__(self, dim: int = -1) -> None:
-        """Make the layer; ``dim`` is the axis along which the exponentials of the results sum to 1."""
-        self.dim = dim
+        """Make the layer; ``dim`` is the axis along which the exponentials of the results sum to 1: see `Softmax`."""
+        self.dim = _axis("LogSoftmax", dim)
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.log_softmax`."""
@@ -142,9 +143,16 @@ class Softmax(Layer):
     """See `ops.softmax`."""
 
     def __init__(self, dim: int = -1) -> None:
-        """Make the layer; ``dim`` is the axis along which the results sum to 1."""
-        self.dim = dim
+        """Make the layer; ``dim`` is the axis along which the results sum to 1: here channels are the last, -1."""
+        self.dim = _axis("Softmax", dim)
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.softmax`."""
         return ops.softmax, (x,), {"axis": self.dim}
+
+
+def _axis(layer: str, dim: int) -> int:
+    """An axis, whose range an input will tell."""
+    if not hasattr(dim, "__index__"):
+        raise TypeError(message(layer, f"dim must be an integer, not {dim!r}."))
+    return dim.__index__()

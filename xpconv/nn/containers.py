@@ -213,7 +213,12 @@ class Parallel(_Group):
     def _join(self, parts: list[Array]) -> Array:
         if not parts or any(tuple(part.shape[:-1]) != tuple(parts[0].shape[:-1]) for part in parts):
             given = " · ".join(describe(name, part) for name, part in zip(self.children(), parts, strict=True))
-            raise ValueError(message("Parallel", "the outputs must agree in all axes but the channels.", given))
+            rule = "the outputs must agree in all axes but the channels."
+            spatial = len({(part.shape[0], part.ndim) for part in parts}) == 1 and parts[0].ndim > 2
+            halved = (
+                "sizes that are halved k times and doubled again must be multiples of 2**k: pad or crop the images."
+            )
+            raise ValueError(message("Parallel", rule, given, halved if spatial else ""))
         return namespace(parts[0]).concat(parts, axis=-1)
 
 

@@ -135,7 +135,10 @@ class Layer(Module):
     def _check_rank(self, x: Array) -> None:
         if self.rank is not None and getattr(x, "ndim", self.rank + 2) != self.rank + 2:
             layout = ("(N, W, C)", "(N, H, W, C)", "(N, D, H, W, C)")[self.rank - 1]
-            raise ValueError(message(type(self).__name__, f"takes x {layout}.", describe("x", x)))
+            one_short = x.ndim == self.rank + 1
+            remedy = "one example becomes a batch with x[None]; one channel, without its axis, needs x[..., None]."
+            rule = f"takes x {layout}."
+            raise ValueError(message(type(self).__name__, rule, describe("x", x), remedy if one_short else ""))
 
 
 def check_arguments(op: Callable[..., Any], *args: Any, **options: Any) -> None:

@@ -182,7 +182,8 @@ class InstanceNorm(Layer):
             Added to the variance.
         affine : bool
             Whether there are a ``weight`` (scale, 1 at first) and a ``bias`` (shift, 0), each (num_features,); as in
-            PyTorch there are none by default, and no running statistics ever.
+            PyTorch there are none by default. There are no running statistics: what a PyTorch model that tracks them
+            answers in its eval mode cannot be had from its weights.
         """
         check_arguments(ops.instance_norm, np.empty((0, 1, 1)), eps=eps)
         self.num_features, self.eps = num_features, eps

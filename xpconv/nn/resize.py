@@ -15,6 +15,8 @@ from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.ops import validate
 from xpconv.window import Ints, Padding
 
+_MOST_AXES = 3  # spatial ones
+
 
 class Upsample(Layer):
     """The image on a finer or coarser grid, ``(N, *spatial, C) -> (N, *size, C)``; see `ops.resize`."""
@@ -77,7 +79,12 @@ class Pad(Layer):
     """A border around the image, ``(N, *spatial, C) -> (N, *(spatial + before + after), C)``; see `ops.pad`."""
 
     def __init__(self, padding: Padding, mode: str = "constant", value: float = 0.0) -> None:
-        """Make the layer; the arguments are those of `ops.pad`."""
+        """Make the layer; the arguments are those of `ops.pad`: padding by axis, not from the last one as PyTorch's."""
+        axes = len(padding) if isinstance(padding, Sequence) and not isinstance(padding, str) else 1
+        if axes > _MOST_AXES:
+            remedy = "axis by axis: ((top, bottom), (left, right))."
+            rule = f"padding has {axes} entries, and images 1 to {_MOST_AXES} spatial axes."
+            raise ValueError(message("Pad", rule, f"given: padding={padding!r}", remedy))
         check_arguments(ops.pad, _empty(padding), padding, mode=mode, value=value)
         self.padding, self.mode, self.value = padding, mode, value
 
@@ -89,4 +96,4 @@ class Pad(Layer):
 def _empty(option: Any) -> np.ndarray:
     """An empty input with an axis for each entry of an option, as far as there may be: to judge the option by."""
     axes = len(option) if isinstance(option, Sequence) and not isinstance(option, str) else 1
-    return np.empty((0, *(1 for _ in range(min(max(axes, 1), 3))), 1))
+    return np.empty((0, *(1 for _ in range(min(max(axes, 1), _MOST_AXES))), 1))

@@ -182,7 +182,8 @@ def read(path: Path) -> Kept:
         For a file that is not there, or is no checkpoint.
     """
     if not path.exists():
-        raise files.bad(path, "there is no checkpoint to go on from.", "", "begin a run with resume=False.")
+        remedy = "begin a run with resume=False; in a script for both, resume=os.path.exists(path)."
+        raise files.bad(path, "there is no checkpoint to go on from.", "", remedy)
     try:
         about = json.loads(files.metadata(path)[_KEY])
         if about["format"] != _FORMAT:
@@ -196,7 +197,8 @@ def read(path: Path) -> Kept:
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, FileError):
             raise
-        raise files.bad(path, "the file is no checkpoint that this version of xpconv wrote.", str(error)) from error
+        evidence = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise files.bad(path, "the file is no checkpoint that this version of xpconv wrote.", evidence) from error
 
 
 def ingredients(

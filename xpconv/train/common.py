@@ -43,10 +43,13 @@ def told_labels(labels: np.ndarray) -> str:
     return f"labels {labels.shape} of {labels.dtype}, such as {labels.flat[0].item()!r}"
 
 
-def label_remedy(labels: np.ndarray) -> str:
-    """How what was given as labels becomes integers from 0, one per image."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        return "one-hot rows become labels with labels.argmax(axis=1)."
+def label_remedy(labels: np.ndarray, axes: int = 1) -> str:
+    """How what was given as labels becomes integers from 0, one per image, or with more axes one per pixel."""
+    if labels.ndim == axes + 1:
+        one_hot = f"one-hot rows become labels with labels.argmax(axis={axes})."
+        return one_hot if labels.shape[-1] > 1 else "an axis of 1 goes with labels[..., 0]."
+    if labels.dtype.kind == "b":
+        return "cast them: labels.astype('int64')."
     if labels.dtype.kind == "f" and bool((labels == np.trunc(labels)).all()):
         return "cast them: labels.astype('int64')."
     return "number the classes from 0: _, labels = np.unique(labels, return_inverse=True)."

@@ -153,13 +153,14 @@ def _check_numbers(subject: str, targets: Any, outputs: Array, objective: Object
 
 def _check_labels(subject: str, labels: np.ndarray, outputs: Array) -> None:
     """Labels as the losses take them; on the device, a wrong one would only make the loss nan."""
-    if labels.dtype.kind not in "iu":
-        raise ValueError(message(subject, "labels must be integers.", told_labels(labels), label_remedy(labels)))
     expected = (labels.shape[0], *outputs.shape[1:-1])
+    remedy = label_remedy(labels, len(expected))
+    if labels.dtype.kind not in "iu":
+        raise ValueError(message(subject, "labels must be integers.", told_labels(labels), remedy))
     if labels.shape != expected:
         evidence = f"{describe('labels', labels)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
-        remedy = label_remedy(labels) if labels.ndim == 2 and len(expected) == 1 else ""
-        raise ValueError(message(subject, f"labels must have shape {expected}.", evidence, remedy))
+        fits = labels.ndim == len(expected) + 1
+        raise ValueError(message(subject, f"labels must have shape {expected}.", evidence, remedy if fits else ""))
     wrong = np.flatnonzero((labels < 0) | (labels >= outputs.shape[-1]))
     if wrong.size:
         at = np.unravel_index(wrong[0], labels.shape)
