@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 CACHE_LINE = 64  # bytes, and those of the widest vector: one that lies across two lines takes twice as long
 TERM_BLOCK = 128  # terms of a sum in registers: the most that keeps constant images exact enough (parity/bounds.py)
-TAP_BLOCK = 32  # taps of a depthwise sum in registers; long rows of equal terms drift in proportion
+TAP_BLOCK = 49  # taps of a depthwise sum in registers, such as 7 × 7; long rows of equal terms drift in proportion
 PIXEL_BLOCK = 128  # pixels of a sum in registers, where the sum is over pixels
 UPDATE_FIELDS = 8  # words that `kernels.update` reads of each parameter
 PLANE_PAD = 192  # bytes between planes of patches, lest all of them start in the same set of the cache
