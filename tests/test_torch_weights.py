@@ -218,6 +218,12 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_changed():
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_running_statistics_without_a_place_are_told_to_matter():
+    theirs = {name: np.ones(4, "float32") for name in ("weight", "bias", "running_mean", "running_var")}
+    with pytest.raises(ValueError, match="goes by running statistics there would answer otherwise"):
+        exchange.load_torch(nn.InstanceNorm(4, affine=True), theirs)
+
+
 def test_features_that_are_no_images():
     with pytest.raises(ValueError, match=r"fc\.weight \(5, 26\) is not for flattened images of 4 channels"):
         exchange.load_torch(net(), {**weights(), "fc.weight": np.ones((5, 26))})

@@ -106,6 +106,8 @@ def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: 
         problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
     if any(problems):
         remedy = "strict=False takes what has the right name." if strict else ""
+        if strict and any(name.endswith("running_mean") for name in unexpected):
+            remedy += " A layer that goes by running statistics there would answer otherwise here."
         raise ValueError(
             message(subject, "the weights are not this network's.", "\n  ".join(filter(None, problems)), remedy)
         )
