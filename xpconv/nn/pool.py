@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from xpconv import ops
@@ -10,10 +12,32 @@ from xpconv.nn.layer import ROOMY, Bound, Layer, check_arguments
 from xpconv.window import Ints, Padding, conv_window, per_axis
 
 
-class MaxPool(Layer):
-    """Maximum over windows of ``rank`` spatial axes; see `ops.max_pool`."""
+class _Windowed(Layer):
+    """Pooling over windows of ``rank`` spatial axes: what its kinds have alike."""
 
     rank: int
+
+    def _set_window(
+        self, op: str, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints, ceil_mode: bool
+    ) -> None:
+        """Keep the window; judge what does not depend on the input's size: whether one holds only padding does."""
+        kernel = per_axis(op, "kernel_size", kernel_size, self.rank)
+        conv_window(op, (ROOMY,) * self.rank, kernel, kernel if stride is None else stride, padding, dilation)
+        self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
+        self.ceil_mode = ceil_mode
+
+    def _window(self) -> dict[str, Any]:
+        """The window's options, for the op."""
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "ceil_mode": self.ceil_mode,
+        }
+
+
+class MaxPool(_Windowed):
+    """Maximum over windows of ``rank`` spatial axes; see `ops.max_pool`."""
 
     def __init__(
         self,
@@ -26,15 +50,13 @@ class MaxPool(Layer):
         ties: str = "first",
     ) -> None:
         """Make the layer; the arguments are those of `ops.max_pool`."""
-        _check_window("max_pool", self.rank, kernel_size, stride, padding, dilation)
+        self._set_window("max_pool", kernel_size, stride, padding, dilation, ceil_mode)
         check_arguments(ops.max_pool, np.empty((0, 1, 1)), 1, ties=ties)
-        self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
-        self.ceil_mode, self.ties = ceil_mode, ties
+        self.ties = ties
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.max_pool`."""
-        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
-        return ops.max_pool, (x, self.kernel_size), {**options, "ceil_mode": self.ceil_mode, "ties": self.ties}
+        return ops.max_pool, (x, self.kernel_size), {**self._window(), "ties": self.ties}
 
 
 class MaxPool1d(MaxPool):
@@ -55,10 +77,8 @@ class MaxPool3d(MaxPool):
     rank = 3
 
 
-class AvgPool(Layer):
+class AvgPool(_Windowed):
     """Average over windows of ``rank`` spatial axes; see `ops.avg_pool`."""
-
-    rank: int
 
     def __init__(
         self,
@@ -72,17 +92,14 @@ class AvgPool(Layer):
         divisor_override: float | None = None,
     ) -> None:
         """Make the layer; the arguments are those of `ops.avg_pool`, ``divisor_override`` its divisor."""
-        _check_window("avg_pool", self.rank, kernel_size, stride, padding, dilation)
+        self._set_window("avg_pool", kernel_size, stride, padding, dilation, ceil_mode)
         check_arguments(ops.avg_pool, np.empty((0, 1, 1)), 1, divisor=divisor_override)
-        self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
-        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
-        self.divisor_override = divisor_override
+        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.avg_pool`."""
-        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         counting = {"count_include_pad": self.count_include_pad, "divisor": self.divisor_override}
-        return ops.avg_pool, (x, self.kernel_size), {**options, "ceil_mode": self.ceil_mode, **counting}
+        return ops.avg_pool, (x, self.kernel_size), {**self._window(), **counting}
 
 
 class AvgPool1d(AvgPool):
@@ -103,10 +120,8 @@ class AvgPool3d(AvgPool):
     rank = 3
 
 
-class LpPool(Layer):
+class LpPool(_Windowed):
     """Root of the sum of powers over windows of ``rank`` spatial axes; see `ops.lp_pool`."""
-
-    rank: int
 
     def __init__(
         self,
@@ -119,15 +134,13 @@ class LpPool(Layer):
         ceil_mode: bool = False,
     ) -> None:
         """Make the layer; the arguments are those of `ops.lp_pool`, ``norm_type`` its p."""
-        _check_window("lp_pool", self.rank, kernel_size, stride, padding, dilation)
+        self._set_window("lp_pool", kernel_size, stride, padding, dilation, ceil_mode)
         check_arguments(ops.lp_pool, np.empty((0, 1, 1)), 1, p=norm_type)
-        self.norm_type, self.kernel_size, self.stride = norm_type, kernel_size, stride
-        self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
+        self.norm_type = norm_type
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.lp_pool`."""
-        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
-        return ops.lp_pool, (x, self.kernel_size), {"p": self.norm_type, **options, "ceil_mode": self.ceil_mode}
+        return ops.lp_pool, (x, self.kernel_size), {"p": self.norm_type, **self._window()}
 
 
 class LpPool1d(LpPool):
@@ -148,30 +161,31 @@ class LpPool3d(LpPool):
     rank = 3
 
 
-class AdaptiveAvgPool2d(Layer):
+class _Adaptive(Layer):
+    """Pooling over as many windows as the output is to have."""
+
+    rank: int
+
+    def __init__(self, output_size: Ints) -> None:
+        """Make the layer; ``output_size`` is an int or one per spatial axis."""
+        per_axis(type(self).__name__, "output_size", output_size, self.rank)
+        self.output_size = output_size
+
+
+class AdaptiveAvgPool2d(_Adaptive):
     """Average over as many windows as the output is to have, ``(N, H, W, C) -> (N, *output_size, C)``."""
 
     rank = 2
-
-    def __init__(self, output_size: Ints) -> None:
-        """Make the layer; see `ops.adaptive_avg_pool`."""
-        per_axis("AdaptiveAvgPool2d", "output_size", output_size, self.rank)
-        self.output_size = output_size
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.adaptive_avg_pool`."""
         return ops.adaptive_avg_pool, (x, self.output_size), {}
 
 
-class AdaptiveMaxPool2d(Layer):
+class AdaptiveMaxPool2d(_Adaptive):
     """Maximum over as many windows as the output is to have, ``(N, H, W, C) -> (N, *output_size, C)``."""
 
     rank = 2
-
-    def __init__(self, output_size: Ints) -> None:
-        """Make the layer; see `ops.adaptive_max_pool`."""
-        per_axis("AdaptiveMaxPool2d", "output_size", output_size, self.rank)
-        self.output_size = output_size
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.adaptive_max_pool`."""
@@ -192,9 +206,3 @@ class GlobalMaxPool(Layer):
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.global_max_pool`."""
         return ops.global_max_pool, (x,), {}
-
-
-def _check_window(op: str, rank: int, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints) -> None:
-    """Judge what does not depend on the input's size; whether a window holds only padding does."""
-    kernel = per_axis(op, "kernel_size", kernel_size, rank)
-    conv_window(op, (ROOMY,) * rank, kernel, kernel if stride is None else stride, padding, dilation)

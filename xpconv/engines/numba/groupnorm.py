@@ -16,16 +16,14 @@ from xpconv.engines.numba import rownorm
 from xpconv.engines.numba.activation import word
 from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported
 from xpconv.engines.numba.compiled import address
-from xpconv.engines.numba.fields import Samples
+from xpconv.engines.numba.fields import APPLY, SAMPLE_ROWS, SETTLE, SUM, Samples
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.sums import Slabs, settled, vector
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.settings import current
 
-_ROWS = 6  # of a sample's tables
 _MOMENTS, _GRADIENTS = 5, 4  # rows of a slab's sums
-_SUM, _SETTLE, _APPLY = 1, 2, 4  # steps of the work
 _RUN = 2**15  # numbers of a task, as far as samples are smaller
 _NEAR = 2**20  # bytes of a sample that a thread finds in its cache when it comes back to them
 _AT_WORK = 64  # samples that sums are kept of at a time
@@ -60,7 +58,7 @@ def _sizes(x: np.ndarray, each: int, kept: int) -> Samples:
 
 def _work(kernel: int, x: np.ndarray, sizes: Samples, apply: bool = True) -> None:
     """Do all steps of each sample in one task, or the steps one after the other by slabs."""
-    tasks, steps = -(-sizes.samples // sizes.share), _SUM | _SETTLE | _APPLY * apply
+    tasks, steps = -(-sizes.samples // sizes.share), SUM | SETTLE | APPLY * apply
     threads = min(threads_for(x.size), _AT_WORK)
     busy = tasks / (-(-tasks // threads) * threads)  # the share of the threads that whole samples keep at work
     whole = busy >= 0.8 or sizes.samples > _AT_WORK or sizes.slabs == 1
@@ -72,8 +70,8 @@ def _work(kernel: int, x: np.ndarray, sizes: Samples, apply: bool = True) -> Non
             run(kernel, tasks, *sizes._replace(steps=steps), threads=threads)
             return
         by_slab = sizes._replace(share=1, pieces=sizes.slabs)
-        for step in (_SUM, _SETTLE, _APPLY):
-            now = (sizes._replace(share=1) if step == _SETTLE else by_slab)._replace(steps=step)
+        for step in (SUM, SETTLE, APPLY):
+            now = (sizes._replace(share=1) if step == SETTLE else by_slab)._replace(steps=step)
             if step & steps:
                 run(kernel, now.samples * now.pieces, *now, threads=threads)
 
@@ -86,7 +84,7 @@ def _forward(
         return rownorm.normalise(x, (x.size // max(each, 1), each), gamma, beta, needs, eps)
     x, gamma, beta = dense(x), *(None if v is None else dense(v) for v in (gamma, beta))
     given = next((v.shape for v in (gamma, beta) if v is not None), ())
-    y, table = empty(x.shape, x.dtype), np.empty((x.shape[0], _ROWS, x.shape[-1]), dtype=x.dtype)
+    y, table = empty(x.shape, x.dtype), np.empty((x.shape[0], SAMPLE_ROWS, x.shape[-1]), dtype=x.dtype)
     if x.size:
         kind = vector(x)
         kernel = address("groupnorm", "forward", *kind, machine().lanes("float64"), streams(x, y, kind.lanes))
@@ -106,12 +104,12 @@ def _backward(kept: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | Non
         kind = vector(x)
         past = dx is not None and streams(x, dx, kind.lanes)
         kernel = address("groupnorm", "backward", *kind, machine().lanes("float64"), past)
-        with borrowed(samples * _ROWS * n * x.itemsize) as sums:
+        with borrowed(samples * SAMPLE_ROWS * n * x.itemsize) as sums:
             places = {"dy": place(dy), "out": place_of(dx), "table": place(kept.table), "settled": sums}
             sizes = _sizes(x, kept.each, _GRADIENTS)._replace(gamma=place_of(kept.gamma), **places)
             _work(kernel, x, sizes, apply=needs[0])
             if any(needs[1:]):
-                slabs = Slabs(samples, 2 * n, 1, samples, _ROWS * n, 0)
+                slabs = Slabs(samples, 2 * n, 1, samples, SAMPLE_ROWS * n, 0)
                 settled("sums", "settle", x, slabs, sums, 2 * n, place(both))
     dbeta, dgamma = both
     others = zip((dgamma, dbeta), needs[1:], strict=True)

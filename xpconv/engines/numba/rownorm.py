@@ -11,11 +11,11 @@ from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.activation import word
 from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported
 from xpconv.engines.numba.compiled import address
+from xpconv.engines.numba.fields import ROW_KEPT
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.sums import Slabs, settled, vector
 from xpconv.engines.numba.team import run, threads_for
 
-_KEPT = 3  # numbers for each row: mean, drift, 1 / sqrt(var + eps)
 _RUN = 2**14  # numbers of a task, as far as rows are shorter
 
 
@@ -37,7 +37,7 @@ def normalise(
     given = next((v.shape for v in (gamma, beta) if v is not None), ())
     size = math.prod(given) if given else n
     gamma, beta = (np.full(size, default, x.dtype) if v is None else dense(v) for v, default in ((gamma, 1), (beta, 0)))
-    y, table = empty(x.shape, x.dtype), np.empty((shape[0], _KEPT), dtype=x.dtype) if any(needs) else None
+    y, table = empty(x.shape, x.dtype), np.empty((shape[0], ROW_KEPT), dtype=x.dtype) if any(needs) else None
     if x.size:
         kind, per = vector(seen), max(1, _RUN // n)
         kernel = address("rownorm", "forward", *kind, streams(seen, y.reshape(shape), kind.lanes))

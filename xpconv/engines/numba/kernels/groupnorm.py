@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import njit, types
 
-from xpconv.engines.numba.fields import Samples
+from xpconv.engines.numba.fields import APPLY, SAMPLE_ROWS, SETTLE, SUM, Samples
 from xpconv.engines.numba.kernels.mathematics import real
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.norm import DRIFT, MEAN, RSTD, SCALE, SHIFT, merger, row_normaliser, slab_moments
@@ -23,8 +23,6 @@ from xpconv.engines.numba.kernels.vectors import vectors
 
 (X, DY, OUT, SAMPLES, ROWS, CHANNELS, EACH, SLAB, SLABS, SHARE, NEAR, PIECES, STEPS, PARTS, STEP, ROOM) = range(16)
 (TABLE, SETTLED, GAMMA, BETA, EPS) = range(16, len(Samples._fields))
-SUM, SETTLE, APPLY = 1, 2, 4  # the steps
-TABLE_ROWS = 6  # of a sample, in what either direction leaves
 
 _at_double = pointers(types.float64)
 
@@ -95,7 +93,7 @@ def _statistics(dtype: str, wide: int) -> Callable[..., Any]:
     @njit
     def statistics(args, sample, parts_at, room_at):
         rows, n, each, slab, slabs, step = args[ROWS], args[CHANNELS], args[EACH], args[SLAB], args[SLABS], args[STEP]
-        parts, room, table = at(parts_at), _at_double(room_at), at_sample(args, TABLE, sample, TABLE_ROWS)
+        parts, room, table = at(parts_at), _at_double(room_at), at_sample(args, TABLE, sample, SAMPLE_ROWS)
         share = 1.0 / (rows * each)
         for c in range(0, n, wide):
             store(room, c, merged(parts, slabs, step, rows, n, slab, c, splat(0.0))[0], n - c)
@@ -141,7 +139,7 @@ def forward(dtype: str, lanes: int, ragged: bool, wide: int, stream: bool) -> Ca
     @njit
     def apply(args, sample, first, last):
         x, y = at_sample(args, X, sample, args[ROWS]), at_sample(args, OUT, sample, args[ROWS])
-        table = at_sample(args, TABLE, sample, TABLE_ROWS)
+        table = at_sample(args, TABLE, sample, SAMPLE_ROWS)
         normalised(x, y, x, first, last, args[CHANNELS], table, args[NEAR] != 0)
 
     return _by_sample(dtype, sums, _statistics(dtype, wide), apply)
@@ -159,8 +157,8 @@ def _settle_gradients(dtype: str, wide: int) -> Callable[..., Any]:
     @njit
     def settle(args, sample, parts_at, room_at):
         n, each, slabs, step, gamma = args[CHANNELS], args[EACH], args[SLABS], args[STEP], args[GAMMA]
-        parts, room, table = at(parts_at), _at_double(room_at), at_sample(args, TABLE, sample, TABLE_ROWS)
-        out = at_sample(args, SETTLED, sample, TABLE_ROWS)
+        parts, room, table = at(parts_at), _at_double(room_at), at_sample(args, TABLE, sample, SAMPLE_ROWS)
+        out = at_sample(args, SETTLED, sample, SAMPLE_ROWS)
         for c in range(0, n, wide):
             left = n - c
             plain = add_up(parts, c, step, slabs, left)
@@ -191,7 +189,7 @@ def backward(dtype: str, lanes: int, ragged: bool, wide: int, stream: bool) -> C
     @njit
     def sums(args, sample, first, last, parts):
         x, dy = at_sample(args, X, sample, args[ROWS]), at_sample(args, DY, sample, args[ROWS])
-        table = at_sample(args, TABLE, sample, TABLE_ROWS)
+        table = at_sample(args, TABLE, sample, SAMPLE_ROWS)
         of_slab(x, dy, first, last, args[CHANNELS], table, at(parts), dy, dy)
 
     @njit
@@ -201,7 +199,7 @@ def backward(dtype: str, lanes: int, ragged: bool, wide: int, stream: bool) -> C
             at_sample(args, DY, sample, args[ROWS]),
             at_sample(args, OUT, sample, args[ROWS]),
         )
-        table, settled = at_sample(args, TABLE, sample, TABLE_ROWS), at_sample(args, SETTLED, sample, TABLE_ROWS)
+        table, settled = at_sample(args, TABLE, sample, SAMPLE_ROWS), at_sample(args, SETTLED, sample, SAMPLE_ROWS)
         gradient(x, dy, dx, first, last, args[CHANNELS], table, settled)
 
     return _by_sample(dtype, sums, _settle_gradients(dtype, wide), apply)

@@ -12,15 +12,15 @@ from typing import Any
 
 from numba import njit
 
+from xpconv.engines.numba.fields import ROW_KEPT
 from xpconv.engines.numba.kernels.mathematics import real
 from xpconv.engines.numba.kernels.memory import number_type, pointers
 from xpconv.engines.numba.kernels.softmax import total_of
 from xpconv.engines.numba.kernels.sums import BLOCK, end_put, ends, row_tools
 from xpconv.engines.numba.kernels.vectors import below, choose, multiply_add, vectors
 
-# What is kept of each row, (rows, 3).
-MEAN, DRIFT, RSTD = range(3)  # the drift is the true mean minus its rounding
-KEPT = 3
+# What is kept of each row, (rows, ROW_KEPT).
+MEAN, DRIFT, RSTD = range(ROW_KEPT)  # the drift is the true mean minus its rounding
 
 
 def _within(dtype: str, lanes: int, ragged: bool) -> Callable[..., Any]:
@@ -111,8 +111,8 @@ def forward(dtype: str, lanes: int, ragged: bool, stream: bool) -> Callable[...,
             mean, drift, var = moments(x, start, n, 1.0 / n)
             rstd = 1.0 / math.sqrt(var + real(eps))
             if args[5] != 0:
-                table[KEPT * r + MEAN], table[KEPT * r + DRIFT] = mean, number(drift)
-                table[KEPT * r + RSTD] = number(rstd)
+                table[ROW_KEPT * r + MEAN], table[ROW_KEPT * r + DRIFT] = mean, number(drift)
+                table[ROW_KEPT * r + RSTD] = number(rstd)
             about, scale, less = splat(mean), splat(number(rstd)), splat(number(-drift * rstd))
             for c in range(0, n, lanes):
                 left = n - c
@@ -180,9 +180,9 @@ def backward(dtype: str, lanes: int, ragged: bool, stream: bool) -> Callable[...
                     at(place + (2 * columns + of_line) * nbytes),
                     at(place + (3 * columns + of_line) * nbytes),
                 )
-                rstd = float(table[KEPT * r + RSTD])
-                about, scale = splat(table[KEPT * r + MEAN]), splat(table[KEPT * r + RSTD])
-                less = splat(number(-float(table[KEPT * r + DRIFT]) * rstd))
+                rstd = float(table[ROW_KEPT * r + RSTD])
+                about, scale = splat(table[ROW_KEPT * r + MEAN]), splat(table[ROW_KEPT * r + RSTD])
+                less = splat(number(-float(table[ROW_KEPT * r + DRIFT]) * rstd))
                 total, product = sums(x, dy, start, n, about, scale, less, gamma, weighted, plain)
                 factor, offset = splat(number(-rstd * product / n)), splat(number(-rstd * total / n))
                 if args[2] != 0:
