@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpconv import notices
+from xpconv.arguments import flag, integer
 from xpconv.backend import to_numpy
 from xpconv.errors import message
 from xpconv.runtime import runtime_of
@@ -114,13 +115,12 @@ def fit(
     1.0
     """
     check_count("fit", "epochs", epochs)
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(message("fit", f"seed must be an integer, not {seed!r}."))
+    seed, capture = integer("fit", "seed", seed), flag("fit", "capture", capture)
     _check_parts(optimizer, schedule, augment, checkpoint)
     shown, objective = display(progress), Objective("fit", loss)
     optimizer = Adam() if optimizer is None else optimizer
     runtime = runtime_of(place_of(net))
-    with runtime.working(), notices.told_to(shown.on_note):
+    with runtime.working(), notices.told_to(shown.on_note, shown.on_wait):
         feed = Feed("fit", net, data, objective, batch_size)
         held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
         history = History()
