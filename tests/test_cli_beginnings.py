@@ -206,6 +206,17 @@ def test_a_note_before_the_bar_is_there_is_a_line(capsys):
     assert capsys.readouterr().out == "  compiling\n"
 
 
+def test_what_is_waited_for_stands_in_the_line_of_the_bar(capsys):
+    rich = pytest.importorskip("rich.progress")
+    live = progress.Bar()
+    live.on_wait("compiling kernel 1")
+    assert capsys.readouterr().out == "  compiling kernel 1\r", "to be written over"
+    live._bar = rich.Progress()
+    live._task = live._bar.add_task("", status="getting ready")
+    live.on_wait("compiling kernel 2")
+    assert live._bar.tasks[0].fields["status"] == "compiling kernel 2"
+
+
 @pytest.mark.parametrize("loss", [0.0, 9.5, 999.9999, 999.99999, 1000.0, 1.46e25, 3e38, float("inf"), float("nan")])
 def test_rows_keep_to_their_columns(loss, capsys):
     shown = progress.Lines("test")

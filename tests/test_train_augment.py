@@ -41,5 +41,5 @@ def test_a_flip_mirrors_about_half_of_the_images(place: str) -> None:
 
 @pytest.mark.parametrize("pixels", [0, -1, 1.5, True])
 def test_a_shift_of_no_pixels_is_refused(pixels: Any) -> None:
-    with pytest.raises(ValueError, match=r"random_shift: pixels must be an integer of at least 1"):
+    with pytest.raises((TypeError, ValueError), match=r"random_shift: pixels must be (an integer|at least 1)"):
         train.augment.random_shift(pixels)

@@ -252,7 +252,7 @@ def test_what_cannot_have_been_kept_is_refused_before_anything_changes(
 
 
 def test_a_damaged_checkpoint_is_told(path: Path) -> None:
-    run(network(), path, epochs=1)
+    run(network(), path, epochs=np.int64(1))
     raw = bytearray(path.read_bytes())
     raw[-5] ^= 1
     path.write_bytes(raw)

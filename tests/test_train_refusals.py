@@ -32,11 +32,11 @@ BAD_DATA: dict[str, tuple[Any, dict[str, Any], str]] = {
     "nothing": ((IMAGES[:0], LABELS[:0]), {}, r"^fit: needs as many labels as images, and at least one"),
     "a dict": ({"x": IMAGES, "y": LABELS}, {}, r"^fit: data must be a pair \(images, labels\)\.\n  given: dict"),
     "words": ((np.full((40, 2), "a"), LABELS), {}, r"^fit: images must be numbers"),
-    "batch size": ((IMAGES, LABELS), {"batch_size": 0}, r"^fit: batch_size must be an integer of at least 1"),
+    "batch size": ((IMAGES, LABELS), {"batch_size": 0}, r"^fit: batch_size must be at least 1"),
     "epochs": (
         (IMAGES, LABELS),
         {"epochs": 1.5},
-        r"^fit: epochs must be an integer of at least 1\.\n  given: epochs=1\.5",
+        r"^fit: epochs must be an integer, not 1\.5",
     ),
     "seed": ((IMAGES, LABELS), {"seed": 0.5}, r"^fit: seed must be an integer, not 0\.5"),
     "progress": ((IMAGES, LABELS), {"progress": "bar"}, r"^fit: progress must be True, False or a train\.Progress"),

@@ -26,8 +26,8 @@ _KEY = "xpconv"  # of the entry in the file's metadata
 def save(net: Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None) -> None:
     """Write a network to a safetensors file: what it is made of, its parameters, and its buffers.
 
-    The file appears under its name only when it is whole; an older one of that name stays until then. Gradients and
-    the state of an optimizer are not in it.
+    The file appears under its name only when it is whole; an older one of that name stays until then. It carries
+    checksums, and `load` refuses one that was damaged since. Gradients and the state of an optimizer are not in it.
 
     Parameters
     ----------

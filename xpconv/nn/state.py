@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arguments import integer
 from xpconv.arrays import check_array
 from xpconv.backend import HALVES, Array, Backend, backend_of, cast, dtype_named, get, namespace
 from xpconv.dispatch import dtype_kind
@@ -49,9 +50,8 @@ class State:
             self.assign(given)
 
     def _checked(self, shape: Shape) -> Shape:
-        if not all(n is None or (hasattr(n, "__index__") and n >= 0) for n in shape):
-            raise TypeError(message(type(self).__name__, f"a shape holds integers from 0 on, or None, not {shape!r}."))
-        return tuple(None if n is None else n.__index__() for n in shape)
+        kind = type(self).__name__
+        return tuple(None if n is None else integer(kind, "a size in the shape", n, least=0) for n in shape)
 
     @property
     def value(self) -> Array | None:

@@ -37,9 +37,10 @@ class Checkpoint:
 
     One file has all that the rest of a run depends on: the network and its running statistics, the optimizer's state,
     how often each dropout layer has drawn, and the history. It is replaced as a whole, so that it is always of one
-    epoch; an epoch whose loss or network is not finite is not kept. Shuffles and augmentations depend on the seed, the
-    epoch and the step alone, and a schedule on the step's place in the run: a run that is taken up gives what it would
-    have given without the stop, to the bit where the same engines compute it.
+    epoch; an epoch whose loss or network is not finite is not kept. It has checksums, and is refused where it was
+    damaged since. Shuffles and augmentations depend on the seed, the epoch and the step alone, and a schedule on the
+    step's place in the run: a run that is taken up gives what it would have given without the stop, to the bit where
+    the same engines compute it.
 
     Parameters
     ----------

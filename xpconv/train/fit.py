@@ -15,7 +15,7 @@ from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment
 from xpconv.train.checkpoint import Checkpoint, ingredients
 from xpconv.train.common import FINITE
-from xpconv.train.feed import Feed, check_count, images_for, place_of
+from xpconv.train.feed import Feed, images_for, place_of
 from xpconv.train.history import History
 from xpconv.train.objective import Evaluation, Loss, Objective
 from xpconv.train.optim import Adam, Optimizer
@@ -114,7 +114,7 @@ def fit(
     >>> history[-1].accuracy
     1.0
     """
-    check_count("fit", "epochs", epochs)
+    epochs = integer("fit", "epochs", epochs, least=1)
     seed, capture = integer("fit", "seed", seed), flag("fit", "capture", capture)
     _check_parts(optimizer, schedule, augment, checkpoint)
     shown, objective = display(progress), Objective("fit", loss)
@@ -200,7 +200,7 @@ def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
     >>> train.predict(nn.Sequential(nn.Flatten()), np.ones((5, 2, 2, 1)), batch_size=2).shape
     (5, 4)
     """
-    check_count("predict", "batch_size", batch_size)
+    batch_size = integer("predict", "batch_size", batch_size, least=1)
     with runtime_of(place_of(net)).working():
         batches = images_for("predict", net, images).batches(batch_size)
         return np.concatenate([to_numpy(net(x)) for x in batches])
