@@ -160,10 +160,10 @@ class Bar(Lines):
 
     def on_wait(self, text: str) -> None:
         """Say it in the bar's line, which stands still meanwhile; before there is one, where that will be."""
-        if self._bar is not None:
-            self._bar.update(self._task, status=text, refresh=True)
-        else:
-            with suppress(OSError):
+        with suppress(OSError):  # the terminal may be gone
+            if self._bar is not None:
+                self._bar.update(self._task, status=text, refresh=True)
+            else:
                 print(f"  {text}", end="\r", flush=True)
 
     def on_step(self, epoch: int, step: int) -> None:
