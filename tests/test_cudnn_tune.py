@@ -104,6 +104,23 @@ def test_a_damaged_file_of_choices_is_as_good_as_none(choices, content):
         assert json.loads(file.read_text())[asked].startswith("NHWC eng")
 
 
+def test_what_is_timed_is_the_device_which_waits_until_the_host_has_handed_out_all_runs(own_choices, monkeypatch):  # noqa: F811
+    log, hold, times = [], tune._hold, iter([3.0, 1.0, 2.0])
+
+    class Event:
+        def record(self):
+            log.append("event")
+
+        def synchronize(self):
+            log.append("the host waits")
+
+    monkeypatch.setattr(cupy.cuda, "Event", Event)
+    monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: next(times))
+    monkeypatch.setattr(tune, "_hold", lambda duration: (hold(duration), log.append("the device waits")))
+    assert tune.seconds(lambda: log.append("run")) == 0.001
+    assert log == ["run", "run", "the device waits", *["event", "run", "event"] * 3, "the host waits"]
+
+
 def test_choices_of_other_processes_are_kept(choices):
     x = made(2, 8, 8, 16, dtype="float16")
     with xpconv.autotune(True):
