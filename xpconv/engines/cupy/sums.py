@@ -58,7 +58,7 @@ class Slabs(NamedTuple):
         self, module: str, name: str, like: Array, *args: Any, times: int = 1, batches: int = 1, largest: int = 0
     ) -> None:
         """Launch a kernel of slabs: a grid of (``times`` the tiles of columns, slabs, ``batches``)."""
-        largest = max(largest, self.rows * self.columns * batches)
+        largest = max(largest, max(self.rows, self.slabs) * self.columns * batches)
         compiled = kernel(module, name, dtype_name(like.dtype), largest, self.width)
         compiled((times * self.tiles, self.slabs, batches), (self.across, _THREADS // self.across), pointers(args))
 
