@@ -158,8 +158,6 @@ def first(choices, monkeypatch):
         yield ran
 
 
-# In float32 the library adds a residual, or a bias to an input gradient, in NHWC alone.
-NHWC_FORWARD = ("residual and tanh", "output padding", "residual, 1x1")
 TURNED = {
     "conv": ("dilation and stride", "groups", "depthwise", "1-D causal", "3-D", "relu", "residual and tanh"),
     "conv_transpose": ("depthwise", "3-D", "output padding", "residual, 1x1"),
@@ -175,8 +173,29 @@ def test_where_channels_first_is_faster_arrays_are_turned_and_answers_stay(first
         first.clear()
         errors = measure(case, sample, Target("cupy", "cudnn"), dtype)
         assert max(errors.values()) <= 1, f"{sample.name}: {errors}"
-        stays = dtype == "float32" and sample.name in NHWC_FORWARD
-        assert first == {forward: "NHWC" if stays else "NCHW", backward: "NCHW", "wgrad": "NCHW"}, sample.name
+        assert first == {forward: "NCHW", backward: "NCHW", "wgrad": "NCHW"}, sample.name
+
+
+@pytest.mark.parametrize(("with_residual", "activation"), [(True, "relu"), (False, "silu")])
+def test_what_the_library_does_not_fuse_with_channels_first_is_done_after_it(
+    first, monkeypatch, with_residual, activation
+):
+    """Beside what it fuses in our layout; and the choice is found again on disk."""
+    x, w, b = made(2, 6, 5, 8), made(3, 3, 8, 4), made(4)
+    options = {"activation": activation, "residual": made(2, 4, 3, 4) if with_residual else None}
+    with xpconv.autotune(False):
+        assert " after it" not in xpconv.explain(ops.conv, x, w, b, **options)["cudnn"]
+    for timed in (True, False):
+        first.clear()
+        close(ops.conv(x, w, b, **options), x, w, b, **options)
+        assert first == {"fprop": "NCHW"}
+        told = xpconv.explain(ops.conv, x, w, b, **options)["cudnn"]
+        left = f"residual, {activation}" if with_residual else activation
+        assert f"with bias, {left} after it, plan eng" in told
+        assert "by measurement" in told
+        if timed:
+            clear()
+            monkeypatch.setattr(tune, "seconds", lambda call: pytest.fail("timed again"))
 
 
 def test_sums_that_are_kept_are_turned_back_too(first):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import cudnn
@@ -122,7 +122,7 @@ def _remembered(problem: Problem, place: dict[str, Any]) -> Way | None:
     """The way that was fastest when it was measured; `None` if that never was, or it is there no longer."""
     chosen = tune.known(problem) or ""
     asked = next((asked for asked in problem.layouts if chosen.startswith(f"{asked.layout} ")), None)
-    return asked and next((way for way in ways(asked, place) if way.choice == chosen), None)
+    return asked and next((way for way in _most_fused(asked, place) if way.choice == chosen), None)
 
 
 def _candidates(first: Way) -> Iterator[Way]:
@@ -130,7 +130,16 @@ def _candidates(first: Way) -> Iterator[Way]:
     ours, *others = first.problem.layouts
     yield from islice(_fitting(first.graph, ours), _CANDIDATES)
     for asked in others:
-        yield from islice(ways(asked, library.place(asked.device)), _CANDIDATES)
+        yield from islice(_most_fused(asked, library.place(asked.device)), _CANDIDATES)
+
+
+def _most_fused(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
+    """The ways to run as much of a problem as the library fuses in its layout; what is left is done after it."""
+    for asked in (problem, *problem.lesser):
+        found = ways(asked, place)
+        if (first := next(found, None)) is not None:
+            return chain((first,), found)
+    return iter(())
 
 
 def ways(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
