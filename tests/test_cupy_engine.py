@@ -284,6 +284,15 @@ def test_vectors_of_channels(dtype):
         agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0, beta=beta)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("shape", [(700, 16), (130, 96), (700, 5), (3, 1500), (2, 2048)])
+def test_response_norms_of_rows_that_blocks_hold_many_or_one_of(shape, dtype):
+    """In several blocks, of which the last has fewer; in packs of a thread that are and that are not all there."""
+    x = np.random.default_rng(7).standard_normal(shape)
+    for size in (5, 8):
+        agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0)
+
+
 @pytest.mark.parametrize(
     ("op", "options", "ulps"),
     [(ops.gelu, {}, 16), (ops.gelu, {"approximate": "tanh"}, 16), (ops.softplus, {}, 8)],
