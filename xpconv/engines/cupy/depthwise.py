@@ -64,7 +64,7 @@ def wgrad(x: Array, dy: Array, sizes: Sizes) -> Array:
         return dw
     width = width_of(sizes.outputs, x, dy) if _multiplier(sizes) == 1 else 1
     spans = taps(window) // kernel[-1] * -(-kernel[-1] // _SPAN)
-    slabs = Slabs.of(_runs(dy, dy.shape[-1]), sizes.outputs, width)
+    slabs = Slabs.of(_runs(dy, dy.shape[-1]), sizes.outputs, width, terms=_RUN)
     parts = cupy.empty((slabs.slabs, *dw.shape), dtype=computed_in(x.dtype))
     numbers = np.int32(_multiplier(sizes)), np.int32(spans), *integers(slabs.rows, slabs.size)
     args = x, dy, parts, *numbers, struct(window, x.shape[0], sizes.channels, 1, _RUN)
