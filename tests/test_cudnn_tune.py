@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import cudnn_interpreter
@@ -54,6 +55,15 @@ def test_autotune_times_plans_once_and_keeps_the_choice_on_disk(choices, monkeyp
         assert plans.find(asked).way.name == chosen
         assert "by measurement" in conv._told(asked)
     assert w.shape == (3, 3, 16, 16)
+
+
+def test_plans_that_take_long_to_build_are_few(choices, monkeypatch):
+    clock, timed = itertools.count(), []
+    monkeypatch.setattr(plans, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(tune, "seconds", lambda run: timed.append(run) or 1.0)
+    with xpconv.autotune(True):
+        wgrad(made(2, 8, 8, 16, dtype="float16"))
+    assert len(timed) == plans._BUILDING + 1
 
 
 @pytest.mark.parametrize("failing", [MemoryError, RuntimeError])

@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain
+from time import monotonic
 from typing import Any
 
 import cudnn
@@ -24,7 +25,7 @@ from xpconv.engines.cudnn.graph import drawn, refused_notes
 from xpconv.engines.cudnn.problem import Problem
 
 MOST_PLANS = 1024
-_CANDIDATES = 12  # plans of a layout that are timed against one another
+_CANDIDATES, _BUILDING = 12, 2.0  # plans of a layout that are timed, and seconds that building them may take
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -128,9 +129,20 @@ def _remembered(problem: Problem, place: dict[str, Any]) -> Way | None:
 def _candidates(first: Way) -> Iterator[Way]:
     """What is timed for a problem whose first way, in our layout, is known."""
     ours, *others = first.problem.layouts
-    yield from islice(_fitting(first.graph, ours), _CANDIDATES)
+    yield from _worth_timing(_fitting(first.graph, ours))
     for asked in others:
-        yield from islice(_most_fused(asked, library.place(asked.device)), _CANDIDATES)
+        yield from _worth_timing(_most_fused(asked, library.place(asked.device)))
+
+
+def _worth_timing(ranked: Iterator[Way]) -> Iterator[Way]:
+    """The first of some ways: fewer where the library compiles a kernel for each, half a second and more of waiting."""
+    left = _BUILDING
+    for _ in range(_CANDIDATES):
+        started = monotonic()
+        if left < 0 or (way := next(ranked, None)) is None:
+            return
+        left -= monotonic() - started
+        yield way
 
 
 def _most_fused(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
