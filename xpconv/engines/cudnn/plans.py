@@ -121,9 +121,9 @@ def _best(problem: Problem, place: dict[str, Any]) -> Plan | str:
 
 def _remembered(problem: Problem, place: dict[str, Any]) -> Way | None:
     """The way that was fastest when it was measured; `None` if that never was, or it is there no longer."""
-    chosen = tune.known(problem) or ""
-    asked = next((asked for asked in problem.layouts if chosen.startswith(f"{asked.layout} ")), None)
-    return asked and next((way for way in _most_fused(asked, place) if way.choice == chosen), None)
+    layout, _, name = (tune.known(problem) or "").partition(" ")
+    asked = next((asked for asked in problem.layouts if name and asked.layout == layout), None)
+    return asked and next(_most_fused(asked, place, name), None)
 
 
 def _candidates(first: Way) -> Iterator[Way]:
@@ -145,22 +145,22 @@ def _worth_timing(ranked: Iterator[Way]) -> Iterator[Way]:
         yield way
 
 
-def _most_fused(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
+def _most_fused(problem: Problem, place: dict[str, Any], name: str = "") -> Iterator[Way]:
     """The ways to run as much of a problem as the library fuses in its layout; what is left is done after it."""
     for asked in (problem, *problem.lesser):
-        found = ways(asked, place)
+        found = ways(asked, place, name)
         if (first := next(found, None)) is not None:
             return chain((first,), found)
     return iter(())
 
 
-def ways(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
-    """The ways to run a problem, best by rank first; none where the library refuses it."""
+def ways(problem: Problem, place: dict[str, Any], name: str = "") -> Iterator[Way]:
+    """The ways to run a problem, best by rank first, or that of a name; none where the library refuses it."""
     try:
         graph = planned(problem, place)
     except library.Refusal:
         return
-    yield from _fitting(graph, problem)
+    yield from _fitting(graph, problem, name=name)
 
 
 def kept() -> int:
@@ -179,9 +179,11 @@ def planned(problem: Problem, place: dict[str, Any]) -> Any:
     return ranked
 
 
-def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None) -> Iterator[Way]:
-    """A way for each plan that can be built and fits the limit with the copies it needs, best first."""
+def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None, name: str = "") -> Iterator[Way]:
+    """A way for each plan (of a name) that can be built and fits the limit with the copies it needs, best first."""
     for index in range(graph.get_execution_plan_count()):
+        if name and graph.get_plan_name_at_index(index) != name:
+            continue  # nor built: it may have to be compiled
         try:
             graph.build_plan_at_index(index)
             workspace = graph.get_workspace_size_plan_at_index(index)
