@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from xpconv.arrays import dtype_kind
 from xpconv.backend import HALVES, get, to_numpy
-from xpconv.dispatch import dtype_kind
 from xpconv.errors import FileError, dtype_name, message
 from xpconv.exchange import architecture, tensors
 from xpconv.nn import Module

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.arrays import check_array
+from xpconv.arrays import check_array, dtype_kind
 from xpconv.backend import Array, library
-from xpconv.dispatch import Call, dtype_kind, op
+from xpconv.dispatch import Call, op
 from xpconv.errors import describe, message
 from xpconv.ops import validate
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from xpconv.arrays import check_array
+from xpconv.arrays import check_array, dtype_kind
 from xpconv.backend import Array, library
-from xpconv.dispatch import Call, dtype_kind, op
+from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, dtype_name, message
 from xpconv.ops import validate
 

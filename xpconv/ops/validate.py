@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.arrays import check_array
+from xpconv.arrays import check_array, dtype_kind
 from xpconv.backend import Array, library
-from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, describe_all, dtype_name, message
 
 _NEEDED = frozenset({"w", "other", "slope", "target"})  # beside the first array of a call, which always is

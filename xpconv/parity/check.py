@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arrays import is_inexact
 from xpconv.backend import library, to_numpy
-from xpconv.dispatch import is_inexact
 from xpconv.errors import dtype_name
 from xpconv.parity.measure import Answer, answer, cotangent, errors_of, serves, truth
 from xpconv.parity.sample import NANS, Case, Sample

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from xpconv.arguments import integer
-from xpconv.arrays import check_array
+from xpconv.arrays import check_array, dtype_kind
 from xpconv.backend import Array, Backend, backend_of, get, to_numpy
-from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, describe_all, dtype_name, message
 from xpconv.nn import Module
 from xpconv.runtime import Rows, runtime_of, taken

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpconv import ops
+from xpconv.arrays import dtype_kind
 from xpconv.backend import Array, cast, namespace, to_numpy
-from xpconv.dispatch import dtype_kind, registered, vjp
+from xpconv.dispatch import registered, vjp
 from xpconv.errors import dtype_name, message
 
 Loss = str | Callable[..., Any]

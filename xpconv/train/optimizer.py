@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpconv.arrays import dtype_kind
 from xpconv.backend import HALVES, Array, backend_of, cast, dtype_named, library, namespace, on_device_of, to_numpy
-from xpconv.dispatch import Primitive, dtype_kind, offered
+from xpconv.dispatch import Primitive, offered
 from xpconv.errors import describe, dtype_name, message
 
 if TYPE_CHECKING:

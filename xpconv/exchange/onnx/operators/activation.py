@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpconv import ops
+from xpconv.arrays import is_inexact
 from xpconv.backend import Array, cast, namespace
-from xpconv.dispatch import is_inexact
 from xpconv.errors import message
 from xpconv.exchange.onnx.table import Node, Order, Refusal, Step, operator
 

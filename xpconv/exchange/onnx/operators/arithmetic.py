@@ -7,8 +7,8 @@ import operator as python
 from collections.abc import Callable
 from typing import Any
 
+from xpconv.arrays import is_inexact
 from xpconv.backend import Array, cast, namespace
-from xpconv.dispatch import is_inexact
 from xpconv.exchange.onnx.table import Node, Order, Step, operator
 
 # ONNX's name of a function of one array, and the array API's.

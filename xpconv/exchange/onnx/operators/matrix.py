@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from xpconv import ops
+from xpconv.arrays import is_inexact
 from xpconv.backend import Array, namespace
-from xpconv.dispatch import is_inexact
 from xpconv.exchange.onnx.table import Node, Step, operator
 
 
