@@ -24,10 +24,13 @@ WORKERS = max(1, (os.cpu_count() or 1) - 2)
 # dtype, precision: what a user of a GPU chooses among
 PRECISIONS = (("bfloat16", "ieee"), ("float32", "ieee"), ("float32", "fast"), ("float16", "ieee"))
 _CAPTURE = ("test_cuda_graph", "test_cuda_graph_refusals", "test_cuda_runtime")
-_SANITIZED = {  # ops, in groups that end in time
-    "pool": "max_pool,avg_pool,lp_pool,max_unpool,global_avg_pool,global_max_pool",
-    "conv": "conv,conv_transpose,linear",
-    "rest": "batch_norm,layer_norm,group_norm,softmax,softmax_cross_entropy,relu,gelu,prelu,dropout",
+_NORMS = "batch_norm,layer_norm,group_norm,instance_norm,local_response_norm,softmax,softmax_cross_entropy"
+_SANITIZED = {  # the tool, and ops in groups that end in time
+    "pool": ("memcheck", "max_pool,avg_pool,lp_pool,max_unpool,global_avg_pool,global_max_pool,pad,resize"),
+    "conv": ("memcheck", "conv,conv_transpose,linear"),
+    "norm": ("memcheck", _NORMS),
+    "rest": ("memcheck", "relu,gelu,prelu,add,dropout,mse,binary_cross_entropy_with_logits"),
+    "races": ("racecheck", f"{_NORMS},prelu,mse"),  # what goes through shared memory
 }
 _SANITIZER = ("/usr/local/cuda/bin/compute-sanitizer", "compute-sanitizer")
 _DRY = 240  # seconds of a stage on the emulated CuPy, which compiles every kernel anew where it has not been before
@@ -145,8 +148,8 @@ def studies(out: Path, dry_run: bool) -> Iterator[Stage]:
         "import sys, cupy; cupy.cuda.set_allocator(None); "  # each array by itself, so that no overrun hides in a pool
         "from xpconv.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    check = (tool or "compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", sys.executable, "-c", code)
-    for name, ops in _SANITIZED.items():
+    for name, (checked, ops) in _SANITIZED.items():
+        check = (tool or "compute-sanitizer", "--tool", checked, "--error-exitcode", "9", sys.executable, "-c", code)
         parity = ("parity", "--backend", "cupy", "--engine", "cupy", "--op", ops, "--json")
         file = f"sanitizer-{name}.json"
         yield Stage(f"sanitizer-{name}", (*check, *parity, str(out / file)), 540, file, absent)

@@ -9,7 +9,8 @@ import cudnn_on_host
 import numpy as np
 import pytest
 from command import xpconv
-from nets import corners
+from nets import BACKENDS, corners
+from targets import missing
 
 from xpconv import settings
 
@@ -35,6 +36,15 @@ def _ctrl_c_has_its_usual_meaning():
 def _settings_do_not_leak():
     with settings.applied(settings.current()):
         yield
+
+
+@pytest.fixture(params=BACKENDS)
+def place(request: pytest.FixtureRequest) -> str:
+    """Each backend that is here, by name."""
+    reason = missing(request.param)
+    if reason:
+        pytest.skip(f"{request.param}: {reason}")
+    return request.param
 
 
 @pytest.fixture(scope="session")

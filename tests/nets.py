@@ -30,6 +30,19 @@ def small():
     )
 
 
+def assorted():
+    """Layers of many kinds, in sequence, side by side and around a shortcut."""
+    block = nn.Residual(nn.Sequential(conv=nn.Conv2d(4, 4, 3, padding="same"), norm=nn.BatchNorm()), activation="relu")
+    return nn.Sequential(
+        stem=nn.Conv2d(None, 4, (3, 3), padding=((1, 1), (0, 2)), bias=False),
+        block=block,
+        mix=nn.Parallel(nn.Identity(), nn.MaxPool2d([3, 3], 1, 1)),
+        flat=nn.Flatten(),
+        drop=nn.Dropout(0.5),
+        head=nn.Linear(None, 5),
+    )
+
+
 def images(n=2, size=5, channels=3, dtype="float32"):
     """Normal noise (n, size, size, channels)."""
     return np.random.default_rng(0).normal(size=(n, size, size, channels)).astype(dtype)

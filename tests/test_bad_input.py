@@ -63,8 +63,18 @@ BAD = {
     "negative stride": (lambda: ops.conv(X, W, stride=-1), ValueError, ["stride must be at least 1", "stride=-1"]),
     "stride 1.5": (lambda: ops.conv(X, W, stride=1.5), TypeError, ["stride must be integers", "1.5"]),
     "stride 1.0, though 1 was seen before": (lambda: (ops.conv(X, W), ops.conv(X, W, stride=1.0)), TypeError, ["1.0"]),
+    "a flag of an op": (
+        lambda: ops.max_pool(X, 2, ceil_mode="no"),
+        TypeError,
+        ["max_pool: ceil_mode must be True or False", "ceil_mode='no'"],
+    ),
+    "a mode of PyTorch's": (
+        lambda: ops.resize(X, 4, mode="linear"),
+        ValueError,
+        ["mode 'linear' is not known", "PyTorch's 'linear' is mode='bilinear' here", "'nearest-exact'"],
+    ),
     "stride True": (lambda: ops.conv(X, W, stride=True), TypeError, ["stride must be integers", "True"]),
-    "groups in a pair": (lambda: ops.conv(X, W, groups=(1, 1)), ValueError, ["groups needs an int"]),
+    "groups in a pair": (lambda: ops.conv(X, W, groups=(1, 1)), TypeError, ["groups must be an integer, not (1, 1)"]),
     "foreign byte order": (lambda: ops.relu(X.astype(">f4")), TypeError, ["byte order", "newbyteorder"]),
     "torch beside NumPy": (
         lambda: ops.linear(X, of("torch")),

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 import textwrap
 from contextlib import ExitStack, closing
@@ -429,6 +430,15 @@ def test_committed_results_are_read():
         for row, entry in zip(report.document(report.read(RESULTS / name))["rows"], written, strict=True):
             assert alike(row["ratio"], entry["ratio"])
             assert (row["name"], row["x"], row["flops"]) == (entry["name"], entry["x"], entry["flops"])
+
+
+def test_showing_an_earlier_run_loads_no_engine_that_compiles():
+    code = (
+        "import sys; from xpconv.cli import main; main(['bench', '--show', sys.argv[1]]);"
+        "print([name for name in ('numba', 'llvmlite', 'cupy', 'torch') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(RESULTS / "cpu_steps.json")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.endswith("\n[]\n")
 
 
 def test_an_earlier_run_is_shown_and_drawn(tmp_path, monkeypatch, capsys):

@@ -166,7 +166,7 @@ def test_compiling_kernels_is_told_where_nothing_is_kept_yet(tmp_path):
         "import sys, numpy as np, xpconv\n"
         "from xpconv import notices, ops\n"
         "for _ in range(2):\n"
-        "    with notices.told_to(print), xpconv.use_engine('numba'):\n"
+        "    with notices.told_to(print, print), xpconv.use_engine('numba'):\n"
         "        ops.relu(np.ones(5, np.float32))\n"
         "print('numba' in sys.modules)"
     )
@@ -175,12 +175,15 @@ def test_compiling_kernels_is_told_where_nothing_is_kept_yet(tmp_path):
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     )
-    assert first == "compiling kernels for this CPU, once for each kind of layer\nTrue\n"
+    assert first == (
+        "compiling kernels for this CPU, once for each kind of layer: the first run waits for them\n"
+        "compiling kernel 1\ncompiling kernel 2\nTrue\n"
+    )
     assert second == "False\n", "neither told nor imported where kernels are kept"
 
 
 @pytest.mark.usefixtures("_nothing_told")
-def test_fit_shows_it_above_the_table_or_within(capsys):
+def test_fit_shows_it_above_the_table(capsys):
     class Slow(nn.Module):
         def vjp(self, x, training=True, needs_input=True):
             notices.tell("this takes a while" if training else "making ready")
@@ -194,13 +197,24 @@ def test_fit_shows_it_above_the_table_or_within(capsys):
     with xpconv.use_engine("portable"):
         train.fit(net, (np.ones((4, 4), "float32"), [0, 1, 0, 1]), epochs=1, batch_size=2, progress=progress.Lines())
     lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["making", "epoch", "this", "1/1"]
+    assert lines == ["making", "this", "epoch", "1/1"]
 
 
 def test_a_note_before_the_bar_is_there_is_a_line(capsys):
     pytest.importorskip("rich")
     progress.Bar().on_note("compiling")
     assert capsys.readouterr().out == "  compiling\n"
+
+
+def test_what_is_waited_for_stands_in_the_line_of_the_bar(capsys):
+    rich = pytest.importorskip("rich.progress")
+    live = progress.Bar()
+    live.on_wait("compiling kernel 1")
+    assert capsys.readouterr().out == "  compiling kernel 1\r", "to be written over"
+    live._bar = rich.Progress()
+    live._task = live._bar.add_task("", status="getting ready")
+    live.on_wait("compiling kernel 2")
+    assert live._bar.tasks[0].fields["status"] == "compiling kernel 2"
 
 
 @pytest.mark.parametrize("loss", [0.0, 9.5, 999.9999, 999.99999, 1000.0, 1.46e25, 3e38, float("inf"), float("nan")])

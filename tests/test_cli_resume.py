@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,9 @@ def test_a_run_that_was_ended_goes_on_to_the_same_network(arguments, ended, tmp_
 @pytest.mark.usefixtures("_no_pictures")
 def test_more_epochs_take_up_a_run_that_was_done(ended, capsys):
     assert resumed(ended, "--epochs", "3") == 0
-    assert "all 3 epochs are there already" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "all 3 epochs are there already" in shown
+    assert "epoch      loss" not in shown, "a table without rows has no head"
     assert resumed(ended, "--epochs", "4") == 0
     assert "the schedule is now that of 4 epochs, not of 6" in capsys.readouterr().out
     assert len(train.History.load(ended / "history.jsonl")) == 4
@@ -114,7 +117,7 @@ def test_where_there_is_nothing_to_go_on_with_it_is_told(ended, tmp_path, capsys
     assert resumed(tmp_path) == 2
     assert f"--resume: there is no run to go on with in {str(tmp_path)!r}." in capsys.readouterr().err
     file = ended / "checkpoint.safetensors"
-    about = json.loads(checkpoint.files.metadata(file)["xpconv.run"])
+    about = json.loads(checkpoint.tensors.metadata(file)["xpconv.run"])
     save_file(load_file(file), file, {"xpconv.run": json.dumps({**about, "notes": {}})})
     assert resumed(ended) == 2
     assert "is of no run of `xpconv train`" in capsys.readouterr().err
@@ -155,3 +158,25 @@ def test_a_second_run_into_a_folder_is_refused_while_the_first_is_there(argument
     with alone_in(folder), pytest.raises(UsageError, match=f"process {os.getpid()}\n"), alone_in(folder):
         pass  # what the killed one has left holds nobody back, and a process not even itself
     assert not list(folder.iterdir())
+
+
+def test_windows_locks_a_byte_that_holds_no_number(tmp_path, monkeypatch):
+    """By a module that stands for the system's: its `locking` is held to what Windows documents of it."""
+    held = {}
+
+    def locking(file, mode, count):
+        assert (mode, count) == (2, 1)
+        place = os.fstat(file).st_ino, os.lseek(file, 0, os.SEEK_CUR)
+        if held.setdefault(place, file) != file:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
+    with alone_in(tmp_path) as alone:
+        assert alone
+        with pytest.raises(UsageError, match=f"process {os.getpid()}\n"), alone_in(tmp_path):
+            pass
+    assert [place for _, place in held] == [2**20]
+    monkeypatch.setitem(sys.modules, "msvcrt", None)
+    with alone_in(tmp_path) as alone:
+        assert not alone

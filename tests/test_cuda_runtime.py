@@ -7,6 +7,8 @@ are reported as skipped.
 from __future__ import annotations
 
 import itertools
+import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -68,21 +70,54 @@ def test_a_recording_runs_nothing_and_names_what_stops_it():
         assert x.tolist() == [2, 2, 2]
 
 
+def test_the_memory_of_a_recording_goes_with_it_and_that_of_one_that_failed(monkeypatch):
+    """A pool of CuPy's keeps what it was given back, even when nobody has the pool any more."""
+    pools, runtime = [], runtime_of(xpconv.backend.get("cupy"))
+
+    class Pool(cupy.cuda.MemoryPool):
+        def __init__(self):
+            super().__init__()
+            self.freed = []
+            pools.append(self)
+
+        def free_all_blocks(self, stream=None):
+            super().free_all_blocks()
+            self.freed.append((self.total_bytes(), [one() for one in seen]))
+
+    seen: list[weakref.ref] = []
+
+    def work():
+        y = cupy.zeros(1000) + 1
+        seen.append(weakref.ref(y))
+        return y
+
+    monkeypatch.setattr(cupy.cuda, "MemoryPool", Pool)
+    with runtime.working():
+        recording = runtime.record(work)
+        recording.replay()
+        assert pools[0].freed == []
+        del recording
+        assert pools[0].freed == [(0, [None])]
+        with pytest.raises(NotRecorded):
+            runtime.record(lambda: work().get())
+    assert pools[1].freed == [(0, [None, None])]
+
+
 @emulated_only
 def test_a_training_step_waits_for_nothing_and_a_replay_is_one_launch():
     counts = cupy.emulation.counts
-    found: list[dict[str, int]] = []
+    found: list[Counter[str]] = []
 
     class Counting(train.Progress):
         def on_step(self, epoch: int, step: int) -> None:
-            found.append(dict(counts))
+            found.append(Counter(counts))
 
     with xpconv.use_backend("cupy"):
         counts["captured memory of the default pool"] = 0
         train.fit(network(), data(20), epochs=2, batch_size=5, progress=Counting())
     within = [(a, b) for i, (a, b) in enumerate(itertools.pairwise(found)) if i != 3]  # but between epochs
     assert all(a["synchronisations"] == b["synchronisations"] for a, b in within)
-    assert found[-1]["graph launches"] - found[2].get("graph launches", 0) == 5
+    assert found[-1]["graph launches"] - found[2]["graph launches"] == 5
     assert found[-1]["launches"] == found[3]["launches"], "a replayed step launches no kernel of ours by itself"
     assert counts["captured memory of the default pool"] == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import cudnn_interpreter
@@ -30,7 +31,8 @@ from xpconv.parity import Target, case_of, measure
 
 @pytest.fixture
 def choices(own_choices, monkeypatch):  # noqa: F811 - the fixture
-    """A folder for choices of plans, and a clock by which the third plan is the fastest."""
+    """A folder for choices of plans, and a clock by which the third plan is the fastest, however slow the machine."""
+    monkeypatch.setattr(plans, "_BUILDING", 1e9)
     times = iter([3.0, 2.0, 1.0] + [4.0] * 100)
     monkeypatch.setattr(tune, "seconds", lambda run: (run(), next(times))[1])
     return own_choices
@@ -50,10 +52,23 @@ def test_autotune_times_plans_once_and_keeps_the_choice_on_disk(choices, monkeyp
         assert list(json.loads(file.read_text()).values()) == [f"NHWC {chosen}"]
         clear()
         monkeypatch.setattr(tune, "seconds", lambda run: pytest.fail("timed again"))
+        built, way = [], plans.Way
+        monkeypatch.setattr(plans, "Way", lambda *of: built.append(of) or way(*of))
         wgrad(x)
         assert plans.find(asked).way.name == chosen
+        assert len(built) == 1  # those before it are not: the library may have to compile them
         assert "by measurement" in conv._told(asked)
     assert w.shape == (3, 3, 16, 16)
+
+
+def test_plans_that_take_long_to_build_are_few(choices, monkeypatch):
+    clock, timed = itertools.count(), []
+    monkeypatch.setattr(plans, "_BUILDING", 2)
+    monkeypatch.setattr(plans, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(tune, "seconds", lambda run: timed.append(run) or 1.0)
+    with xpconv.autotune(True):
+        wgrad(made(2, 8, 8, 16, dtype="float16"))
+    assert len(timed) == 3
 
 
 @pytest.mark.parametrize("failing", [MemoryError, RuntimeError])
@@ -104,6 +119,23 @@ def test_a_damaged_file_of_choices_is_as_good_as_none(choices, content):
         assert json.loads(file.read_text())[asked].startswith("NHWC eng")
 
 
+def test_what_is_timed_is_the_device_which_waits_until_the_host_has_handed_out_all_runs(own_choices, monkeypatch):  # noqa: F811
+    log, hold, times = [], tune._hold, iter([3.0, 1.0, 2.0])
+
+    class Event:
+        def record(self):
+            log.append("event")
+
+        def synchronize(self):
+            log.append("the host waits")
+
+    monkeypatch.setattr(cupy.cuda, "Event", Event)
+    monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: next(times))
+    monkeypatch.setattr(tune, "_hold", lambda duration: (hold(duration), log.append("the device waits")))
+    assert tune.seconds(lambda: log.append("run")) == 0.001
+    assert log == ["run", "run", "the device waits", *["event", "run", "event"] * 3, "the host waits"]
+
+
 def test_choices_of_other_processes_are_kept(choices):
     x = made(2, 8, 8, 16, dtype="float16")
     with xpconv.autotune(True):
@@ -141,8 +173,6 @@ def first(choices, monkeypatch):
         yield ran
 
 
-# In float32 the library adds a residual, or a bias to an input gradient, in NHWC alone.
-NHWC_FORWARD = ("residual and tanh", "output padding", "residual, 1x1")
 TURNED = {
     "conv": ("dilation and stride", "groups", "depthwise", "1-D causal", "3-D", "relu", "residual and tanh"),
     "conv_transpose": ("depthwise", "3-D", "output padding", "residual, 1x1"),
@@ -158,8 +188,29 @@ def test_where_channels_first_is_faster_arrays_are_turned_and_answers_stay(first
         first.clear()
         errors = measure(case, sample, Target("cupy", "cudnn"), dtype)
         assert max(errors.values()) <= 1, f"{sample.name}: {errors}"
-        stays = dtype == "float32" and sample.name in NHWC_FORWARD
-        assert first == {forward: "NHWC" if stays else "NCHW", backward: "NCHW", "wgrad": "NCHW"}, sample.name
+        assert first == {forward: "NCHW", backward: "NCHW", "wgrad": "NCHW"}, sample.name
+
+
+@pytest.mark.parametrize(("with_residual", "activation"), [(True, "relu"), (False, "silu")])
+def test_what_the_library_does_not_fuse_with_channels_first_is_done_after_it(
+    first, monkeypatch, with_residual, activation
+):
+    """Beside what it fuses in our layout; and the choice is found again on disk."""
+    x, w, b = made(2, 6, 5, 8), made(3, 3, 8, 4), made(4)
+    options = {"activation": activation, "residual": made(2, 4, 3, 4) if with_residual else None}
+    with xpconv.autotune(False):
+        assert " after it" not in xpconv.explain(ops.conv, x, w, b, **options)["cudnn"]
+    for timed in (True, False):
+        first.clear()
+        close(ops.conv(x, w, b, **options), x, w, b, **options)
+        assert first == {"fprop": "NCHW"}
+        told = xpconv.explain(ops.conv, x, w, b, **options)["cudnn"]
+        left = f"residual, {activation}" if with_residual else activation
+        assert f"with bias, {left} after it, plan eng" in told
+        assert "by measurement" in told
+        if timed:
+            clear()
+            monkeypatch.setattr(tune, "seconds", lambda call: pytest.fail("timed again"))
 
 
 def test_sums_that_are_kept_are_turned_back_too(first):

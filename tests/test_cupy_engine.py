@@ -123,6 +123,31 @@ def test_64_bit_indices_and_long_strides(case, sample, monkeypatch):
     within_the_bound(case, sample, ("float32",))
 
 
+class Largest:
+    """In the place of the size from which indices have 64 bits: hears which size each kernel is asked for with."""
+
+    def __gt__(self, largest):
+        self.heard = largest
+        return True
+
+
+@on_every
+def test_indices_are_wide_enough_for_every_array_of_a_launch(case, sample, monkeypatch):
+    """Kernels are not run: whether an index overflows would show in arrays of gigabytes alone."""
+    limit = Largest()
+
+    def kernel(device, module, name, dtype, index, width):
+        def launched(grid, block, args):
+            sizes = [arg.size for arg in args if isinstance(arg, cupy.ndarray)]
+            assert limit.heard >= max(sizes), f"{module}.{name}: {sizes} with indices for {limit.heard}"
+
+        return launched
+
+    monkeypatch.setattr(compiled, "_WIDE_FROM", limit)
+    monkeypatch.setattr(compiled, "_kernel", kernel)
+    pulled_back(case, sample)
+
+
 @on_a_few
 def test_runs_repeat_to_the_bit(case, sample):
     for a, b in zip(pulled_back(case, sample), pulled_back(case, sample), strict=True):
@@ -257,6 +282,15 @@ def test_vectors_of_channels(dtype):
     agrees_with_float64(ops.max_unpool, (x, places), dtype, output_size=(7, 9))
     for size, beta in ((5, 0.75), (12, 0.5)):
         agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0, beta=beta)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("shape", [(700, 16), (130, 96), (700, 5), (3, 1500), (2, 2048)])
+def test_response_norms_of_rows_that_blocks_hold_many_or_one_of(shape, dtype):
+    """In several blocks, of which the last has fewer; in packs of a thread that are and that are not all there."""
+    x = np.random.default_rng(7).standard_normal(shape)
+    for size in (5, 8):
+        agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ STOREYS = (
     ("runtime",),
     ("backend",),
     ("settings", "atomic", "cores", "driver", "notices", "activations", "axes"),
+    ("arguments",),
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {

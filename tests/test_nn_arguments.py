@@ -16,7 +16,7 @@ from xpconv import nn, ops
         (lambda: nn.Conv2d(3, 4, 3, padding="foo"), "padding 'foo' is not known"),
         (lambda: nn.Conv2d(3, 4, 3, padding="causal"), "is for one spatial axis"),
         (lambda: nn.Conv2d(3, 4, 3, activation="nope"), "Conv2d: activation 'nope' is not known"),
-        (lambda: nn.Conv2d(3, 4, 3, groups="2"), "groups must be integers"),
+        (lambda: nn.Conv2d(3, 4, 3, groups="2"), "Conv2d: groups must be an integer"),
         (lambda: nn.ConvTranspose2d(3, 4, 3, 2, output_padding=2), "output_padding must be smaller"),
         (lambda: nn.Linear(0, 4), "in_features must be at least 1"),
         (lambda: nn.Linear(3, 0), "out_features must be at least 1"),
@@ -60,6 +60,21 @@ from xpconv import nn, ops
         (lambda: nn.Sequential(nn.ReLU(), ops.relu), r"an op goes in as a layer: nn\.ReLU\(\)"),
         (lambda: nn.Sequential(ops.max_pool), "an op goes in as a layer: one of xpconv.nn, or an nn.Layer"),
         (lambda: nn.Parallel(nn.ReLU), r"call the class: ReLU\(\)"),
+        (lambda: nn.InstanceNorm(3, 1e-5, 0.1), r"InstanceNorm: affine must be True or False\.\n  given: affine=0\.1"),
+        (lambda: nn.Conv2d(3, 4, 3, bias="no"), "Conv2d: bias must be True or False"),
+        (lambda: nn.MaxPool2d(2, ceil_mode=1), "MaxPool2d: ceil_mode must be True or False"),
+        (lambda: nn.Conv2d("3", 4, 3), "Conv2d: in_channels must be an integer, not '3'"),
+        (lambda: nn.Conv2d(3, True, 3), "Conv2d: out_channels must be an integer, not True"),
+        (lambda: nn.Conv2d(3, 4, np.array([3.0, 3.0])), "Conv2d: kernel_size must be integers"),
+        (lambda: nn.BatchNorm(4.0), "BatchNorm: num_features must be an integer, not 4.0"),
+        (lambda: nn.LayerNorm((4, True)), "LayerNorm: normalized_shape must be an integer, not True"),
+        (lambda: nn.GroupNorm(2, 4.0), "GroupNorm: num_channels must be an integer"),
+        (lambda: nn.InstanceNorm("4"), "InstanceNorm: num_features must be an integer"),
+        (lambda: nn.PReLU(True), "PReLU: num_parameters must be an integer"),
+        (lambda: nn.Softmax(True), "Softmax: dim must be an integer, not True"),
+        (lambda: nn.Pad(1, "replicate"), "PyTorch's 'replicate' is mode='edge' here"),
+        (lambda: nn.Pad(1, "circular"), "PyTorch's 'circular' is mode='wrap' here"),
+        (lambda: nn.Upsample(2, mode="trilinear"), "PyTorch's 'trilinear' is mode='bilinear' here"),
     ],
 )
 def test_arguments_are_judged_when_the_layer_is_made(make, message):
@@ -72,6 +87,40 @@ def test_arguments_that_only_an_input_can_judge_are_left_to_it():
     nn.Conv1d(3, 4, 9, padding="causal", dilation=[50])
     nn.ConvTranspose3d(3, 4, 3, 2, padding=1, output_padding=1)
     nn.GroupNorm(4)
+
+
+def test_numbers_of_numpy_are_numbers():
+    x = images(channels=4)
+    for layer, shape in (
+        (nn.Conv2d(np.int64(4), np.array(6), np.array([3, 1]), np.int32(1), groups=np.uint8(2)), (2, 3, 5, 6)),
+        (nn.ConvTranspose2d(4, 6, 3, np.array([2, 2]), np.array([1, 1]), np.array([1, 1])), (2, 10, 10, 6)),
+        (nn.AvgPool2d(np.array([2, 2]), np.array([1, 1]), np.array([[0, 1], [1, 0]])), (2, 5, 5, 4)),
+        (nn.Upsample(np.array([7, 8])), (2, 7, 8, 4)),
+        (nn.Upsample(scale_factor=np.array([2.0, 1.0])), (2, 10, 5, 4)),
+        (nn.Pad(np.array([[1, 2], [0, 1]])), (2, 8, 6, 4)),
+        (nn.LayerNorm(np.array([5, 4])), x.shape),
+        (nn.GroupNorm(np.int64(2), np.int64(4)), x.shape),
+    ):
+        assert layer(x).shape == shape, layer
+        assert "array" not in repr(layer)
+        assert "np." not in repr(layer)
+
+
+def test_annotations_of_ones_own_layers_are_ones_own():
+    class Own(nn.Layer):
+        def __init__(self, scale: bool = True, table=None):
+            self.scale, self.table = scale, table
+
+    table = np.ones(3)
+    own = Own(0.5, table)
+    assert own.scale == 0.5
+    assert own.table is table
+
+
+def test_a_network_too_deep_for_its_images_says_so():
+    net = nn.models.unet(width=4, depth=4)
+    with pytest.raises(ValueError, match=r"use larger images, fewer layers before .* \(a U-Net of a smaller depth\)"):
+        net(images(size=8))
 
 
 def test_factors_that_do_not_fit_the_input():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from targets import missing
-from test_train_fit import blobs
+from training import blobs
 
 import xpconv
 from xpconv import backend, nn, train
@@ -166,10 +167,10 @@ def test_an_epoch_that_cannot_be_written_leaves_the_one_before(path: Path, monke
     assert kept.epoch == 1
     before = path.read_bytes()
 
-    def full(self: Path, raw: bytes) -> None:
-        raise OSError(28, "No space left on device", str(self))
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.warns(RuntimeWarning, match=r"epoch 2 is not in the checkpoint\.\n  .*run\.safetensors: No space left"):
         assert len(run(network(), path, epochs=2, resume=True, schedule=train.schedule.Cosine(warm_up=0.2))) == 2
     assert path.read_bytes() == before
@@ -201,10 +202,13 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_words(path: Path) -> None:
     path.write_bytes(b"half a file")
     refused("truncated, damaged")
     stopped(path)
-    about = json.loads(module.files.metadata(path)["xpconv.run"])
+    about = json.loads(module.tensors.metadata(path)["xpconv.run"])
     save_file(load_file(path), path, {"xpconv.run": json.dumps({**about, "format": 2})})
     refused("version 2 of the format; this xpconv reads version 1")
-    arrays = {name: x for name, x in load_file(path).items() if name != "optimizer.4.bias.m"}
+    arrays = {name.replace("optimizer.4.bias", "optimizer.9.bias"): x for name, x in load_file(path).items()}
+    save_file(arrays, path, {"xpconv.run": json.dumps(about)})
+    refused(r"Adam: there is no parameter '9\.bias' to go on with")
+    arrays.pop("optimizer.9.bias.m")
     save_file(arrays, path, {"xpconv.run": json.dumps(about)})
     refused(r"not of this network and optimizer\.\n  Adam: this is not the state of Adam")
     for damage in ({"history": None}, {"history": ""}, {"history": about["history"].split("\n", 1)[1]}, {"draws": [1]}):
@@ -216,6 +220,54 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_words(path: Path) -> None:
         run(network(), path.parent)
     with pytest.raises(TypeError, match=r"checkpoint must be a train\.Checkpoint\(path\)"):
         run(network(), path, checkpoint=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        (
+            "4.bias.m",
+            lambda x: x[:2],
+            r"'4\.bias' has another shape or dtype .*  m \(2,\) float32 · expected \(3,\)",
+        ),
+        ("4.weight.v", lambda x: x.T.copy(), r"'4\.weight' has another shape"),
+        ("4.bias.v", lambda x: x.astype("float64"), r"v \(3,\) float64 · expected \(3,\) float32"),
+        ("4.bias.m", lambda x: x.astype("int32"), r"m \(3,\) int32"),
+        ("steps", lambda x: x[None], r"steps must be one integer from 0 on\.\n.*given: \[9\]"),
+        ("steps", lambda x: -x, r"steps must be one integer from 0 on"),
+        ("4.bias.steps", lambda x: x + 1, r"4\.bias\.steps must be one integer of at most 9"),
+        ("4.bias.steps", lambda x: np.float64(x), r"given: 9\.0"),
+    ],
+)
+def test_what_cannot_have_been_kept_is_refused_before_anything_changes(
+    name: str, damage: Any, said: str, path: Path
+) -> None:
+    run(network(), path, epochs=3)
+    arrays = load_file(path)
+    arrays[f"optimizer.{name}"] = np.array(damage(arrays[f"optimizer.{name}"]), order="C")
+    save_file(arrays, path, {"xpconv.run": module.tensors.metadata(path)["xpconv.run"]})
+    net, optimizer = network().initialize(5), train.Adam(1e-2)
+    before = net.state_dict()
+    with pytest.raises(FileError, match=rf"(?s)is not of this network and optimizer\.\n  Adam: .*{said}"):
+        run(net, path, resume=True, optimizer=optimizer)
+    assert optimizer.state_dict() == {"steps": 0}
+    assert all(np.array_equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_a_damaged_checkpoint_is_told(path: Path) -> None:
+    run(network(), path, epochs=np.int64(1))
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(FileError, match=r"the file is damaged.*\n  checksums of 1 of \d+ arrays differ: optimizer\."):
+        run(network(), path, resume=True, epochs=2)
+
+
+def test_arguments_of_a_checkpoint(path: Path) -> None:
+    with pytest.raises(TypeError, match=r"^Checkpoint: resume must be True or False\.\n  given: resume='no'"):
+        train.Checkpoint(path, resume="no")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^Checkpoint: notes must be of what JSON has"):
+        train.Checkpoint(path, notes={"of": object()})
 
 
 def test_the_time_left_of_a_run_that_goes_on_counts_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, ParamSpec
 
 import numpy as np
 
+from xpconv.arguments import flags_judged
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library, on_device_of
 from xpconv.errors import EngineError, describe, dtype_name, message
@@ -59,14 +60,11 @@ def select(name: str, *arrays: Array | None, **options: Any) -> Primitive:
         if reason is None:
             return primitive
     reasons = [f"{engine} {_offer(engine, name, arrays, options)[1]}" for engine in chain]
-    raise EngineError(
-        message(
-            name,
-            f"no engine of the chain ({', '.join(chain)}) can do this.",
-            "; ".join(reasons),
-            "use_engine('auto') lets every engine of the arrays' library try.",
-        )
+    rule, remedy = (
+        f"no engine of the chain ({', '.join(chain)}) can do this.",
+        "use_engine('auto') lets every engine of the arrays' library try.",
     )
+    raise EngineError(message(name, rule, "; ".join(reasons), remedy))
 
 
 def offered(name: str, *arrays: Array | None, alone: dict[str, Any] | None = None, **options: Any) -> Primitive | None:
@@ -146,8 +144,10 @@ OPS: dict[Callable[..., Any], Op] = {}  # every public op, by the function users
 def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
     """Turn a function that binds arguments into a `Call` into the public op that runs it."""
 
-    def decorate(bind: Callable[P, Call]) -> Callable[P, Any]:
-        @functools.wraps(bind)
+    def decorate(given: Callable[P, Call]) -> Callable[P, Any]:
+        bind = flags_judged(given)
+
+        @functools.wraps(given)
         def public(*args: P.args, **kwargs: P.kwargs) -> Any:
             call = bind(*args, **kwargs)
             if type(call.arrays[0]) is np.ndarray:  # which has no device to be entered

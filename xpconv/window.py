@@ -103,6 +103,13 @@ class _Odd:
         return repr(self.value)
 
 
+# Of a pool, whose image is mostly one that others have shrunk before.
+_SHRUNK = (
+    "use larger images, fewer layers before this one that shrink them (a U-Net of a smaller depth), a smaller kernel, "
+    "or more padding."
+)
+
+
 def _fail(op: str, rule: str, evidence: str = "", remedy: str = "") -> ValueError:
     return ValueError(message(op, rule, evidence, remedy))
 
@@ -169,7 +176,7 @@ def _window(op: str, size: Any, kernel: Any, stride: Any, padding: Any, dilation
                 "the kernel is larger than the padded input.",
                 f"input {size} · kernel {kernel} · dilation {dilation} · padding {pads}",
                 f"an axis of {n} cells padded to {n + lo + hi} cannot hold a window of {d * (k - 1) + 1}; "
-                "use a smaller kernel or dilation, or more padding.",
+                + (_SHRUNK if op.endswith("_pool") else "use a smaller kernel or dilation, or more padding."),
             )
         out.append(count)
     return Window(size, kernel, stride, dilation, pads, tuple(out))

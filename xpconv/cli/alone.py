@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from xpconv.cli.console import UsageError
 from xpconv.errors import message
 
 _NAME = ".lock"
+_FAR = 2**20  # the byte that is locked on Windows, where no one else can read it; the holder's number stands before
 
 
 @contextmanager
@@ -26,21 +30,24 @@ def alone_in(folder: Path) -> Iterator[bool]:
         yield held is not None
     finally:
         if held is not None:
-            with suppress(OSError):  # the folder may be gone
+            # The folder may be gone. What is locked goes first, or it could be another's; Windows keeps what is open.
+            with suppress(OSError):
                 path.unlink()
             os.close(held)
+            if os.name == "nt":
+                with suppress(OSError):
+                    path.unlink()
 
 
 def _locked(path: Path) -> int | None:
     """The open file with the lock on it; `None` where there are no locks."""
-    try:
-        from fcntl import LOCK_EX, LOCK_NB, flock
-    except ImportError:  # Windows
+    lock = _system_lock()
+    if lock is None:
         return None
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            flock(file, LOCK_EX | LOCK_NB)
+            lock(file)
             if os.path.samestat(os.fstat(file), path.stat()):
                 os.truncate(file, 0)
                 os.write(file, str(os.getpid()).encode())
@@ -58,3 +65,23 @@ def _locked(path: Path) -> int | None:
             path.unlink(missing_ok=True)
             return None
         os.close(file)
+
+
+def _system_lock() -> Callable[[int], None] | None:
+    """What locks an open file for this process, or raises BlockingIOError where another one has it."""
+    with suppress(ImportError):
+        fcntl = importlib.import_module("fcntl")
+        return lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(ImportError):
+        return partial(_lock_on_windows, importlib.import_module("msvcrt"))
+    return None
+
+
+def _lock_on_windows(msvcrt: Any, file: int) -> None:
+    os.lseek(file, _FAR, os.SEEK_SET)  # a byte may be locked where the file has none
+    try:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    except PermissionError as error:
+        raise BlockingIOError from error
+    finally:
+        os.lseek(file, 0, os.SEEK_SET)

@@ -11,7 +11,7 @@ import numpy as np
 from xpconv import nn, ops
 from xpconv.backend import Array, asarray
 from xpconv.cli.console import UsageError
-from xpconv.dispatch import offered, registered
+from xpconv.dispatch import engine_primitives, offered, registered, select
 from xpconv.errors import message
 from xpconv.nn.gate import Watch, watcher
 from xpconv.nn.state import State
@@ -23,11 +23,14 @@ def check_training(net: nn.Module, shape: tuple[int, ...]) -> None:
     engines = current().engine
     if engines is None or any(name in TOTAL for name in engines):
         return
+    image = asarray(np.zeros((1, *shape), np.float32))
+    if all(isinstance(engine_primitives(name), str) for name in engines):
+        select("conv_fprop", image)  # is refused, with the reason of each
     asked = _Asked(engines)
     token = watcher.set(asked)
     try:
         with use_engine("portable"):
-            outputs = copy.deepcopy(net)(asarray(np.zeros((1, *shape), np.float32)))
+            outputs = copy.deepcopy(net)(image)
             asked.of(ops.softmax_cross_entropy, (outputs, asarray(np.zeros(1, np.int64))), {})
     finally:
         watcher.reset(token)

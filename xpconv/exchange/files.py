@@ -8,30 +8,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from xpconv.atomic import replacing
 from xpconv.backend import HALVES, get, to_numpy
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import FileError, dtype_name, message
-from xpconv.exchange import architecture
+from xpconv.exchange import architecture, tensors
 from xpconv.nn import Module
 from xpconv.settings import current
 
 # Grows when an older reader could misread a file.
 FORMAT_VERSION = 1
 _LISTED = 3  # names that a message gives of many
-_KEY = "xpconv"  # of the one entry in the file's metadata: several would be written in any order
+_KEY = "xpconv"  # of the entry in the file's metadata
 
 
 def save(net: Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None) -> None:
     """Write a network to a safetensors file: what it is made of, its parameters, and its buffers.
 
-    The file appears under its name only when it is whole; an older one of that name stays until then. Gradients and
-    the state of an optimizer are not in it.
+    The file appears under its name only when it is whole; an older one of that name stays until then. It carries
+    checksums, and `load` refuses one that was damaged since. Gradients and the state of an optimizer are not in it.
 
     Parameters
     ----------
@@ -46,6 +42,8 @@ def save(net: Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | N
     ------
     ValueError
         If parameters are not made yet.
+    TypeError
+        For notes that JSON cannot say.
     FileError
         If a constructor's arguments cannot be written, or a dtype that the format lacks (complex128).
 
@@ -69,11 +67,10 @@ def save(net: Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | N
         "frozen": [name for name, parameter in net.parameters().items() if not parameter.trainable],
         # NumPy has no bfloat16, so its arrays lie in the file as the float32 of the same value.
         "bfloat16": [name for name, x in values.items() if dtype_name(x.dtype) == "bfloat16"],
-        "notes": dict(notes or {}),
+        "notes": checked_notes("save", notes),
     }
-    raw = serialized("save", {name: to_numpy(x) for name, x in values.items()}, {_KEY: json.dumps(data)})
-    with replacing(path) as beside:
-        beside.write_bytes(raw)
+    arrays = {name: to_numpy(x) for name, x in values.items()}
+    tensors.write(path, tensors.serialized("save", arrays, {_KEY: json.dumps(data)}))
 
 
 def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -112,8 +109,8 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
     Raises
     ------
     FileError
-        If the file is truncated, is no safetensors file or none of `save`, is of a later version, or tells of layers
-        that are not known or do not fit its arrays.
+        If the file is truncated or damaged, is no safetensors file or none of `save`, is of a later version, or tells
+        of layers that are not known or do not fit its arrays.
     """
     if layers is not None and not isinstance(layers, Mapping):
         raise TypeError(
@@ -121,21 +118,21 @@ def load(path: str | os.PathLike[str], layers: Mapping[str, type[Module]] | None
         )
     data = _description(path)
     try:
-        net = architecture.build(data["net"], {} if layers is None else layers, _subject(path))
+        net = architecture.build(data["net"], {} if layers is None else layers, tensors.subject(path))
         parameters = net.parameters()
     except RecursionError as error:
         raise _too_deep(path) from error
     place = get(current().backend)
     taken = {}
-    for name, x in arrays(path).items():
+    for name, x in tensors.arrays(path).items():
         dtype = "bfloat16" if name in data["bfloat16"] else dtype_name(x.dtype)
         taken[name] = place.asarray(x, _available(dtype, place.xp))
         if dtype_kind(dtype) not in "fc" and name in parameters:
-            raise bad(path, f"{name} is a parameter, and its values in the file are {dtype}.")
+            raise tensors.bad(path, f"{name} is a parameter, and its values in the file are {dtype}.")
     try:
         net.load_state_dict(taken)
     except (TypeError, ValueError) as error:
-        raise bad(path, "the arrays in the file do not fit the architecture in it.", str(error)) from error
+        raise tensors.bad(path, "the arrays in the file do not fit the architecture in it.", str(error)) from error
     for name, parameter in parameters.items():
         parameter.trainable = name not in data["frozen"]
     return net
@@ -155,40 +152,17 @@ def check_made(subject: str, net: Module) -> None:
         raise ValueError(message(subject, rule, "", remedy))
 
 
-def serialized(subject: str, arrays: dict[str, np.ndarray], notes: dict[str, str]) -> bytes:
-    """The bytes of a safetensors file."""
-    import safetensors
-    from safetensors.numpy import save as serialize
-
+def checked_notes(subject: str, notes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a caller wants a file to tell, if JSON can say it."""
+    if not isinstance(notes, Mapping | None):
+        raise TypeError(message(subject, "notes must be a dict.", f"given: notes={notes!r}"))
+    told = dict(notes or {})
     try:
-        return serialize({name: np.ascontiguousarray(x).reshape(x.shape) for name, x in arrays.items()}, notes)
-    except safetensors.SafetensorError as error:
-        rule = "the safetensors format does not have a dtype of this network."
-        raise FileError(message(subject, rule, str(error), "cast the network first: net.to(dtype=...).")) from error
-
-
-def arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays in a safetensors file, whoever wrote it; those of bfloat16, which NumPy lacks, as float32."""
-    import safetensors
-
-    metadata(path)
-    with safetensors.safe_open(path, framework="numpy") as file:
-        dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        found = _widened(path) if "BF16" in dtypes.values() else {}
-        try:
-            return {name: found[name] if name in found else file.get_tensor(name) for name in dtypes}
-        except (KeyError, AttributeError, TypeError) as error:  # the package meets a dtype that NumPy lacks
-            raise bad(path, "an array has a dtype that is not known here.", str(error)) from error
-
-
-def _widened(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The bfloat16 arrays in a file as the float32 of the same values, of which they are the upper half."""
-    import safetensors
-
-    items = dict(safetensors.deserialize(Path(path).read_bytes()))
-    halves = {name: item for name, item in items.items() if item["dtype"] == "BF16"}
-    uppers = {name: np.frombuffer(item["data"], "<u2").astype(np.uint32) << 16 for name, item in halves.items()}
-    return {name: upper.view(np.float32).reshape(halves[name]["shape"]) for name, upper in uppers.items()}
+        json.dumps(told)
+    except (RecursionError, TypeError, ValueError) as error:
+        rule, remedy = "notes must be of what JSON has.", "dicts, lists, strings, numbers, True, False and None."
+        raise TypeError(message(subject, rule, str(error), remedy)) from error
+    return told
 
 
 def _available(dtype: str, xp: Any) -> str:
@@ -198,48 +172,25 @@ def _available(dtype: str, xp: Any) -> str:
 
 def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON that `save` put in the metadata."""
-    text = metadata(path).get(_KEY)
+    text = tensors.metadata(path).get(_KEY)
     if text is None:
         remedy = "make the network, and pass the arrays to its load_state_dict."
-        raise bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
+        raise tensors.bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
     try:
         data = json.loads(text)
     except RecursionError as error:
         raise _too_deep(path) from error
     except json.JSONDecodeError as error:
-        raise bad(path, "the architecture in the metadata is no JSON.", str(error)) from error
+        raise tensors.bad(path, "the architecture in the metadata is no JSON.", str(error)) from error
     if isinstance(data, dict) and data.get("format") != FORMAT_VERSION:
         evidence = f"version {data.get('format')} of the format; this xpconv reads version {FORMAT_VERSION}"
-        raise bad(path, "the file was written by another version of xpconv.", evidence, "pip install --upgrade xpconv")
+        rule = "the file was written by another version of xpconv."
+        raise tensors.bad(path, rule, evidence, "pip install --upgrade xpconv")
     kinds = {"net": dict, "frozen": list, "bfloat16": list, "notes": dict}
     if not isinstance(data, dict) or not all(isinstance(data.get(key), kind) for key, kind in kinds.items()):
-        raise bad(path, "the architecture in the metadata is malformed.", text[:80])
+        raise tensors.bad(path, "the architecture in the metadata is malformed.", text[:80])
     return data
 
 
-def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text entries in the head of a safetensors file, whoever wrote it."""
-    import safetensors
-
-    if os.path.isdir(path):
-        raise bad(path, "it is a folder.", "", "pass the path of a file that xpconv.save wrote.")
-    size = os.stat(path).st_size  # an OSError of Python's own names the path
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except safetensors.SafetensorError as error:
-        rule = "the file is truncated, damaged, or no safetensors file."
-        raise bad(path, rule, f"{size} bytes: {error}") from error
-
-
-def bad(path: str | os.PathLike[str], rule: str, evidence: str = "", remedy: str = "") -> FileError:
-    """A file that cannot be what was asked for."""
-    return FileError(message(_subject(path), rule, evidence, remedy))
-
-
 def _too_deep(path: str | os.PathLike[str]) -> FileError:
-    return bad(path, "the architecture in the metadata is nested too deeply.")
-
-
-def _subject(path: str | os.PathLike[str]) -> str:
-    return f"load {os.fspath(path)}"
+    return tensors.bad(path, "the architecture in the metadata is nested too deeply.")

@@ -15,7 +15,7 @@ import numpy as np
 from xpconv import nn
 from xpconv.backend import Array, namespace
 from xpconv.errors import message
-from xpconv.exchange import files, foreign
+from xpconv.exchange import foreign, tensors
 from xpconv.exchange.foreign import Entry, Layout
 from xpconv.nn import Module
 from xpconv.nn.conv import Conv
@@ -175,8 +175,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with h5py.File(source, "r") as file:
             file.visititems(collect)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise files.bad(path, "the file is damaged, or none that Keras 3 wrote.", str(error)) from error
+        raise tensors.bad(path, "the file is damaged, or none that Keras 3 wrote.", str(error)) from error
     if not found:
         remedy = "in Keras: model.save_weights('name.weights.h5')."
-        raise files.bad(path, "the file holds no layers' weights as Keras 3 writes them.", "", remedy)
+        raise tensors.bad(path, "the file holds no layers' weights as Keras 3 writes them.", "", remedy)
     return found

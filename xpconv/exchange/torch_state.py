@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from xpconv import nn
-from xpconv.atomic import replacing
 from xpconv.backend import to_numpy
 from xpconv.errors import message
-from xpconv.exchange import files, flow, foreign
+from xpconv.exchange import files, flow, foreign, tensors
 from xpconv.exchange.foreign import Entry, Layout
 from xpconv.nn import Module
 from xpconv.nn.conv import Conv, ConvTranspose
@@ -152,9 +151,8 @@ def save_torch(net: Module, path: str | os.PathLike[str], *, flattened: Mapping[
     if Path(path).suffix != _SAFETENSORS:
         remedy = f"for torch.load: torch.save(exchange.to_torch_state(net), {os.fspath(path)!r})."
         raise ValueError(message("save_torch", f"writes {_SAFETENSORS} files.", f"given: {os.fspath(path)!r}", remedy))
-    raw = files.serialized("save_torch", _written("save_torch", net, flattened), {"format": "pt"})
-    with replacing(path) as beside:
-        beside.write_bytes(raw)
+    arrays = _written("save_torch", net, flattened)
+    tensors.write(path, tensors.serialized("save_torch", arrays, {"format": "pt"}))
 
 
 def _written(subject: str, net: Module, told: Mapping[str, int] | None) -> dict[str, np.ndarray]:
@@ -232,9 +230,9 @@ def _read(path: Any) -> Mapping[str, Any]:
         raise TypeError(message("load_torch", rule, f"given: a {type(path).__name__}", remedy))
     ending = Path(path).suffix
     if ending == _SAFETENSORS or (ending in _PICKLES and _holds_safetensors(path)):
-        return files.arrays(path)
+        return tensors.arrays(path)
     if ending not in _PICKLES:
-        raise files.bad(path, "weights are read from .safetensors files, and with torch from .pt and .pth files.")
+        raise tensors.bad(path, "weights are read from .safetensors files, and with torch from .pt and .pth files.")
     torch = _torch(f"load {os.fspath(path)}")
     if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE:
         rule = "before version {}.{} PyTorch could be made to run code by such a file.".format(*_SAFE)
@@ -245,11 +243,11 @@ def _read(path: Any) -> Mapping[str, Any]:
         rule = "the file is damaged, or holds more than tensors, which would take running what is in it."
         remedy = "where it is trusted, write its tensors anew: torch.save(model.state_dict(), path)."
         said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # torch writes in bold, whatever reads it
-        raise files.bad(path, rule, said.splitlines()[0] if said else type(error).__name__, remedy) from error
+        raise tensors.bad(path, rule, said.splitlines()[0] if said else type(error).__name__, remedy) from error
     if not isinstance(found, Mapping) or not all(hasattr(x, "dtype") for x in found.values()):
         inside = f"keys: {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
         remedy = "load it with torch.load(path, weights_only=True), and pass the dict of tensors in it."
-        raise files.bad(path, "the file holds no dict of tensors.", inside[:300], remedy)
+        raise tensors.bad(path, "the file holds no dict of tensors.", inside[:300], remedy)
     return found
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from xpconv import ops
+from xpconv.arguments import integer, size_or_open
 from xpconv.backend import Array
-from xpconv.errors import message
 from xpconv.nn.layer import Bound, Layer, check_arguments
 from xpconv.nn.state import Parameter
 from xpconv.ops import validate
@@ -85,7 +85,7 @@ class PReLU(Layer):
     def __init__(self, num_parameters: int | None = 1, init: float = 0.25) -> None:
         """Make the layer: one slope for all channels, one for each, or as many as the first input has (`None`)."""
         self.init = validate.number("PReLU", "init", init)
-        self.weight = Parameter((num_parameters,), self._draw)
+        self.weight = Parameter((size_or_open("PReLU", "num_parameters", num_parameters),), self._draw)
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return np.full(shape, self.init, dtype=np.float32)
@@ -132,7 +132,7 @@ class LogSoftmax(Layer):
 
     def __init__(self, dim: int = -1) -> None:
         """Make the layer; ``dim`` is the axis along which the exponentials of the results sum to 1: see `Softmax`."""
-        self.dim = _axis("LogSoftmax", dim)
+        self.dim = integer("LogSoftmax", "dim", dim)  # whose range an input will tell
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.log_softmax`."""
@@ -144,15 +144,8 @@ class Softmax(Layer):
 
     def __init__(self, dim: int = -1) -> None:
         """Make the layer; ``dim`` is the axis along which the results sum to 1: here channels are the last, -1."""
-        self.dim = _axis("Softmax", dim)
+        self.dim = integer("Softmax", "dim", dim)
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.softmax`."""
         return ops.softmax, (x,), {"axis": self.dim}
-
-
-def _axis(layer: str, dim: int) -> int:
-    """An axis, whose range an input will tell."""
-    if not hasattr(dim, "__index__"):
-        raise TypeError(message(layer, f"dim must be an integer, not {dim!r}."))
-    return dim.__index__()

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpconv import dispatch, ops
+from xpconv.arguments import integer
 from xpconv.backend import Array, namespace
 from xpconv.errors import describe, message
 from xpconv.nn import fusion
 from xpconv.nn.layer import check_activation
 from xpconv.nn.module import LayerPullback, Module
-from xpconv.window import per_axis
 
 
 class _Group(Module):
@@ -230,8 +230,8 @@ class IdentityShortcut(Module):
 
     def __init__(self, out_channels: int, stride: int = 1) -> None:
         """Make the layer."""
-        (self.out_channels,) = per_axis("IdentityShortcut", "out_channels", out_channels, 1)
-        (self.stride,) = per_axis("IdentityShortcut", "stride", stride, 1)
+        self.out_channels = integer("IdentityShortcut", "out_channels", out_channels, least=1)
+        self.stride = integer("IdentityShortcut", "stride", stride, least=1)
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
         """See `Module.vjp`."""

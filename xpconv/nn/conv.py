@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpconv import ops
+from xpconv.arguments import integer
 from xpconv.backend import Array
 from xpconv.errors import message
 from xpconv.nn import init as inits
@@ -192,9 +193,9 @@ def _draw_transposed(
 
 
 def _check_groups(layer: str, groups: int, **channels: int | None) -> None:
-    per_axis(layer, "groups", groups, 1)
+    integer(layer, "groups", groups, least=1)
     for name, n in channels.items():
-        if n is not None and (n % groups or n < 1):
+        if n is not None and (integer(layer, name, n) < 1 or n % groups):
             raise ValueError(
                 message(layer, f"{name} must be a positive multiple of groups.", f"{name}={n} · groups={groups}")
             )

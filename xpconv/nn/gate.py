@@ -7,7 +7,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from xpconv.arguments import check_flags, flags_of, plain
 from xpconv.errors import message
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class Watch:
@@ -25,10 +28,18 @@ watcher: ContextVar[Watch | None] = ContextVar("xpconv.nn.watcher", default=None
 
 
 def recorded(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor that notes its arguments; of several run for one module, the outermost."""
+    """A constructor that notes its arguments; of several run for one module, the outermost.
+
+    One of this package's own takes NumPy's numbers for Python's, and judges flags: all layers are alike in that.
+    """
+    ours = str(init.__module__).startswith(f"{_PACKAGE}.")  # it has none where it was run from a string
+    flags = flags_of(init) if ours else {}
 
     @functools.wraps(init)
     def recording(self: Any, *args: Any, **kwargs: Any) -> None:
+        if ours:
+            args, kwargs = plain(args), {name: plain(value) for name, value in kwargs.items()}
+            check_flags(type(self).__name__, flags, (self, *args), kwargs)
         vars(self).setdefault("_given", (args, kwargs))
         init(self, *args, **kwargs)
 

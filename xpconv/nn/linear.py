@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from xpconv import ops
+from xpconv.arguments import integer, size_or_open
 from xpconv.backend import Array, namespace
 from xpconv.nn import init as inits
 from xpconv.nn.layer import Bound, Layer, check_activation
 from xpconv.nn.module import LayerPullback, Module
 from xpconv.nn.state import Parameter
-from xpconv.window import per_axis
 
 
 class Linear(Layer):
@@ -40,9 +40,8 @@ class Linear(Layer):
             How the weights are drawn; default: Glorot's before sigmoid and tanh, else He's.
         """
         check_activation("Linear", activation)
-        for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if size is not None:
-                per_axis("Linear", name, size, 1)
+        in_features = size_or_open("Linear", "in_features", in_features)
+        out_features = integer("Linear", "out_features", out_features, least=1)
         self.activation = activation
         self.weight = Parameter((in_features, out_features), inits.weight_init("Linear", init, activation))
         self.bias = Parameter((out_features,), inits.zeros) if bias else None

@@ -1,18 +1,21 @@
-"""Networks as trees of modules: their names, their parameters and buffers, and how these come to have values."""
+"""Modules: how they are run, and how what they own comes to have values."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from xpconv.arguments import integer
 from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
 from xpconv.dispatch import dtype_kind, is_inexact
 from xpconv.errors import dtype_name, message
 from xpconv.nn.gate import gated, recorded
-from xpconv.nn.state import Buffer, Key, Parameter, State, copied
+from xpconv.nn.held import copied
+from xpconv.nn.state import Key, Parameter, State
+from xpconv.nn.tree import Tree
 from xpconv.settings import current
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 LayerPullback = Callable[[Array], Array | None]
 
 
-class Module:
+class Module(Tree):
     """A network, or a part of one: calling it is inference, `vjp` is training.
 
     A layer of one's own subclasses `Module`, sets its `Parameter`, `Buffer` and `Module` objects as attributes (or in
@@ -96,47 +99,6 @@ class Module:
         """Multiply-adds for one example, for `summary`; the batch axis leads both shapes and is 0."""
         return 0
 
-    # -- the tree ------------------------------------------------------------------------------------------------------
-
-    def members(self) -> Iterator[tuple[str, State | Module]]:
-        """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""
-        for name, value in vars(self).items():
-            if isinstance(value, (State, Module)):
-                yield name, value
-            elif isinstance(value, (list, tuple, dict)):
-                for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-                    if isinstance(part, (State, Module)):
-                        yield f"{name}.{key}", part
-
-    def children(self) -> dict[str, Module]:
-        """The modules directly below, by name."""
-        return {name: item for name, item in self.members() if isinstance(item, Module)}
-
-    def modules(self) -> dict[str, Module]:
-        """This module, under the empty name, and all below it, by dotted name."""
-        return {"": self, **{name: item for name, item in self._walk() if isinstance(item, Module)}}
-
-    def parameters(self) -> dict[str, Parameter]:
-        """All parameters, by dotted name; a shared one once, under its first name."""
-        return {name: item for name, item in self._walk() if isinstance(item, Parameter)}
-
-    def buffers(self) -> dict[str, Buffer]:
-        """All buffers, by dotted name."""
-        return {name: item for name, item in self._walk() if isinstance(item, Buffer)}
-
-    def _states(self) -> dict[str, State]:
-        return {name: item for name, item in self._walk() if isinstance(item, State)}
-
-    def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, State | Module]]:
-        """Everything below, parents before children, each object once."""
-        seen = {id(self)} if seen is None else seen
-        for name, item in self.members():
-            if id(item) not in seen:
-                seen.add(id(item))
-                yield prefix + name, item
-                if isinstance(item, Module):
-                    yield from item._walk(f"{prefix}{name}.", seen)
-
     # -- values --------------------------------------------------------------------------------------------------------
 
     def initialize(self, seed: int = 0) -> Self:
@@ -146,14 +108,13 @@ class Module:
         never initialised is with seed 0, at its first input; a part of one that is run alone before is a network of its
         own then, and keeps the values that follow from the names below it.
         """
-        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-            raise TypeError(message("initialize", f"seed must be an integer, not {seed!r}."))
+        seed = integer("initialize", "seed", seed)
         place = get(current().backend)
         for name, module in self.modules().items():
-            module._key = (seed.__index__(), name)
+            module._key = (seed, name)
             module.restart()
         for name, state in self._states().items():
-            state._key = (seed.__index__(), name)
+            state._key = (seed, name)
             state.make(place, "float32")
         return self
 

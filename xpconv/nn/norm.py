@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpconv import ops
+from xpconv.arguments import size_or_open
 from xpconv.arrays import check_array
 from xpconv.backend import HALVES, Array, cast, namespace
 from xpconv.dispatch import Pullback
@@ -55,6 +56,7 @@ class BatchNorm(Layer):
         check_arguments(ops.batch_norm, np.empty((0, 1)), None, None, eps=eps)
         self.eps, self.momentum = eps, validate.number("BatchNorm", "momentum", momentum, least=0, most=1)
         self.activation = activation
+        num_features = size_or_open("BatchNorm", "num_features", num_features)
         self.weight, self.bias = _affine((num_features,), affine)
         self.running_mean = Buffer((num_features,), inits.zeros)
         self.running_var = Buffer((num_features,), inits.ones)
@@ -128,7 +130,8 @@ class LayerNorm(Layer):
         elementwise_affine : bool
             Whether there are a ``weight`` (scale, 1 at first) and a ``bias`` (shift, 0) of that shape.
         """
-        shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+        given = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+        shape = tuple(size_or_open("LayerNorm", "normalized_shape", n) for n in given)
         check_arguments(ops.layer_norm, np.empty((0, 1)), eps=eps)
         self.eps, self.shape = eps, shape
         self.weight, self.bias = _affine(shape, elementwise_affine)
@@ -158,6 +161,7 @@ class GroupNorm(Layer):
         affine : bool
             Whether there are a ``weight`` (scale, 1 at first) and a ``bias`` (shift, 0), each (num_channels,).
         """
+        num_channels = size_or_open("GroupNorm", "num_channels", num_channels)
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight, self.bias = _affine((num_channels,), affine)
         check_arguments(ops.group_norm, np.empty((0, num_channels or 0)), num_groups, eps=eps)
@@ -186,8 +190,8 @@ class InstanceNorm(Layer):
             answers in its eval mode cannot be had from its weights.
         """
         check_arguments(ops.instance_norm, np.empty((0, 1, 1)), eps=eps)
-        self.num_features, self.eps = num_features, eps
-        self.weight, self.bias = _affine((num_features,), affine)
+        self.num_features, self.eps = size_or_open("InstanceNorm", "num_features", num_features), eps
+        self.weight, self.bias = _affine((self.num_features,), affine)
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.instance_norm`."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arguments import integer
 from xpconv.arrays import check_array
-from xpconv.backend import HALVES, Array, Backend, backend_of, cast, dtype_named, get, library, namespace
+from xpconv.backend import HALVES, Array, Backend, backend_of, cast, dtype_named, get, namespace
 from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
+from xpconv.nn.held import copied, owned, place_of, protect
 from xpconv.packing import Place
 from xpconv.settings import current
 
@@ -48,9 +50,8 @@ class State:
             self.assign(given)
 
     def _checked(self, shape: Shape) -> Shape:
-        if not all(n is None or (hasattr(n, "__index__") and n >= 0) for n in shape):
-            raise TypeError(message(type(self).__name__, f"a shape holds integers from 0 on, or None, not {shape!r}."))
-        return tuple(None if n is None else n.__index__() for n in shape)
+        kind = type(self).__name__
+        return tuple(None if n is None else integer(kind, "a size in the shape", n, least=0) for n in shape)
 
     @property
     def value(self) -> Array | None:
@@ -103,12 +104,12 @@ class State:
 
     def _put(self, array: Array) -> None:
         mine = self._value
-        if mine is not None and mine.shape == array.shape and _place(mine) == _place(array):
+        if mine is not None and mine.shape == array.shape and place_of(mine) == place_of(array):
             try:
-                _protect(mine, False)
+                protect(mine, False)
                 mine[...] = array
             finally:  # a write that was interrupted has changed something too
-                _protect(mine, True)
+                protect(mine, True)
                 self.touch()
         else:
             self._hold(copied(array))
@@ -116,7 +117,7 @@ class State:
 
     def _hold(self, array: Array) -> None:
         """Take an array of one's own as the value."""
-        self._value = _kept(array)
+        self._value = owned(array)
         self.touch()
 
     def touch(self) -> None:
@@ -181,7 +182,7 @@ class State:
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
         for name, value in state[1].items():
             setattr(self, name, value)
-        self._value = _kept(self._value)  # copies are not protected; what was pickled lies in bytes that never change
+        self._value = owned(self._value)  # copies are not protected; what was pickled lies in bytes that never change
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self._key[1]!r}" if self._key else type(self).__name__
@@ -243,7 +244,7 @@ class Parameter(State):
         if not self.trainable:
             return
         value = self._value
-        if value is None or value.shape != grad.shape or _place(value) != _place(grad):
+        if value is None or value.shape != grad.shape or place_of(value) != place_of(grad):
             rule = "a gradient must have the shape, dtype, library and device of the value."
             raise ValueError(message(str(self), rule, f"{describe('grad', grad)} · {describe('value', value)}"))
         if self.grad is not None:
@@ -284,28 +285,3 @@ class Buffer(State):
 
     def _kept_in(self, dtype: str) -> str:
         return "float32" if dtype in HALVES else dtype
-
-
-def _protect(x: Array, protected: bool) -> None:
-    """Let NumPy refuse what writes into x: nobody would learn of it, and copies packed for kernels would be stale."""
-    if isinstance(x, np.ndarray):
-        x.flags.writeable = not protected
-
-
-def _kept(x: Array) -> Array:
-    """x as a value: NumPy's protected, and in memory of its own, which another library's or a pickle's is not."""
-    if isinstance(x, np.ndarray) and not x.flags.owndata:
-        x = x.copy()
-    _protect(x, True)
-    return x
-
-
-def _place(x: Array) -> tuple[Any, ...]:
-    if type(x) is np.ndarray:  # whose device is the only one
-        return "numpy", "cpu", x.dtype
-    return library(x), x.device, x.dtype
-
-
-def copied(x: Array) -> Array:
-    """A copy that shares nothing with x."""
-    return namespace(x).asarray(x, copy=True, device=x.device)

@@ -16,7 +16,7 @@ from xpconv.nn.fusion import Stretch
 from xpconv.nn.gate import Watch, watcher
 from xpconv.nn.module import Module
 from xpconv.nn.state import Parameter
-from xpconv.settings import current
+from xpconv.settings import current, use_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ def summarize(net: Module, input_shape: tuple[int, ...]) -> Summary:
     notes = _Notes(net)
     token = watcher.set(notes)
     try:
-        net(x)
+        with use_engine("portable"):  # shapes are those of any engine, and this one compiles nothing for them
+            net(x)
     except (TypeError, ValueError) as error:
         error.add_note(f"in summary(input_shape={tuple(input_shape)}), the shape of one example, (H, W, C)")
         raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from xpconv.arguments import integer
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe, describe_all, message
 from xpconv.ops import validate
 from xpconv.ops.activation import check_named
 from xpconv.ops.conv_gradients import ConvCall, ConvTransposeCall
-from xpconv.window import Ints, Padding, conv_window, per_axis, transposed_window
+from xpconv.window import Ints, Padding, conv_window, transposed_window
 
 
 @op("x", "w", "b", "residual")
@@ -180,7 +181,7 @@ def _check_weights(op: str, x: Array, w: Array, groups: int) -> int:
     if 0 in w.shape:
         raise ValueError(message(op, "no axis of w may be empty.", describe_all(x=x, w=w)))
     if type(groups) is not int or groups < 1:
-        (groups,) = per_axis(op, "groups", groups, 1)
+        groups = integer(op, "groups", groups, least=1)
     if w.shape[-1] % groups:
         rule = f"the last axis of w, {w.shape[-1]}, is not a multiple of groups={groups}."
         raise ValueError(message(op, rule, _shapes(op, x, w, groups), "use a divisor of it."))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xpconv.arguments import integer
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, message
 from xpconv.ops import validate
 from xpconv.ops.activation import check_named
-from xpconv.window import per_axis
 
 
 @op("x", "gamma", "beta", "mean", "var", "residual")
@@ -265,7 +265,7 @@ def group_norm(
     validate.arrays("group_norm", x=x, gamma=gamma, beta=beta)
     validate.activations("group_norm", x, least=2)
     eps = validate.number("group_norm", "eps", eps, least=0)
-    (groups,) = per_axis("group_norm", "num_groups", num_groups, 1)
+    groups = integer("group_norm", "num_groups", num_groups, least=1)
     if x.shape[-1] % groups:
         rule = f"num_groups={groups} must divide the {x.shape[-1]} channels of x."
         raise ValueError(message("group_norm", rule, describe_all(x=x)))

@@ -12,6 +12,7 @@ from xpconv.ops import validate
 from xpconv.window import Padding, conv_window
 
 MODES = ("constant", "reflect", "edge", "wrap")
+_THEIRS = {"replicate": "mode='edge'", "circular": "mode='wrap'", "zeros": "mode='constant'"}
 
 
 @op("x")
@@ -62,7 +63,7 @@ def pad(x: Array, padding: Padding, *, mode: str = "constant", value: complex = 
     """
     validate.arrays("pad", "ficb", x=x)
     validate.activations("pad", x)
-    validate.one_of("pad", "mode", mode, MODES)
+    validate.one_of("pad", "mode", mode, MODES, _THEIRS)
     if isinstance(padding, str):
         remedy = "known: integers, (before, after) pairs."
         raise ValueError(message("pad", f"padding {padding!r} is not known.", "", remedy))

@@ -10,6 +10,11 @@ from xpconv.ops.adaptive import output_sizes
 from xpconv.window import Ints
 
 MODES = ("nearest", "nearest-exact", "bilinear")
+_THEIRS = {
+    "linear": "mode='bilinear'",
+    "trilinear": "mode='bilinear'",
+    "area": "ops.adaptive_avg_pool",
+}
 
 
 @op("x")
@@ -59,7 +64,7 @@ def resize(x: Array, output_size: Ints, *, mode: str = "nearest", align_corners:
     >>> ops.resize(np.array([[[0.0], [1.0]]]), 4, mode="bilinear")[0, :, 0].tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
-    validate.one_of("resize", "mode", mode, MODES)
+    validate.one_of("resize", "mode", mode, MODES, _THEIRS)
     validate.arrays("resize", "fc" if mode == "bilinear" else "fic", x=x)
     if align_corners and mode != "bilinear":
         raise ValueError(message("resize", f"align_corners has no meaning for mode {mode!r}.", "", "use 'bilinear'."))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from xpconv.arguments import integer
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.ops import validate
-from xpconv.window import per_axis
 
 
 @op("x")
@@ -55,6 +55,6 @@ def local_response_norm(x: Array, size: int, *, alpha: float = 1e-4, beta: float
     """
     validate.arrays("local_response_norm", x=x)
     validate.activations("local_response_norm", x, least=2)
-    (cells,) = per_axis("local_response_norm", "size", size, 1)
+    cells = integer("local_response_norm", "size", size, least=1)
     options = {"size": cells, "alpha": float(alpha), "beta": float(beta), "k": float(k)}
     return Call("local_response_norm", (x,), options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpconv.arguments import integer
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe, message
@@ -91,8 +92,7 @@ def log_softmax(x: Array, axis: int = -1) -> Call:
 
 def _axis(op: str, x: Array, axis: int) -> int:
     validate.arrays(op, x=x)
-    if not hasattr(axis, "__index__"):
-        raise TypeError(message(op, f"axis must be an integer, not {axis!r}."))
-    if not -x.ndim <= axis.__index__() < x.ndim:
+    place = integer(op, "axis", axis)
+    if not -x.ndim <= place < x.ndim:
         raise ValueError(message(op, f"axis {axis} is not one of the {x.ndim} axes of x.", describe("x", x)))
-    return axis.__index__() % x.ndim
+    return place % x.ndim

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -89,10 +90,13 @@ def channel_vector(op: str, name: str, v: Array | None, channels: int) -> None:
     raise ValueError(message(op, rule, describe(name, v)))
 
 
-def one_of(op: str, name: str, value: Any, known: tuple[Any, ...]) -> None:
-    """Check an option against the values it may take."""
+def one_of(op: str, name: str, value: Any, known: tuple[Any, ...], theirs: Mapping[str, str] | None = None) -> None:
+    """Check an option against the values it may take; ``theirs`` is what PyTorch's names for the same are here."""
     if value not in known:
-        raise ValueError(message(op, f"{name} {value!r} is not known.", "", f"known: {', '.join(map(repr, known))}."))
+        ours = theirs.get(value) if theirs is not None and isinstance(value, str) else None
+        same = f"PyTorch's {value!r} is {ours} here." if ours else ""
+        remedy = f"known: {', '.join(map(repr, known))}."
+        raise ValueError(message(op, f"{name} {value!r} is not known.", same, remedy))
 
 
 def number(op: str, name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:

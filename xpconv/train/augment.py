@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from xpconv.arguments import integer
 from xpconv.backend import Array, backend_of, cast, namespace
-from xpconv.errors import message
 
 Augment = Callable[[Array, np.random.Generator], Array]
 
@@ -32,8 +32,8 @@ def random_shift(pixels: int = 1) -> Augment:
 
     Raises
     ------
-    ValueError
-        For a ``pixels`` below 1.
+    ValueError, TypeError
+        For a ``pixels`` below 1, or none at all.
 
     References
     ----------
@@ -47,9 +47,7 @@ def random_shift(pixels: int = 1) -> Augment:
     >>> augment.random_shift(1)(image, np.random.default_rng(0))[0, :, :, 0].tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     """
-    if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
-        rule = "pixels must be an integer of at least 1."
-        raise ValueError(message("random_shift", rule, f"given: pixels={pixels!r}"))
+    pixels = integer("random_shift", "pixels", pixels, least=1)
 
     def shift(images: Array, rng: np.random.Generator) -> Array:
         xp, place = namespace(images), backend_of(images)

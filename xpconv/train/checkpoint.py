@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xpconv.atomic import replacing
+from xpconv.arguments import flag
 from xpconv.backend import to_numpy
 from xpconv.errors import FileError, message
-from xpconv.exchange import files
+from xpconv.exchange import files, tensors
 from xpconv.settings import current
 from xpconv.train.feed import Feed
 from xpconv.train.history import History
@@ -37,9 +37,10 @@ class Checkpoint:
 
     One file has all that the rest of a run depends on: the network and its running statistics, the optimizer's state,
     how often each dropout layer has drawn, and the history. It is replaced as a whole, so that it is always of one
-    epoch; an epoch whose loss or network is not finite is not kept. Shuffles and augmentations depend on the seed, the
-    epoch and the step alone, and a schedule on the step's place in the run: a run that is taken up gives what it would
-    have given without the stop, to the bit where the same engines compute it.
+    epoch; an epoch whose loss or network is not finite is not kept. It has checksums, and is refused where it was
+    damaged since. Shuffles and augmentations depend on the seed, the epoch and the step alone, and a schedule on the
+    step's place in the run: a run that is taken up gives what it would have given without the stop, to the bit where
+    the same engines compute it.
 
     Parameters
     ----------
@@ -52,6 +53,11 @@ class Checkpoint:
         there on. If False, a file that is there stays until the first epoch is over.
     notes : dict, optional
         What else the file should tell, of values that JSON has.
+
+    Raises
+    ------
+    TypeError
+        For a ``resume`` that is neither True nor False, or notes that JSON cannot say.
 
     Examples
     --------
@@ -70,7 +76,8 @@ class Checkpoint:
     def __init__(
         self, path: str | os.PathLike[str], *, resume: bool = False, notes: Mapping[str, Any] | None = None
     ) -> None:
-        self.path, self.resume, self.notes = Path(path), resume, dict(notes or {})
+        self.path, self.resume = Path(path), flag("Checkpoint", "resume", resume)
+        self.notes = files.checked_notes("Checkpoint", notes)
         self.epoch = 0  # that the file is of, once a run has begun; 0: of none of this run
         self._made_of: dict[str, str] = {}
         self._epochs = 0
@@ -109,16 +116,14 @@ class Checkpoint:
         if not (math.isfinite(history[-1].loss) and is_finite(net)):
             return
         try:
-            content = self._content(net, optimizer, history)
-            with replacing(self.path) as beside:
-                beside.write_bytes(content)
+            tensors.write(self.path, self._content(net, optimizer, history))
             self.epoch = history[-1].epoch
         except OSError as error:
             rule, evidence = f"epoch {history[-1].epoch} is not in the checkpoint.", f"{self.path}: {error.strerror}"
             warnings.warn(message("fit", rule, evidence), RuntimeWarning, stacklevel=2)
 
-    def _content(self, net: Module, optimizer: Optimizer, history: History) -> bytes:
-        """The bytes of the file."""
+    def _content(self, net: Module, optimizer: Optimizer, history: History) -> tensors.Parts:
+        """The file."""
         arrays = {f"{_NET}{name}": to_numpy(state.value) for name, state in _states(net).items()}
         arrays |= {f"{_OPTIMIZER}{name}": np.asarray(value) for name, value in optimizer.state_dict().items()}
         about = {
@@ -130,7 +135,7 @@ class Checkpoint:
             "history": history.as_lines(),
             "notes": self.notes,
         }
-        return files.serialized("fit", arrays, {_KEY: json.dumps(about)})
+        return tensors.serialized("fit", arrays, {_KEY: json.dumps(about)})
 
     def _compare(self, there: dict[str, str]) -> None:
         """Refuse the run in the file if it is another one."""
@@ -145,7 +150,7 @@ class Checkpoint:
 
     def _take(self, net: Module, optimizer: Optimizer, kept: Kept) -> None:
         """Put network, optimizer and draws back to where they were."""
-        arrays = files.arrays(self.path)
+        arrays = tensors.arrays(self.path)
 
         def under(prefix: str) -> dict[str, np.ndarray]:
             return {name[len(prefix) :]: x for name, x in arrays.items() if name.startswith(prefix)}
@@ -153,10 +158,11 @@ class Checkpoint:
         try:
             modules = net.modules()
             drawing = [(modules[name], *draws) for name, draws in kept.draws.items()]
-            copy.copy(optimizer).load_state_dict(under(_OPTIMIZER))  # to have all judged before anything is changed
+            # To have all judged before anything is changed.
+            copy.copy(optimizer).load_state_dict(under(_OPTIMIZER), net.parameters())
             net.load_state_dict(under(_NET))
         except (ValueError, TypeError, KeyError) as error:
-            raise files.bad(self.path, "the checkpoint is not of this network and optimizer.", str(error)) from error
+            raise tensors.bad(self.path, "the checkpoint is not of this network and optimizer.", str(error)) from error
         optimizer.load_state_dict(under(_OPTIMIZER))
         for module, seed, layer, draws in drawing:
             module._key = (seed, layer)
@@ -183,9 +189,9 @@ def read(path: Path) -> Kept:
     """
     if not path.exists():
         remedy = "begin a run with resume=False; in a script for both, resume=os.path.exists(path)."
-        raise files.bad(path, "there is no checkpoint to go on from.", "", remedy)
+        raise tensors.bad(path, "there is no checkpoint to go on from.", "", remedy)
     try:
-        about = json.loads(files.metadata(path)[_KEY])
+        about = json.loads(tensors.metadata(path)[_KEY])
         if about["format"] != _FORMAT:
             raise ValueError(f"version {about['format']} of the format; this xpconv reads version {_FORMAT}")
         history = History.of_lines(about["history"], path)
@@ -198,7 +204,7 @@ def read(path: Path) -> Kept:
         if isinstance(error, FileError):
             raise
         evidence = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise files.bad(path, "the file is no checkpoint that this version of xpconv wrote.", evidence) from error
+        raise tensors.bad(path, "the file is no checkpoint that this version of xpconv wrote.", evidence) from error
 
 
 def ingredients(

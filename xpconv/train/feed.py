@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arguments import integer
 from xpconv.arrays import check_array
 from xpconv.backend import Array, Backend, backend_of, get, to_numpy
 from xpconv.dispatch import dtype_kind
@@ -70,7 +71,7 @@ class Feed:
             given = f"given: {type(data).__name__}"
             raise TypeError(message(subject, "data must be a pair (images, labels).", given, remedy))
         images, targets = _array(subject, "images", data[0]), _array(subject, "labels", data[1])
-        check_count(subject, "batch_size", batch_size)
+        self.batch_size = integer(subject, "batch_size", batch_size, least=1)
         if not images.ndim or not targets.ndim or images.shape[0] != targets.shape[0] or not images.shape[0]:
             rule = "needs as many labels as images, and at least one."
             raise ValueError(message(subject, rule, describe_all(images=images, labels=targets)))
@@ -83,9 +84,8 @@ class Feed:
         else:
             _check_numbers(subject, targets, outputs, objective)
         self.targets = Column(targets, self.images.place, "int64" if self.labelled else self.images.dtype)
-        self.batch_size = batch_size
         self.samples = images.shape[0]
-        self.steps = -(-self.samples // batch_size)
+        self.steps = -(-self.samples // self.batch_size)
 
     def faults(self) -> str:
         """What of the images, or of targets that are numbers, is not finite, in words; nothing where all are."""
@@ -118,12 +118,6 @@ def place_of(net: object) -> Backend:
     """Where a network is, or where it will be made: on the backend in force."""
     parameters = net.parameters().values() if isinstance(net, Module) else ()
     return next((backend_of(p.value) for p in parameters if p.value is not None), None) or get(current().backend)
-
-
-def check_count(subject: str, name: str, value: Any) -> None:
-    """Refuse what is not an integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
-        raise ValueError(message(subject, f"{name} must be an integer of at least 1.", f"given: {name}={value!r}"))
 
 
 def _array(subject: str, name: str, given: Any) -> Any:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpconv import notices
+from xpconv.arguments import flag, integer
 from xpconv.backend import to_numpy
 from xpconv.errors import message
 from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment
 from xpconv.train.checkpoint import Checkpoint, ingredients
 from xpconv.train.common import FINITE
-from xpconv.train.feed import Feed, check_count, images_for, place_of
+from xpconv.train.feed import Feed, images_for, place_of
 from xpconv.train.history import History
 from xpconv.train.objective import Evaluation, Loss, Objective
 from xpconv.train.optim import Adam, Optimizer
@@ -113,14 +114,13 @@ def fit(
     >>> history[-1].accuracy
     1.0
     """
-    check_count("fit", "epochs", epochs)
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(message("fit", f"seed must be an integer, not {seed!r}."))
+    epochs = integer("fit", "epochs", epochs, least=1)
+    seed, capture = integer("fit", "seed", seed), flag("fit", "capture", capture)
     _check_parts(optimizer, schedule, augment, checkpoint)
     shown, objective = display(progress), Objective("fit", loss)
     optimizer = Adam() if optimizer is None else optimizer
     runtime = runtime_of(place_of(net))
-    with runtime.working(), notices.told_to(shown.on_note):
+    with runtime.working(), notices.told_to(shown.on_note, shown.on_wait):
         feed = Feed("fit", net, data, objective, batch_size)
         held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
         history = History()
@@ -200,7 +200,7 @@ def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
     >>> train.predict(nn.Sequential(nn.Flatten()), np.ones((5, 2, 2, 1)), batch_size=2).shape
     (5, 4)
     """
-    check_count("predict", "batch_size", batch_size)
+    batch_size = integer("predict", "batch_size", batch_size, least=1)
     with runtime_of(place_of(net)).working():
         batches = images_for("predict", net, images).batches(batch_size)
         return np.concatenate([to_numpy(net(x)) for x in batches])

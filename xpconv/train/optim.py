@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from xpconv.arguments import flag
 from xpconv.backend import Array, namespace
 from xpconv.errors import message
 from xpconv.train.optimizer import Optimizer
@@ -58,6 +59,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.momentum = self._checked("momentum", self.momentum, below=1)
+        self.nesterov = flag("SGD", "nesterov", self.nesterov)
         if self.nesterov and not self.momentum:
             evidence, remedy = "given: nesterov=True, momentum=0", "momentum=0.9 is usual."
             raise ValueError(message("SGD", "nesterov needs a momentum.", evidence, remedy))

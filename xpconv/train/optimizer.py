@@ -11,7 +11,7 @@ import numpy as np
 
 from xpconv.backend import HALVES, Array, backend_of, cast, dtype_named, library, namespace, on_device_of, to_numpy
 from xpconv.dispatch import Primitive, dtype_kind, offered
-from xpconv.errors import dtype_name, message
+from xpconv.errors import describe, dtype_name, message
 
 if TYPE_CHECKING:
     from xpconv.nn import Parameter
@@ -156,13 +156,19 @@ class Optimizer:
                 state[f"{name}.{slot}"] = np.array(to_numpy(array))
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], parameters: Mapping[str, Parameter] | None = None) -> None:
         """Go on from a state that `state_dict` gave, on whatever backend the parameters are by then.
+
+        Parameters
+        ----------
+        state : dict of str to array or int
+        parameters : dict of str to Parameter, optional
+            Those that it must be the state for, by name, shape and dtype; without them, the next step finds out.
 
         Raises
         ------
         ValueError
-            If it is not the state of an optimizer of this kind.
+            If it is not the state of an optimizer of this kind, or of these parameters; nothing is changed.
         """
         found: dict[str, dict[str, Any]] = {}
         for key, value in state.items():
@@ -176,11 +182,35 @@ class Optimizer:
             evidence = f"{wrong[0]!r} has {', '.join(sorted(found[wrong[0]]))}" if wrong else "there is no 'steps'"
             remedy = f"each parameter has {', '.join(sorted(wanted))}."
             raise ValueError(message(kind, f"this is not the state of {kind}.", evidence, remedy))
-        self.steps = int(state["steps"])
-        self._kept = {
-            name: _Kept([np.array(to_numpy(parts[slot])) for slot in self.slots], self.steps - int(parts["steps"]))
-            for name, parts in found.items()
-        }
+        steps = self._count("steps", state["steps"])
+        kept = {}
+        for name, parts in found.items():
+            slots = [np.array(to_numpy(parts[slot])) for slot in self.slots]
+            kept[name] = _Kept(slots, steps - self._count(f"{name}.steps", parts["steps"], most=steps))
+            if parameters is not None:
+                self._check_slots(name, slots, parameters.get(name))
+        self.steps, self._kept = steps, kept
+
+    def _count(self, name: str, value: Any, most: int | None = None) -> int:
+        """A number of steps in a state that is loaded."""
+        given = np.asarray(to_numpy(value) if hasattr(value, "shape") else value)
+        if given.shape or given.dtype.kind not in "iu" or given < 0 or (most is not None and given > most):
+            span = "from 0 on" if most is None else f"of at most {most}, as many as the optimizer's"
+            rule = f"{name} must be one integer {span}."
+            raise ValueError(message(type(self).__name__, rule, f"given: {given}"))
+        return int(given)
+
+    def _check_slots(self, name: str, slots: list[np.ndarray], parameter: Parameter | None) -> None:
+        """Refuse what cannot have been kept for a parameter."""
+        if parameter is None or parameter.value is None:
+            rule = f"there is no parameter {name!r} to go on with."
+            raise ValueError(message(type(self).__name__, rule))
+        shape, dtype = _form(parameter.value)
+        for slot, kept in zip(self.slots, slots, strict=True):
+            if kept.shape != shape or dtype_name(kept.dtype) != dtype_name(dtype):
+                rule = f"what is kept for parameter {name!r} has another shape or dtype than the parameter."
+                evidence = f"{describe(slot, kept)} · expected {shape} {dtype_name(dtype)}"
+                raise ValueError(message(type(self).__name__, rule, evidence))
 
     def _checked(self, name: str, value: Any, below: float = math.inf) -> float:
         """The value as a Python float: a NumPy one would widen the arrays that it meets."""

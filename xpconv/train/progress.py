@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from xpconv.errors import message
@@ -27,6 +28,9 @@ class Progress:
         """Something worth knowing once, perhaps before the run begins: that kernels are being compiled, whether steps
         are replayed as a CUDA graph, or why not.
         """
+
+    def on_wait(self, text: str) -> None:
+        """What the run is waiting for just now, such as the next of many kernels being compiled."""
 
     def on_step(self, epoch: int, step: int) -> None:
         """A step was queued. Nothing here may wait for the device."""
@@ -64,6 +68,11 @@ class Together(Progress):
         for part in self._parts:
             part.on_note(text)
 
+    def on_wait(self, text: str) -> None:
+        """Tell all."""
+        for part in self._parts:
+            part.on_wait(text)
+
     def on_step(self, epoch: int, step: int) -> None:
         """Tell all."""
         for part in self._parts:
@@ -84,13 +93,12 @@ class Lines(Progress):
     """A table of plain text, a row per epoch; ``held_out`` is what the columns of the validation data are called."""
 
     def __init__(self, held_out: str = "val") -> None:
-        self._can_print = True
+        self._can_print, self._headed = True, False
         self._head = f"  epoch      loss  accuracy  {held_out + ' loss':>9}  {held_out + ' accuracy':>13}  seconds"
 
     def on_start(self, epochs: int, steps: int) -> None:
-        """Print the head of the table."""
-        self._epochs = epochs
-        self._show(self._head)
+        """Begin a table, whose head comes with its first row: a run may have none."""
+        self._epochs, self._headed = epochs, False
 
     def on_note(self, text: str) -> None:
         """Print it between the rows."""
@@ -98,6 +106,9 @@ class Lines(Progress):
 
     def on_epoch(self, record: Epoch) -> None:
         """Print the row of an epoch."""
+        if not self._headed:
+            self._show(self._head)
+            self._headed = True
         at = f"{record.epoch}/{self._epochs}"
         numbers = (record.loss, record.accuracy, record.val_loss, record.val_accuracy)
         loss, accuracy, val_loss, val_accuracy = map(_figure, numbers)
@@ -146,6 +157,14 @@ class Bar(Lines):
         self._first, self._began = 0, 0.0  # how many steps were done when the display was told first, and when
         self._bar.start()
         super().on_start(epochs, steps)
+
+    def on_wait(self, text: str) -> None:
+        """Say it in the bar's line, which stands still meanwhile; before there is one, where that will be."""
+        with suppress(OSError):  # the terminal may be gone
+            if self._bar is not None:
+                self._bar.update(self._task, status=text, refresh=True)
+            else:
+                print(f"  {text}", end="\r", flush=True)
 
     def on_step(self, epoch: int, step: int) -> None:
         """Move the bar; now and then, look at the loss."""

@@ -11,7 +11,8 @@ import numpy as np
 from cupy import _capture, cuda
 from cupy.cuda.device import synchronise
 
-_GUARD = 256  # bytes before and after fresh memory
+_ALIGNED = 512  # bytes, as all memory of CuPy's pools is: kernels take whole vectors where addresses allow it
+_GUARD = 256  # bytes before and after fresh memory, at least
 _GUARD_BYTE = 0xA5
 
 
@@ -19,9 +20,11 @@ class Memory:
     """Fresh memory between two guard zones."""
 
     def __init__(self, nbytes: int) -> None:
-        self.whole = np.full(nbytes + 2 * _GUARD, 0xFF, dtype=np.uint8)  # all bits set: NaN in every floating dtype
-        self.inside = self.whole[_GUARD : _GUARD + nbytes]
-        self.zones = self.whole[:_GUARD], self.whole[_GUARD + nbytes :]
+        # All bits set: NaN in every floating dtype.
+        self.whole = np.full(nbytes + 2 * _GUARD + _ALIGNED, 0xFF, dtype=np.uint8)
+        first = _GUARD + -(self.whole.ctypes.data + _GUARD) % _ALIGNED
+        self.inside = self.whole[first : first + nbytes]
+        self.zones = self.whole[:first], self.whole[first + nbytes :]
         for zone in self.zones:
             zone[:] = _GUARD_BYTE
 
@@ -224,15 +227,22 @@ for _name, _ufunc in {"neg": np.negative, "pos": np.positive, "invert": np.inver
 def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     """Fresh memory, full of NaN, between guard zones, on the current device."""
     shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    dtype = np.dtype(dtype)
+    return wrap(*_fresh(shape, np.dtype(dtype), order))
+
+
+def _fresh(shape: tuple[int, ...], dtype: np.dtype, order: str) -> tuple[np.ndarray, Memory]:
+    """An array of the host over fresh memory, and that."""
     memory = Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
-    host = memory.inside.view(bool).view(dtype) if dtype == bool else memory.inside.view(dtype)
     if dtype == bool:
         memory.inside[:] = 1  # 0xFF is no bool
-    return wrap(host.reshape(shape, order="F" if order == "F" else "C"), memory=memory)
+    return memory.inside.view(dtype).reshape(shape, order="F" if order == "F" else "C"), memory
 
 
-def wrap(host: np.ndarray, device_id: int | None = None, memory: Memory | None = None) -> ndarray:
+def wrap(host: np.ndarray, memory: Memory | None = None, device_id: int | None = None) -> ndarray:
+    if memory is None and host.base is None and host.flags.forc:  # a result, in memory that NumPy has chosen
+        made_by_numpy = host
+        host, memory = _fresh(host.shape, host.dtype, "C" if host.flags.c_contiguous else "F")
+        host[...] = made_by_numpy
     if host.base is None or memory is not None:
         cuda.memory.account()
     made = ndarray.__new__(ndarray)

@@ -16,7 +16,7 @@ from typing import Any
 
 import cupy
 
-from xpconv.backend import HALVES, Array
+from xpconv.backend import Array
 from xpconv.dispatch import Primitive
 from xpconv.engines.cudnn import library, plans
 from xpconv.engines.cudnn.finish import finish
@@ -78,12 +78,9 @@ def _plan(problem: Problem) -> Plan:
 def _found(problem: Problem) -> Plan | str:
     """The plan that fuses all; else, where nothing is rounded between, one that fuses the bias, or nothing."""
     plan = plans.find(problem) if problem.activation in (None, *ACTIVATIONS) else f"has no {problem.activation}"
-    if isinstance(plan, Plan) or problem.dtype in HALVES:
+    if isinstance(plan, Plan):
         return plan
-    for less in (problem.alone, problem.alone._replace(bias=False)):
-        if less != problem and isinstance(found := plans.find(less), Plan):
-            return found
-    return plan
+    return next((found for less in problem.lesser if isinstance(found := plans.find(less), Plan)), plan)
 
 
 def _answer(problem: Problem) -> Plan | str:

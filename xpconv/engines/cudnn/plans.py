@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain
+from time import monotonic
 from typing import Any
 
 import cudnn
@@ -24,7 +25,7 @@ from xpconv.engines.cudnn.graph import drawn, refused_notes
 from xpconv.engines.cudnn.problem import Problem
 
 MOST_PLANS = 1024
-_CANDIDATES = 12  # plans of a layout that are timed against one another
+_CANDIDATES, _BUILDING = 12, 2.0  # plans of a layout that are timed, and seconds that building them may take
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,26 +121,46 @@ def _best(problem: Problem, place: dict[str, Any]) -> Plan | str:
 
 def _remembered(problem: Problem, place: dict[str, Any]) -> Way | None:
     """The way that was fastest when it was measured; `None` if that never was, or it is there no longer."""
-    chosen = tune.known(problem) or ""
-    asked = next((asked for asked in problem.layouts if chosen.startswith(f"{asked.layout} ")), None)
-    return asked and next((way for way in ways(asked, place) if way.choice == chosen), None)
+    layout, _, name = (tune.known(problem) or "").partition(" ")
+    asked = next((asked for asked in problem.layouts if name and asked.layout == layout), None)
+    return asked and next(_most_fused(asked, place, name), None)
 
 
 def _candidates(first: Way) -> Iterator[Way]:
     """What is timed for a problem whose first way, in our layout, is known."""
     ours, *others = first.problem.layouts
-    yield from islice(_fitting(first.graph, ours), _CANDIDATES)
+    yield from _worth_timing(_fitting(first.graph, ours))
     for asked in others:
-        yield from islice(ways(asked, library.place(asked.device)), _CANDIDATES)
+        yield from _worth_timing(_most_fused(asked, library.place(asked.device)))
 
 
-def ways(problem: Problem, place: dict[str, Any]) -> Iterator[Way]:
-    """The ways to run a problem, best by rank first; none where the library refuses it."""
+def _worth_timing(ranked: Iterator[Way]) -> Iterator[Way]:
+    """The first of some ways: fewer where the library compiles a kernel for each, half a second and more of waiting."""
+    left = _BUILDING
+    for _ in range(_CANDIDATES):
+        started = monotonic()
+        if left < 0 or (way := next(ranked, None)) is None:
+            return
+        left -= monotonic() - started
+        yield way
+
+
+def _most_fused(problem: Problem, place: dict[str, Any], name: str = "") -> Iterator[Way]:
+    """The ways to run as much of a problem as the library fuses in its layout; what is left is done after it."""
+    for asked in (problem, *problem.lesser):
+        found = ways(asked, place, name)
+        if (first := next(found, None)) is not None:
+            return chain((first,), found)
+    return iter(())
+
+
+def ways(problem: Problem, place: dict[str, Any], name: str = "") -> Iterator[Way]:
+    """The ways to run a problem, best by rank first, or that of a name; none where the library refuses it."""
     try:
         graph = planned(problem, place)
     except library.Refusal:
         return
-    yield from _fitting(graph, problem)
+    yield from _fitting(graph, problem, name=name)
 
 
 def kept() -> int:
@@ -158,9 +179,11 @@ def planned(problem: Problem, place: dict[str, Any]) -> Any:
     return ranked
 
 
-def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None) -> Iterator[Way]:
-    """A way for each plan that can be built and fits the limit with the copies it needs, best first."""
+def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None, name: str = "") -> Iterator[Way]:
+    """A way for each plan (of a name) that can be built and fits the limit with the copies it needs, best first."""
     for index in range(graph.get_execution_plan_count()):
+        if name and graph.get_plan_name_at_index(index) != name:
+            continue  # nor built: it may have to be compiled
         try:
             graph.build_plan_at_index(index)
             workspace = graph.get_workspace_size_plan_at_index(index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from xpconv.backend import Array
+from xpconv.backend import HALVES, Array
 from xpconv.engines.cudnn.layouts import NCHW, NHWC
 from xpconv.errors import dtype_name
 from xpconv.settings import current
@@ -61,14 +61,20 @@ class Problem(NamedTuple):
         return self._replace(residual=False, activation=None, keep_sums=False)
 
     @property
+    def lesser(self) -> tuple[Problem, ...]:
+        """The problem with less and less fused to it; none in half precision, which would be rounded in between."""
+        less = () if self.dtype in HALVES else (self.alone, self.alone._replace(bias=False))
+        return tuple(problem for problem in dict.fromkeys(less) if problem != self)
+
+    @property
     def layouts(self) -> tuple[Problem, ...]:
         """The problem in each layout that measuring may find the faster one, ours first.
 
-        In true float32 and in float64 the library itself turns NHWC for many of its plans. A residual it adds in NHWC
-        alone.
+        In true float32 and in float64 the library itself turns NHWC for many of its plans. A residual is ours, and
+        added in NHWC alone.
         """
         exact = self.dtype == "float64" or (self.dtype == "float32" and self.precision == "ieee")
-        return (self, self._replace(layout=NCHW)) if exact and not self.residual else (self,)
+        return (self, (self.alone if self.residual else self)._replace(layout=NCHW)) if exact else (self,)
 
     @property
     def copies(self) -> int:

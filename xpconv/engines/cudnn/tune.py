@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -23,21 +24,41 @@ from xpconv.engines.cudnn.problem import Problem
 from xpconv.errors import message
 
 _RUNS = 3  # of which the fastest counts
+_HELD = 2  # times what the host takes to hand the runs out, for which the device waits
+_CYCLES = 2e9  # of a device in a second, about as many as any has
+_WAIT = """
+extern "C" __global__ void wait(long long cycles) {
+  for (long long start = clock64(); clock64() - start < cycles;) {}
+}
+"""
 _lock = threading.Lock()
 
 
 def seconds(run: Callable[[], None]) -> float:
-    """The time that the device takes for a run, after one to warm up."""
+    """The time that the device takes for a run, after two to warm up.
+
+    It is held until the host has handed out all runs: else it would wait for the host within each of a small layer, and
+    what lies between two events would be the host's time, alike for every candidate.
+    """
     run()
-    times = []
+    cupy.cuda.get_current_stream().synchronize()
+    started = time.perf_counter()
+    run()
+    _hold(_HELD * _RUNS * (time.perf_counter() - started))
+    spans = []
     for _ in range(_RUNS):
         start, end = cupy.cuda.Event(), cupy.cuda.Event()
         start.record()
         run()
         end.record()
-        end.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(start, end) / 1000)
-    return min(times)
+        spans.append((start, end))
+    spans[-1][1].synchronize()
+    return min(cupy.cuda.get_elapsed_time(*span) for span in spans) / 1000
+
+
+def _hold(duration: float) -> None:
+    """Keep the current stream busy for so many seconds, or a little longer."""
+    cupy.RawKernel(_WAIT, "wait")((1,), (1,), (int(duration * _CYCLES),))
 
 
 def known(problem: Problem) -> str | None:

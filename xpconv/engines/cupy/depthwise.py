@@ -34,7 +34,7 @@ def dgrad(dy: Array, w: Array, sizes: Sizes, output: Output) -> None:
     width = _width(sizes, dx, dy, w, bias, residual)
     items, window = _runs(dx, width), struct(sizes.window, dy.shape[0], sizes.channels, sizes.channels // width, _RUN)
     args = (dy, w, bias, residual, dx, *integers(items), np.int32(_multiplier(sizes)), window)
-    launch("depthwise", "inputs", dy, items, *args, largest=max(dx.size, dy.size), width=width)
+    launch("depthwise", "inputs", dy, items, *args, largest=max(dx.size, dy.size, w.size), width=width)
 
 
 def _outputs(x: Array, w: Array, sizes: Sizes, output: Output, window: Window, *, turned: bool) -> None:
@@ -45,7 +45,7 @@ def _outputs(x: Array, w: Array, sizes: Sizes, output: Output, window: Window, *
     items, kernel_window = _runs(y, width), struct(window, x.shape[0], sizes.channels, sizes.outputs // width, _RUN)
     numbers = *integers(items), np.int32(_multiplier(sizes)), np.int32(NUMBERS[epilogue.activation]), turned
     args = (x, w, *scaling, bias, epilogue.residual, output.sums, y, *numbers, kernel_window)
-    launch("depthwise", "outputs", x, items, *args, largest=max(x.size, y.size), width=width)
+    launch("depthwise", "outputs", x, items, *args, largest=max(x.size, y.size, w.size), width=width)
 
 
 def _turned(window: Window) -> Window:
@@ -64,7 +64,7 @@ def wgrad(x: Array, dy: Array, sizes: Sizes) -> Array:
         return dw
     width = width_of(sizes.outputs, x, dy) if _multiplier(sizes) == 1 else 1
     spans = taps(window) // kernel[-1] * -(-kernel[-1] // _SPAN)
-    slabs = Slabs.of(_runs(dy, dy.shape[-1]), sizes.outputs, width)
+    slabs = Slabs.of(_runs(dy, dy.shape[-1]), sizes.outputs, width, terms=_RUN)
     parts = cupy.empty((slabs.slabs, *dw.shape), dtype=computed_in(x.dtype))
     numbers = np.int32(_multiplier(sizes)), np.int32(spans), *integers(slabs.rows, slabs.size)
     args = x, dy, parts, *numbers, struct(window, x.shape[0], sizes.channels, 1, _RUN)

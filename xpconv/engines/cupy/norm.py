@@ -60,12 +60,12 @@ def table_of(x: Array, layout: Layout, eps: float) -> Array:
     numbers = np.float64(eps)
     if not x.size:
         args = (None, None, table, *integers(layout.batches, layout.channels), numbers)
-        launch("norm", "given", x, layout.batches * layout.channels, *args)
+        launch("norm", "given", x, layout.batches * layout.channels, *args, largest=table.size)
         return table
     slabs = layout.summed(width_of(layout.channels, x, most=SLAB_WIDTH))
     struct = layout.struct(slabs)
     parts = cupy.empty((layout.batches, slabs.slabs, 3, layout.channels), dtype=table.dtype)
-    slabs.launch("norm", "moments", x, x, parts, struct, batches=layout.batches)
+    slabs.launch("norm", "moments", x, x, parts, struct, batches=layout.batches, largest=parts.size)
     _settle("norm", "merge", x, layout, layout.groups, parts, table, numbers, struct)
     return table
 
@@ -74,7 +74,8 @@ def _settle(
     module: str, name: str, x: Array, layout: Layout, columns: int, parts: Array, *args: Any, batches: int = 0
 ) -> None:
     """Launch what adds up the slabs of each batch, or (``batches`` = 1) of all."""
-    launch_settling(module, name, x, columns, parts, *args, batches=batches or layout.batches, largest=parts.size)
+    largest = max(parts.size, layout.batches * _STATISTICS * layout.channels)  # of the table that some of them take
+    launch_settling(module, name, x, columns, parts, *args, batches=batches or layout.batches, largest=largest)
 
 
 def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
@@ -82,7 +83,7 @@ def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
     channels = x.shape[-1]
     table = cupy.empty((1, _STATISTICS, channels), dtype=computed_in(x.dtype))
     args = (dense(mean), dense(var), table, *integers(1, channels), np.float64(eps))
-    launch("norm", "given", x, channels, *args)
+    launch("norm", "given", x, channels, *args, largest=table.size)
     return table
 
 
@@ -100,7 +101,7 @@ def normalised(
     if x.size:
         slabs = layout.walked(width_of(x.shape[-1], x, y, *parameters, residual, most=SLAB_WIDTH))
         args = (x, table, *parameters, residual, sums, y, np.int32(NUMBERS[activation]), layout.struct(slabs))
-        slabs.launch("norm", "normalise", x, *args, batches=layout.batches)
+        slabs.launch("norm", "normalise", x, *args, batches=layout.batches, largest=table.size)
     return y, sums
 
 
@@ -137,7 +138,7 @@ def _slab_sums(kept: Kept, dy: Array) -> Array:
     slabs = layout.summed(width_of(layout.channels, x, dy, gamma, beta, most=SLAB_WIDTH))
     parts = cupy.empty((layout.batches, slabs.slabs, 2, layout.channels), dtype=table.dtype)
     args = (x, dy, table, gamma, beta, parts, np.int32(NUMBERS[activation]), layout.struct(slabs))
-    slabs.launch("norm_back", "gradient_sums", x, *args, batches=layout.batches)
+    slabs.launch("norm_back", "gradient_sums", x, *args, batches=layout.batches, largest=table.size)
     return parts
 
 
@@ -149,7 +150,7 @@ def _joined_slab_sums(kept: Kept, dy: Array, joined: tuple[str, Array]) -> tuple
     parts = cupy.empty((1, slabs.slabs, 2, layout.channels), dtype=kept.table.dtype)
     which = np.int32(NUMBERS[activation]), activation in FROM_OUTPUT
     args = (x, dy, kept.table, start, dz, parts, *which, layout.struct(slabs))
-    slabs.launch("norm_back", "joined_gradient_sums", x, *args)
+    slabs.launch("norm_back", "joined_gradient_sums", x, *args, largest=kept.table.size)
     return parts, dz
 
 
@@ -174,7 +175,7 @@ def _input_gradient(kept: Kept, dy: Array, parts: Array | None) -> Array:
         _settle("norm_back", "merge_gradients", x, layout, layout.groups, parts, gamma, sums, layout.merged(parts))
     slabs = layout.walked(width_of(layout.channels, x, dy, dx, gamma, beta, most=SLAB_WIDTH))
     args = (x, dy, table, sums, gamma, beta, dx, np.int32(NUMBERS[activation]), layout.struct(slabs))
-    slabs.launch("norm_back", "gradient", x, *args, batches=layout.batches)
+    slabs.launch("norm_back", "gradient", x, *args, batches=layout.batches, largest=table.size)
     return dx
 
 
@@ -209,7 +210,7 @@ def _batch_norm(
     if not return_stats:
         return y, kept
     seen_mean, seen_var = _room(x), _room(x)
-    launch("norm", "statistics", x, x.shape[-1], table, seen_mean, seen_var, *integers(x.shape[-1]))
+    launch("norm", "statistics", x, x.shape[-1], table, seen_mean, seen_var, *integers(x.shape[-1]), largest=table.size)
     return (y, seen_mean, seen_var), kept
 
 

@@ -1,8 +1,7 @@
-"""Local response normalisation: a pass forward; back two, of which the first keeps what every neighbour takes."""
+"""Local response normalisation: a pass over memory each way, back by blocks that hold whole rows."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import cupy
@@ -10,17 +9,19 @@ import numpy as np
 
 from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.cupy.arrays import computed_in, dense, unsupported
-from xpconv.engines.cupy.compiled import launch, width_of
+from xpconv.engines.cupy.arrays import dense, unsupported
+from xpconv.engines.cupy.compiled import kernel, launch, width_of
 from xpconv.engines.cupy.divider import DIVIDER, divider
-from xpconv.engines.cupy.sums import SLAB_WIDTH
-from xpconv.settings import current
+from xpconv.errors import dtype_name
 
+_THREADS, _ROOM = 256, 2048  # as in the kernels' source: of a block, and numbers that it holds
+_MOST_BLOCKS = 2**16
 _RESPONSE = np.dtype(
     [
-        *((name, "i8") for name in ("items", "channels", "size")),
-        *((name, "f8") for name in ("share", "beta", "k", "pull")),
+        ("items", "i8"),
+        *((name, "i4") for name in ("at_once", "before", "after")),
         ("packs", DIVIDER),
+        *((name, "f8") for name in ("share", "beta", "k", "pull")),
     ],
     align=True,
 )
@@ -30,33 +31,42 @@ def _run(x: Array, *, needs: Needs, size: int, alpha: float, beta: float, k: flo
     """y = x · d ** -beta with d = k + alpha / size · Σ x²: (..., C) -> (..., C)."""
     x = dense(x)
     y = cupy.empty(x.shape, dtype=x.dtype)
-    _launch("forward", (x, y), size, alpha, beta, k)
+    if x.size:
+        width = width_of(x.shape[-1], x, y)
+        name = "forward_of_five" if size == 5 else "forward"
+        args = x, y, _response(x, width, size, alpha, beta, k)
+        launch("response_norm", name, x, x.size // width, *args, width=width)
     return y, (x, size, alpha, beta, k) if any(needs) else None
 
 
 def _backward(residuals: Any, dy: Array, needs: Needs) -> tuple[Array, ...]:
     """dx[c] = dy[c] d[c]^-β - 2 α β / size · x[c] · Σ dy[j] x[j] d[j]^(-β - 1) over the j that c is a neighbour of."""
-    x, *parameters = residuals
-    dy, dx, channels = dense(dy), cupy.empty(x.shape, dtype=x.dtype), x.shape[-1]
-    rows, dtype = math.prod(x.shape[:-1]), computed_in(x.dtype)
-    xs, dys, dxs = (a.reshape(rows, channels) for a in (x, dy, dx))
-    at_once = max(current().workspace_limit // max(channels * dtype.itemsize, 1), 1)
-    for first in range(0, rows, at_once):
-        piece = slice(first, first + at_once)
-        part, back = xs[piece], dys[piece]
-        through = cupy.empty(part.shape, dtype=dtype)
-        _launch("through", (part, back, through), *parameters)
-        _launch("back", (part, back, through, dxs[piece]), *parameters)
+    x, size, *numbers = residuals
+    dy, dx = dense(dy), cupy.empty(x.shape, dtype=x.dtype)
+    if x.size:
+        width = width_of(x.shape[-1], x, dy, dx)
+        response = _response(x, width, size, *numbers)
+        blocks = -(-(x.size // width) // int(response["at_once"][0]))
+        name = "gradient_of_five" if size == 5 else "gradient"
+        compiled = kernel("response_norm", name, dtype_name(x.dtype), x.size, width)
+        compiled((min(blocks, _MOST_BLOCKS),), (_THREADS,), (x, dy, dx, response))
     return (dx,)
 
 
-def _launch(name: str, arrays: tuple[Array, ...], size: int, alpha: float, beta: float, k: float) -> None:
-    x, channels = arrays[0], arrays[0].shape[-1]
-    width = width_of(channels, *arrays, most=SLAB_WIDTH)
-    items = x.size // width
+def _response(x: Array, width: int, size: int, alpha: float, beta: float, k: float) -> np.ndarray[Any, Any]:
+    """What kernels are told."""
+    channels = x.shape[-1]
+    packs = channels // width
+    window = min(size // 2, channels), min((size - 1) // 2, channels)
     numbers = alpha / size, beta, k, 2 * alpha * beta / size
-    response = np.array([(items, channels, size, *numbers, divider(channels // width).item())], dtype=_RESPONSE)
-    launch("response_norm", name, x, items, *arrays, response, width=width)
+    told = (x.size // width, _ROOM // channels * packs, *window, divider(packs).item(), *numbers)
+    return np.array([told], dtype=_RESPONSE)
 
 
-PRIMITIVES = {"local_response_norm": Primitive(_run, _backward, unsupported)}
+def _declines(x: Array, **_: Any) -> str | None:
+    if x.shape[-1] > _ROOM:
+        return f"normalises over at most {_ROOM} channels"
+    return unsupported(x)
+
+
+PRIMITIVES = {"local_response_norm": Primitive(_run, _backward, _declines)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
@@ -77,12 +78,16 @@ class CudaRuntime(Runtime):
         except BaseException as error:
             with suppress(Exception):  # the capture is invalid by now
                 stream.end_capture()
+            traceback.clear_frames(error.__traceback__)  # of what the work has allocated
+            pool.free_all_blocks()
             if isinstance(error, Exception):
                 raise NotRecorded(_first_line(error)) from error
             raise
         try:
             return _Graph(result, stream.end_capture(), pool)
         except Exception as error:  # something in it was not permitted, and is told only now
+            del result
+            pool.free_all_blocks()
             raise NotRecorded(_first_line(error)) from error
 
     def batches(self, data: Array, order: Sequence[Rows], place: Backend, dtype: str) -> Iterator[Array]:
@@ -109,7 +114,7 @@ class _Graph(Generic[T]):
     """A graph with the memory that it works in."""
 
     def __init__(self, result: T, graph: Any, pool: Any) -> None:
-        self.result, self._graph, self._pool = result, graph, pool
+        self.result, self._graph, self._pool, self._device = result, graph, pool, cupy.cuda.Device()
         self._stream: Any = None
 
     def replay(self) -> None:
@@ -118,14 +123,17 @@ class _Graph(Generic[T]):
         self._graph.launch(self._stream)
 
     def __del__(self) -> None:
-        """Wait for the last replay. The driver keeps a graph until it has run, but not the memory that it works in.
+        """Wait for the last replay, and free the memory that it worked in.
 
-        With the graph goes its pool, whose memory is freed by `cudaFree`; that may wait for work under way, and need
-        not. It happens once for a graph, when training ends or the network has changed.
+        The driver keeps a graph until it has run, but not its memory: `cudaFree` may wait for work under way, and need
+        not. Nor does a pool of CuPy's free by itself what it has to give. It happens once for a graph, when training
+        ends or the network has changed.
         """
-        if self._stream is not None:
-            with suppress(Exception):  # the device may have gone before, at exit
+        with suppress(Exception), self._device:  # which may have gone before, at exit
+            if self._stream is not None:
                 self._stream.synchronize()
+            del self.result, self._graph
+            self._pool.free_all_blocks()
 
 
 class _Pinned:

@@ -21,6 +21,7 @@ SLAB_WIDTH = 4  # the most neighbouring columns of a thread, which keeps a few n
 
 _THREADS = 256
 _ROWS = 8, 64  # of a thread: enough to be worth adding up, few enough for one block of a sum
+_TERMS = 128  # that may be added up one by one
 _MOST_SLABS = 65535  # the grid's second axis
 _ACROSS = 32, 16, 8  # threads that neighbouring columns are shared out to
 _SETTLED = 8  # columns of a block that adds up what the slabs have
@@ -37,13 +38,16 @@ class Slabs(NamedTuple):
 
     @classmethod
     @functools.lru_cache(maxsize=4096)
-    def of(cls, rows: int, columns: int, width: int = 1, *, blocks: int = BLOCKS) -> Slabs:
-        """Slabs of (rows, columns), as many as make so many blocks; fewer where each would have too little to do."""
+    def of(cls, rows: int, columns: int, width: int = 1, *, blocks: int = BLOCKS, terms: int = 1) -> Slabs:
+        """Slabs of (rows, columns), as many as make so many blocks; fewer where each would have too little to do.
+
+        ``terms`` is how many each row adds to a thread's sum.
+        """
         packs = max(columns // width, 1)
         across = min(_ACROSS, key=lambda n: (-(-packs // n) * n, -n))  # the fewest threads without work
         across = min(across, 1 << (packs - 1).bit_length())
         down, wanted = _THREADS // across, max(blocks // -(-packs // across), 1)
-        size = min(max(-(-rows // wanted), _ROWS[0] * down), _ROWS[1] * down)
+        size = min(max(-(-rows // wanted), _ROWS[0] * down), min(_ROWS[1], _TERMS // terms) * down)
         return cls(rows, columns, width, across, -(-max(size, -(-rows // _MOST_SLABS)) // down) * down)
 
     @property
@@ -58,7 +62,7 @@ class Slabs(NamedTuple):
         self, module: str, name: str, like: Array, *args: Any, times: int = 1, batches: int = 1, largest: int = 0
     ) -> None:
         """Launch a kernel of slabs: a grid of (``times`` the tiles of columns, slabs, ``batches``)."""
-        largest = max(largest, self.rows * self.columns * batches)
+        largest = max(largest, max(self.rows, self.slabs) * self.columns * batches)
         compiled = kernel(module, name, dtype_name(like.dtype), largest, self.width)
         compiled((times * self.tiles, self.slabs, batches), (self.across, _THREADS // self.across), pointers(args))
 

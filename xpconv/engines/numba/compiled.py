@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import itertools
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ SOURCES = ("compiled.py", "board.py", "fields.py", "forms.py", "../../activation
 
 _lock = fork_safe_lock()
 _loaded: dict[tuple[Any, ...], int] = {}
+_count = itertools.count(1)  # of the kernels that this process compiles
 
 
 @functools.cache
@@ -43,7 +45,8 @@ def _load(key: tuple[Any, ...]) -> int:
     version = _version()
     code = store.read(version, name)
     if code is None:
-        notices.tell("compiling kernels for this CPU, once for each kind of layer")
+        notices.tell("compiling kernels for this CPU, once for each kind of layer: the first run waits for them")
+        notices.wait(f"compiling kernel {next(_count)}")
         code = bytes(_target_machine().emit_object(_lowered(key)))
         if _digest() == version:  # the sources were not replaced, by an upgrade, while this process lived
             store.write(version, name, code)

@@ -201,6 +201,7 @@ class Winograd(NamedTuple):
     sums: int
     plane: int  # bytes from term to term of transformed patches
     term_rows: int  # address of "taps" that say which row of u each term starts at
+    ahead: int  # tiles from a task's first to the first that is fetched meanwhile, or 0
 
 
 class WinogradOuter(NamedTuple):
@@ -215,6 +216,7 @@ class WinogradOuter(NamedTuple):
     panel: int  # output channels of a task
     scratch: int
     scratch_slot: int
+    fetches: int  # whether the next tiles are fetched meanwhile
 
 
 class Weighing(NamedTuple):

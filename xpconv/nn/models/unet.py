@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from xpconv.arguments import integer
 from xpconv.nn.containers import Parallel, Sequential
 from xpconv.nn.conv import Conv2d, ConvTranspose2d
 from xpconv.nn.linear import Identity
 from xpconv.nn.module import Module
 from xpconv.nn.norm import BatchNorm
 from xpconv.nn.pool import MaxPool2d
-from xpconv.window import per_axis
 
 
 def unet(num_classes: int = 2, in_channels: int | None = None, *, width: int = 64, depth: int = 4) -> Sequential:
@@ -41,7 +41,7 @@ def unet(num_classes: int = 2, in_channels: int | None = None, *, width: int = 6
     >>> nn.models.unet(in_channels=1).summary((64, 64, 1)).parameters
     31036546
     """
-    (width,), (depth,) = per_axis("unet", "width", width, 1), per_axis("unet", "depth", depth, 1)
+    width, depth = integer("unet", "width", width, least=1), integer("unet", "depth", depth, least=1)
     return Sequential(**_level(in_channels, width, depth), head=Conv2d(width, num_classes, 1))
 
 

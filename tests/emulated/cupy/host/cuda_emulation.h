@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <ucontext.h>
 
 #define __global__
@@ -233,6 +234,11 @@ static inline float __fdividef(float a, float b) { return fabsf(b) > 0x1p126f &&
 static inline double normcdf(double x) { return 0.5 * erfc(-x * 0.7071067811865476); }
 static inline float normcdf(float x) { return (float)normcdf((double)x); }
 static inline int atomicMax(int *at, int x) { int old = *at; if (x > old) *at = x; return old; }
+static inline long long clock64() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
 static inline float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
 static inline float __int_as_float(int x) { float y; memcpy(&y, &x, 4); return y; }
 static inline unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }

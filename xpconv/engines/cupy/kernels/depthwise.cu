@@ -125,6 +125,30 @@ outputs(const T *x, const T *weights, const A *scale, const A *shift, const T *b
   }
 }
 
+// Adds what a line of windows two cells apart has for a run, whose first cell is `reach` cells behind the start of window 0:
+// under each tap every other cell has one, the same for all runs of the line, and those of neighbours are neighbours.
+__device__ __forceinline__ void every_other(RunOfSums &sum, const T *line, Index channels, int reach, int windows, int taps,
+                                            const T *weight) {
+  for (int t = 0; t < taps; t++, weight += channels) {
+    bool odd = (reach - t) & 1;
+    int window = (reach - t + odd) >> 1;
+    const T *from = line + window * channels;
+    Waiting<T> held[RUN / 2];
+#pragma unroll
+    for (int u = 0; u < RUN / 2; u++, from += channels)
+      if ((unsigned)(window + u) < (unsigned)windows) held[u] = load_early(from);
+    Values by = widened(load(weight));
+#pragma unroll
+    for (int u = 0; u < RUN / 2; u++)
+      if ((unsigned)(window + u) < (unsigned)windows) {
+        Values back = widened(held[u]);
+        if (odd) sum.add(2 * u + 1, back, by);
+        else sum.add(2 * u, back, by);
+      }
+    sum.counted(1);
+  }
+}
+
 // dx = the sum over the windows that hold the cell, and over the channels that c was multiplied to, + bias + residual. Along
 // the last axis places are stepped from tap to tap and from cell to cell, since windows are `stride` apart, and to find
 // each of them would take a division.
@@ -132,6 +156,7 @@ extern "C" __global__ void inputs(const T *dy, const T *weights, const T *bias, 
                                   int multiplier, const Window w) {
   Index channels = (Index)w.channels, wider = channels * multiplier;
   int stride = w.stride[2], windows = over(w.dilation[2], w.steps[2]), cells = w.dilation[2] - windows * stride;
+  bool by_twos = stride == 2 && w.dilation[2] == 1 && multiplier == 1;
   FOR_EACH(i, items) {
     Index pack;
     int cell[3], out[3];
@@ -144,6 +169,10 @@ extern "C" __global__ void inputs(const T *dy, const T *weights, const T *bias, 
       for (int t1 = 0; t1 < w.kernel[1]; t1++, weight += w.kernel[2] * wider) {
         if (!window_along(w, 0, cell[0], t0, out[0]) || !window_along(w, 1, cell[1], t1, out[1])) continue;
         const T *line = dy + ((image * w.out[0] + out[0]) * w.out[1] + out[1]) * w.out[2] * wider + c * multiplier;
+        if (by_twos) {
+          every_other(sum, line, channels, reach, w.out[2], w.kernel[2], weight);
+          continue;
+        }
         // Of the run's first cell under tap t2: the last window that begins there or before, and by how many cells before.
         int window = last, rest = beyond;
         for (int t2 = 0; t2 < w.kernel[2]; t2++) {
@@ -206,28 +235,28 @@ weight_slabs(const T *x, const T *dy, A *parts, int multiplier, int spans, long 
       const T *from = dy + ravel(image, w.out, out) * channels + o;
       Waiting<T> back[RUN];
 #pragma unroll
-      for (int u = 0; u < RUN; u++)
-        if (u < windows) back[u] = load_early(from + u * channels);
-      Values part[SPAN];  // of the run, lest a slab's sum have four times as many terms
-      for (int t = 0; t < SPAN; t++) part[t] = filled(0);
-      auto add = [&](int t, int u, const Values &x) {
-        Values by = widened(back[u]);
-        for (int k = 0; k < WIDTH; k++) part[t].v[k] += x.v[k] * by.v[k];
+      for (int u = 0; u < RUN; u++, from += channels)
+        if (u < windows) back[u] = load_early(from);
+      auto add = [&](int t, const Values &x, const Values &by) {
+        for (int k = 0; k < WIDTH; k++) sum[t].v[k] += x.v[k] * by.v[k];
       };
+      Values by[RUN];
       if (neighbours) {
         Waiting<T> held[RUN + SPAN - 1];
         const T *at = line + start * (Index)w.channels;
 #pragma unroll
-        for (int j = 0; j < RUN + SPAN - 1; j++)
-          if ((unsigned)(start + j) < (unsigned)w.size[2]) held[j] = load_early(at + j * (Index)w.channels);
+        for (int j = 0; j < RUN + SPAN - 1; j++, at += (Index)w.channels)
+          if ((unsigned)(start + j) < (unsigned)w.size[2]) held[j] = load_early(at);
 #pragma unroll
-        for (int j = 0; j < RUN + SPAN - 1; j++)
+        for (int j = 0; j < RUN + SPAN - 1; j++) {
+          if (j < RUN) by[j] = widened(back[j]);
           if ((unsigned)(start + j) < (unsigned)w.size[2]) {
             Values seen = widened(held[j]);
 #pragma unroll
             for (int t = 0; t < SPAN; t++)
-              if (j >= t && j - t < RUN && j - t < windows) add(t, j - t, seen);
+              if (j >= t && j - t < RUN && j - t < windows) add(t, seen, by[j - t]);
           }
+        }
       } else {
 #pragma unroll
         for (int t = 0; t < SPAN; t++) {
@@ -241,11 +270,9 @@ weight_slabs(const T *x, const T *dy, A *parts, int multiplier, int spans, long 
           }
 #pragma unroll
           for (int u = 0; u < RUN; u++)
-            if (real[u]) add(t, u, widened(held[u]));
+            if (real[u]) add(t, widened(held[u]), widened(back[u]));
         }
       }
-      for (int t = 0; t < SPAN; t++)
-        for (int k = 0; k < WIDTH; k++) sum[t].v[k] += part[t].v[k];
     }
   int taps = w.kernel[0] * w.kernel[1] * w.kernel[2], cell = (t0 * w.kernel[1] + t1) * w.kernel[2] + first;
 #pragma unroll

@@ -115,15 +115,16 @@ gradient_tiles(const T *x, const T *dy, const A *table, const T *gamma, T *dx, A
     held[r] = load_early(x + tile.place(r));
     held_back[r] = load_early(dy + tile.place(r));
   });
-  const Affine at = tile.mine() ? Affine(table, gamma, 0, blockIdx.y, tile.c, tile.channels) : Affine();
+  const Affine at = tile.mine() ? Affine(table, 0, 0, blockIdx.y, tile.c, tile.channels) : Affine();  // gamma waits
   Values plain = filled(0), weighted = filled(0);
   tile.each_row([&](int r) {
     Values apart = at.centred(held[r]), back = widened(held_back[r]);
     for (int k = 0; k < WIDTH; k++) {
       plain.v[k] += back.v[k];
-      weighted.v[k] += back.v[k] * (apart.v[k] * at.rstd.v[k]);
+      weighted.v[k] += back.v[k] * apart.v[k];
     }
   });
+  for (int k = 0; k < WIDTH; k++) weighted.v[k] *= at.rstd.v[k];
   plain = column_sums(plain);
   weighted = column_sums(weighted);
   if (tile.mine() && threadIdx.y == 0) {
@@ -143,11 +144,12 @@ gradient_tiles(const T *x, const T *dy, const A *table, const T *gamma, T *dx, A
     A rstd = at.rstd.v[k];
     plain.v[k] *= share * rstd;
     weighted.v[k] *= share * (rstd * rstd);
+    by.v[k] *= rstd;
   }
   tile.each_row([&](int r) {
     Values apart = at.centred(held[r]), z = widened(held_back[r]);
     for (int k = 0; k < WIDTH; k++)
-      z.v[k] = z.v[k] * at.scale.v[k] - (plain.v[k] + apart.v[k] * weighted.v[k]);
+      z.v[k] = z.v[k] * by.v[k] - (plain.v[k] + apart.v[k] * weighted.v[k]);
     store(dx + tile.place(r), narrowed(z));
   });
 }

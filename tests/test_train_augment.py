@@ -1,0 +1,45 @@
+"""Augmentations: the same on every backend, and what they are told to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpconv import backend, train
+
+
+def test_a_shift_moves_each_image_by_whole_pixels_and_fills_with_zeros(place: str) -> None:
+    images = np.random.default_rng(0).random((50, 5, 6, 2), dtype=np.float32)
+    given = backend.get(place).asarray(images)
+    shifted = backend.to_numpy(train.augment.random_shift(2)(given, np.random.default_rng(1)))
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    seen = set()
+    for i in range(50):
+        ways = [
+            (a, b) for a in range(5) for b in range(5) if np.array_equal(shifted[i], padded[i, a : a + 5, b : b + 6])
+        ]
+        assert len(ways) == 1
+        seen.add(ways[0])
+    assert len(seen) > 15
+    np.testing.assert_array_equal(shifted, train.augment.random_shift(2)(images, np.random.default_rng(1)))
+    np.testing.assert_array_equal(images, backend.to_numpy(given))
+
+
+def test_a_flip_mirrors_about_half_of_the_images(place: str) -> None:
+    images = np.random.default_rng(0).random((60, 2, 3, 1), dtype=np.float32)
+    flipped = backend.to_numpy(
+        train.augment.random_flip()(backend.get(place).asarray(images), np.random.default_rng(1))
+    )
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, images, strict=True)]
+    kept = [np.array_equal(a, b) for a, b in zip(flipped, images, strict=True)]
+    assert [not m for m in mirrored] == kept
+    assert 15 < sum(mirrored) < 45
+    np.testing.assert_array_equal(flipped, train.augment.random_flip()(images, np.random.default_rng(1)))
+
+
+@pytest.mark.parametrize("pixels", [0, -1, 1.5, True])
+def test_a_shift_of_no_pixels_is_refused(pixels: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"random_shift: pixels must be (an integer|at least 1)"):
+        train.augment.random_shift(pixels)

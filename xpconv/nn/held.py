@@ -1,0 +1,35 @@
+"""How the array of a state is held: NumPy's in memory of its own and protected, so that no change goes unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpconv.backend import Array, library, namespace
+
+
+def protect(x: Array, protected: bool) -> None:
+    """Let NumPy refuse what writes into x: nobody would learn of it, and copies packed for kernels would be stale."""
+    if isinstance(x, np.ndarray):
+        x.flags.writeable = not protected
+
+
+def owned(x: Array) -> Array:
+    """x as a value: NumPy's protected, and in memory of its own, which another library's or a pickle's is not."""
+    if isinstance(x, np.ndarray) and not x.flags.owndata:
+        x = x.copy()
+    protect(x, True)
+    return x
+
+
+def place_of(x: Array) -> tuple[Any, ...]:
+    """Library, device and dtype: what two arrays share of which one can be written into the other."""
+    if type(x) is np.ndarray:  # whose device is the only one
+        return "numpy", "cpu", x.dtype
+    return library(x), x.device, x.dtype
+
+
+def copied(x: Array) -> Array:
+    """A copy that shares nothing with x."""
+    return namespace(x).asarray(x, copy=True, device=x.device)
