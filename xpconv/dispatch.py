@@ -150,6 +150,8 @@ def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
         @functools.wraps(given)
         def public(*args: P.args, **kwargs: P.kwargs) -> Any:
             call = bind(*args, **kwargs)
+            if type(call.arrays[0]) is np.ndarray:  # which has no device to be entered
+                return call.run()
             with on_device_of(call.arrays[0]):
                 return call.run()
 
