@@ -8,8 +8,8 @@ from targets import TARGETS, absent, calls, dtypes, require
 
 import xpconv
 from xpconv import backend, ops
-from xpconv.arrays import is_inexact
 from xpconv.dispatch import registered
+from xpconv.kinds import is_inexact
 from xpconv.parity import CASES, Case, Sample, Target, measure, serves
 from xpconv.parity.sample import FILLS
 

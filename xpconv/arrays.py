@@ -1,4 +1,4 @@
-"""What counts as an array, and as which kind: judged by type and metadata, never by looking at values."""
+"""What counts as an array: judged by type and metadata, never by looking at values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.backend import Array, type_facts
+from xpconv.backend import type_facts
 from xpconv.errors import describe, dtype_name, message
 
 _SOUND: set[np.dtype[Any]] = set()  # NumPy's dtypes that passed: of a plain array nothing else is judged
@@ -64,25 +64,3 @@ def _not_an_array(op: str, name: str, x: Any) -> TypeError:
     else:
         remedy = "make an array with xpconv.asarray(...)."
     return TypeError(message(op, f"{name} is a {kind}, not a plain array of a known library.", "", remedy))
-
-
-def is_inexact(x: Array) -> bool:
-    """Whether an array holds real or complex floating-point numbers."""
-    if type(x) is np.ndarray:
-        return x.dtype.kind in "fc"
-    return dtype_kind(x.dtype) in "fc"
-
-
-def dtype_kind(dtype: Any) -> str:
-    """``f`` floating, ``c`` complex, ``i`` integer, ``b`` bool, ``?`` anything else, for every library's dtypes."""
-    if isinstance(dtype, np.dtype) and dtype.kind in "fcib":  # told apart in half the time
-        return dtype.kind
-    return _kind_of_name(dtype_name(dtype))
-
-
-@functools.cache
-def _kind_of_name(name: str) -> str:
-    for prefix, kind in (("float", "f"), ("bfloat", "f"), ("complex", "c"), ("int", "i"), ("uint", "i"), ("bool", "b")):
-        if name.startswith(prefix):
-            return kind
-    return "?"

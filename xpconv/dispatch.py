@@ -16,9 +16,10 @@ from typing import Any, ClassVar, NamedTuple, ParamSpec
 import numpy as np
 
 from xpconv.arguments import flags_judged
-from xpconv.arrays import check_array, is_inexact
+from xpconv.arrays import check_array
 from xpconv.backend import Array, library, on_device_of
 from xpconv.errors import EngineError, describe, dtype_name, message
+from xpconv.kinds import is_inexact
 from xpconv.settings import ENGINES, applied, current
 
 CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "portable"), "cupy": ("cudnn", "cupy", "portable")}

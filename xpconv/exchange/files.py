@@ -10,10 +10,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from xpconv.arrays import dtype_kind
 from xpconv.backend import HALVES, get, to_numpy
 from xpconv.errors import FileError, dtype_name, message
 from xpconv.exchange import architecture, tensors
+from xpconv.kinds import dtype_kind
 from xpconv.nn import Module
 from xpconv.settings import current
 

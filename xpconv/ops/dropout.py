@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.arrays import check_array, dtype_kind
+from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe, message
+from xpconv.kinds import dtype_kind
 from xpconv.ops import validate
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-from xpconv.arrays import dtype_kind
 from xpconv.backend import Array, namespace
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe, dtype_name, message
+from xpconv.kinds import dtype_kind
 from xpconv.ops import validate
 from xpconv.window import Padding, conv_window
 

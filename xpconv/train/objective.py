@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpconv import ops
-from xpconv.arrays import dtype_kind
 from xpconv.backend import Array, cast, namespace, to_numpy
 from xpconv.dispatch import registered, vjp
 from xpconv.errors import dtype_name, message
+from xpconv.kinds import dtype_kind
 
 Loss = str | Callable[..., Any]
 

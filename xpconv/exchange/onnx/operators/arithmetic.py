@@ -7,9 +7,9 @@ import operator as python
 from collections.abc import Callable
 from typing import Any
 
-from xpconv.arrays import is_inexact
 from xpconv.backend import Array, cast, namespace
 from xpconv.exchange.onnx.table import Node, Order, Step, operator
+from xpconv.kinds import is_inexact
 
 # ONNX's name of a function of one array, and the array API's.
 UNARY = {

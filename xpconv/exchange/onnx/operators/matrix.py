@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from xpconv import ops
-from xpconv.arrays import is_inexact
 from xpconv.backend import Array, namespace
 from xpconv.exchange.onnx.table import Node, Step, operator
+from xpconv.kinds import is_inexact
 
 
 @operator("Gemm")
