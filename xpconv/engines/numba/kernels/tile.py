@@ -34,7 +34,9 @@ def _either(b: Any, wide: Any, vectors: int, tail: int, emit: Callable[[int, boo
         emit(vectors or tail, not vectors)
 
 
-def product_tile(dtype: str, rows: int, vectors: int, tail: int, lanes: int, partial: bool) -> Callable[..., Any]:
+def product_tile(
+    dtype: str, rows: int, vectors: int, tail: int, lanes: int, partial: bool, near: bool = False
+) -> Callable[..., Any]:
     """P pixels × V vectors of output channels: sums over some kernel cells t and channels c of x[p, t, c] w[t, c, :].
 
     V is ``vectors`` or, in what they leave, ``tail``, whose last vector may be partial. Arguments, all integers:
@@ -56,7 +58,7 @@ def product_tile(dtype: str, rows: int, vectors: int, tail: int, lanes: int, par
         count = ir.Constant(I64, rows)
         for p in range(rows):
             place = b.add(word(b, outs, ir.Constant(I64, p)), offset)
-            for line in range(0, vectors * lanes * size, 64):
+            for line in range(0, vectors * lanes * size if not near else 0, 64):
                 prefetch(b, b.add(place, ir.Constant(I64, line)), write=True)
         with cgutils.for_range_slice(b, t0, t1, ir.Constant(I64, 1)) as (t, _):
             at = b.mul(t, count)
@@ -70,9 +72,10 @@ def product_tile(dtype: str, rows: int, vectors: int, tail: int, lanes: int, par
                 inputs = [b.add(x, x_offset) for x in inputs]
                 next_tile = b.add(inputs[0], ahead)
                 with cgutils.for_range_slice(b, low, high, step) as (c, _):
-                    prefetch(b, b.add(next_tile, b.mul(c, count)))
+                    if not near:
+                        prefetch(b, b.add(next_tile, b.mul(c, count)))
                     later = b.add(b.load(row), b.mul(w_row, ir.Constant(I64, _ROWS_AHEAD)))
-                    for line in range(0, vectors * lanes * size, 64):
+                    for line in range(0, vectors * lanes * size if not near else 0, 64):
                         prefetch(b, b.add(later, ir.Constant(I64, line)))
                     registers.step([b.add(x, c) for x in inputs], b.load(row))
                     b.store(b.add(b.load(row), w_row), row)
@@ -115,14 +118,17 @@ def product_tile(dtype: str, rows: int, vectors: int, tail: int, lanes: int, par
     return tile
 
 
-def outer_tile(dtype: str, rows: int, vectors: int, tail: int, lanes: int, partial: bool) -> Callable[..., Any]:
+def outer_tile(
+    dtype: str, rows: int, vectors: int, tail: int, lanes: int, partial: bool, near: bool = False
+) -> Callable[..., Any]:
     """P input channels × V vectors of output channels: sums over pixels of x[pixel, c + p] dy[pixel, :].
 
     V as in `product_tile`. Arguments, all integers: ``wide``; ``table`` of input addresses, one for each pixel,
     ``pixels`` of them, ``stride`` words apart, and ``x_offset``, the bytes from there to channel c; ``ahead`` and
     ``dy_ahead``, the bytes to what will be wanted of x and dy in the next block of pixels, fetched meanwhile; ``dy``,
     the address of the first pixel's part, and the bytes from pixel to pixel; ``out``, where the sums go, the bytes from
-    row to row, how many rows to ``skip``, and whether they are added to what is there; ``left``.
+    row to row, how many rows to ``skip``, and whether they are added to what is there; ``left``. Where all is ``near``,
+    nothing is fetched.
     """
 
     def emit(b, args, vectors, ragged):
@@ -133,8 +139,9 @@ def outer_tile(dtype: str, rows: int, vectors: int, tail: int, lanes: int, parti
         row = cgutils.alloca_once_value(b, dy)
         with cgutils.for_range(b, pixels) as loop:
             x = b.add(word(b, table, b.mul(loop.index, stride)), x_offset)
-            prefetch(b, b.add(x, ahead))
-            prefetch(b, b.add(b.load(row), dy_ahead))
+            if not near:
+                prefetch(b, b.add(x, ahead))
+                prefetch(b, b.add(b.load(row), dy_ahead))
             registers.step([b.add(x, channel) for channel in channels], b.load(row))
             b.store(b.add(b.load(row), dy_row), row)
         for p in range(rows):

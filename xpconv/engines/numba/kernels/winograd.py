@@ -100,7 +100,7 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
     tile_count, spot_of, after, cells_of, pixels_of, divides, needs_of, fetch_tiles = walk_over(form)
     to_terms = transform(form.of_cells, form.numbers, dtype, lanes)
     to_pixels = transform_back(form.of_planes, range(planes), dtype, lanes)
-    tile = product_tile(dtype, rows, vectors, tail, lanes, False)
+    tile = product_tile(dtype, rows, vectors, tail, lanes, False, near=True)
     activate_pixels = late_activation(activation, dtype, lanes)
 
     @njit

@@ -27,7 +27,7 @@ def outer(dtype, rows, vectors, tail, lanes, form):
     tile_count, spot_of, after, cells_of, pixels_of, _, _, fetch_tiles = walk_over(form)
     from_x = transform(form.of_cells, form.numbers, dtype, lanes)
     from_dy = transform([transposed(matrix) for matrix in form.of_planes], range(planes), dtype, lanes)
-    tile = outer_tile(dtype, rows, vectors, tail, lanes, False)
+    tile = outer_tile(dtype, rows, vectors, tail, lanes, False, near=True)
     numbers = pointers(number_type(dtype))
 
     @njit
