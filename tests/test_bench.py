@@ -65,6 +65,7 @@ TINY = (
     Layer("tiny", "layer norm", "layer_norm", (4, 4, 20), {"gamma": (20,), "beta": (20,)}, batch=3),
     Layer("tiny", "group norm", "group_norm", (4, 4, 6), {"gamma": (6,), "beta": (6,)}, {"num_groups": 3}, batch=2),
     Layer("tiny", "instance norm", "instance_norm", (4, 4, 3), {"gamma": (3,), "beta": (3,)}, batch=2),
+    Layer("tiny", "response norm", "local_response_norm", (4, 4, 6), options={"size": 5}, batch=3),
     Layer("tiny", "up", "conv_transpose", (4, 3, 3), {"w": (2, 2, 5, 3), "b": (5,)}, {"stride": 2}, batch=2),
     Layer("tiny", "bilinear", "resize", (4, 4, 3), options={"output_size": 7, "mode": "bilinear"}, batch=3),
     Layer("tiny", "reflect", "pad", (4, 5, 3), options={"padding": 2, "mode": "reflect"}, batch=3),
@@ -607,7 +608,7 @@ def test_reasons_are_one_line():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "alexnet"], "no set is called 'alexnet'"),
+        (["--set", "googlenet"], "no set is called 'googlenet'"),
         (["--set", ""], "name at least one set"),
         (["--only", "17³"], "no row is left to be measured"),
         (["--direction", "sideways"], "no direction is called 'sideways'"),

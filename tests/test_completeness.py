@@ -48,7 +48,7 @@ def test_a_call_names_every_primitive_that_it_and_its_gradients_ask_for(monkeypa
 NUMBA = (
     *("conv", "conv_transpose", "linear"),
     *("max_pool", "avg_pool", "lp_pool", "max_unpool", "global_avg_pool", "global_max_pool"),
-    *("batch_norm", "layer_norm", "instance_norm", "group_norm"),
+    *("batch_norm", "layer_norm", "instance_norm", "group_norm", "local_response_norm"),
     *("relu", "relu6", "leaky_relu", "silu", "sigmoid", "tanh", "softplus", "elu"),
     *("hard_swish", "hard_sigmoid", "clip", "gelu", "prelu"),
     *("add", "dropout", "pad", "resize"),

@@ -170,7 +170,11 @@ def test_activations_that_store_past_the_caches_give_the_same(dtype, monkeypatch
 
 @pytest.mark.parametrize(
     ("home", "op", "options"),
-    [("rownorm", ops.layer_norm, {"axes": -1}), ("groupnorm", ops.group_norm, {"num_groups": 4})],
+    [
+        ("rownorm", ops.layer_norm, {"axes": -1}),
+        ("groupnorm", ops.group_norm, {"num_groups": 4}),
+        ("responsenorm", ops.local_response_norm, {"size": 5}),
+    ],
 )
 def test_norms_of_samples_that_store_past_the_caches_give_the_same(home, op, options, monkeypatch):
     x, dy = np.random.default_rng(13).standard_normal((2, 2, 40, 33, 32), dtype=np.float32)
@@ -179,6 +183,20 @@ def test_norms_of_samples_that_store_past_the_caches_give_the_same(home, op, opt
     past = on_engine("numba", op, x, dy=dy, **options)
     assert np.array_equal(plain[0], past[0])
     assert np.array_equal(plain[1][0], past[1][0])
+
+
+def test_a_response_norm_keeps_its_neighbours_to_their_rows():
+    """However many neighbours there are, under any workspace limit, and where what lies between rows would be nan."""
+    x = np.random.default_rng(15).standard_normal((300, 21))
+    x[100], x[150:152, 3], x[200, 20] = 0, np.inf, 1e200
+    for size in (2, 5, 300):
+        calls = [on_engine("portable", ops.local_response_norm, x, size, alpha=2.0, k=0.0)]
+        for limit in (1, 2**20):
+            with xpconv.workspace_limit(limit):
+                calls.append(on_engine("numba", ops.local_response_norm, x, size, alpha=2.0, k=0.0))
+        for y, (dx,) in calls[1:]:
+            np.testing.assert_allclose(y, calls[0][0], rtol=1e-14)
+            np.testing.assert_allclose(dx, calls[0][1][0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("channels", [64, 100])
@@ -261,6 +279,7 @@ def test_losses_do_not_drift_on_constant_data():
 
 THREADED = {
     "batch_norm": ({"x": (3, 50, 60, 40), "gamma": (40,), "beta": (40,)}, {"activation": "relu"}),
+    "local_response_norm": ({"x": (3, 50, 60, 40)}, {"size": 5, "alpha": 1.0}),
     "softmax": ({"x": (500, 300)}, {}),
     "log_softmax": ({"x": (20, 300, 50)}, {"axis": 1}),
     "tanh": ({"x": (400, 1000)}, {}),

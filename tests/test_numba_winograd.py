@@ -241,6 +241,20 @@ def test_any_number_of_threads_gives_the_same_bits(tiled, call):
         assert all(np.array_equal(a, b) for a, b in zip(answers[0], other, strict=True))
 
 
+@pytest.mark.parametrize("call", ["stride 2, odd", "5×5", "3-D"])
+def test_tiles_that_are_fetched_ahead_give_the_same_bits(tiled, monkeypatch, call):
+    """The last of them lie beyond the arrays, and between images there are others."""
+    from xpconv.engines.numba import winograd
+
+    x_shape, w_shape, options, _, _ = CALLS[call]
+    x, w = draw(4 * x_shape[0], *x_shape[1:])[::2], draw(*w_shape)
+    dy = draw(*ops.conv(x, w, **options).shape)
+    near = all_of(x, w, dy, **options)
+    monkeypatch.setattr(winograd, "_NEAR", 0)
+    for here, there in zip(all_of(x, w, dy, **options), near, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
 def test_each_pass_of_a_parameter_keeps_its_own_weights(tiled):
     layer = nn.Conv2d(32, 32, 3, stride=2, padding=1).initialize()
     x, w = draw(2, 11, 12, 32), np.array(layer.weight.value)

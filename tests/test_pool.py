@@ -88,6 +88,16 @@ def test_lp_pool_neither_overflows_nor_vanishes():
 
 
 @on_backends
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+def test_the_gradient_of_a_sum_of_magnitudes_is_the_sign_whatever_else_the_window_holds(name, engine):
+    x = np.asarray([[[1e-30], [-1e30], [-1e-37], [np.inf], [0.0], [np.nan], [-1.0], [np.nan]]], dtype="float32")
+    with xpconv.use_engine(engine):
+        _, pullback = xpconv.vjp(ops.lp_pool, on(name, x), 2, p=1)
+        dx = xpconv.to_numpy(pullback(on(name, np.full((1, 4, 1), 3, "float32")))[0])
+    assert np.array_equal(dx[0, :, 0], [3, -3, -3, 3, 0, np.nan, -3, np.nan], equal_nan=True)
+
+
+@on_backends
 def test_max_unpool_undoes_max_pool_and_the_last_of_equals_stays(name):
     y, indices = ops.max_pool(draw("int64", (2, 6, 4, 3)), 2, return_indices=True)
     once = ops.max_unpool(on(name, y), on(name, indices), (6, 4))

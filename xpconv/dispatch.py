@@ -147,6 +147,8 @@ def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
         @functools.wraps(bind)
         def public(*args: P.args, **kwargs: P.kwargs) -> Any:
             call = bind(*args, **kwargs)
+            if type(call.arrays[0]) is np.ndarray:  # which has no device to be entered
+                return call.run()
             with on_device_of(call.arrays[0]):
                 return call.run()
 
@@ -272,6 +274,8 @@ def is_inexact(x: Array) -> bool:
 
 def dtype_kind(dtype: Any) -> str:
     """``f`` floating, ``c`` complex, ``i`` integer, ``b`` bool, ``?`` anything else, for every library's dtypes."""
+    if isinstance(dtype, np.dtype) and dtype.kind in "fcib":  # told apart in half the time
+        return dtype.kind
     return _kind_of_name(dtype_name(dtype))
 
 

@@ -28,7 +28,7 @@ _TRAFFIC = {
     "softmax_cross_entropy": ((1, 0), (2, 0)),
     **dict.fromkeys(("resize", "pad"), ((1, 1), (1, 1))),
     **dict.fromkeys((*ACTIVATIONS, "prelu"), ((1, 1), (2, 1))),
-    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm"), ((1, 1), (2, 1))),
+    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "local_response_norm"), ((1, 1), (2, 1))),
     **dict.fromkeys(("conv", "conv_transpose", "linear"), ((1, 1), (2, 1))),
 }
 

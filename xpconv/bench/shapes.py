@@ -125,6 +125,14 @@ def unet() -> list[Layer]:
     ]
 
 
+def alexnet() -> list[Layer]:
+    """The response norms, which networks after it do without."""
+    return [
+        Layer("alexnet", f"response norm {n}² {c}", "local_response_norm", (n, n, c), options={"size": 5})
+        for n, c in ((55, 96), (27, 256))
+    ]
+
+
 def steps() -> list[Layer]:
     """Whole training steps: forward, loss, backward, and the update by SGD with momentum."""
     rows = (("LeNet 28²", "lenet", (28, 28, 1)), ("ResNet-20 32²", "resnet20", (32, 32, 3)))
@@ -209,7 +217,8 @@ def everything() -> list[Layer]:
     return [layer for name, make in SETS.items() if name not in _APART for layer in make()]
 
 
-_APART = ("resnet50_few", "large_steps", "bandwidth", "overhead", "quick", "all")  # all but the last two for GPUs
+# Four of them are for GPUs.
+_APART = ("alexnet", "resnet50_few", "large_steps", "bandwidth", "overhead", "quick", "all")
 
 
 SETS: dict[str, Callable[[], list[Layer]]] = {
@@ -222,6 +231,7 @@ SETS: dict[str, Callable[[], list[Layer]]] = {
     "layers": layers,
     "convnext": convnext,
     "unet": unet,
+    "alexnet": alexnet,
     "steps": steps,
     "unet_step": unet_step,
     "large_steps": large_steps,

@@ -69,7 +69,7 @@ def parts(case: Case) -> list[Part]:
     elif layer.op == "batch_norm":
         some = {-1: _spread(layer.x[-1], _CHANNELS)}
         found = [Part(_each(("y", "dx", "dgamma", "dbeta"), some), _each(("x", "gamma", "beta", "dy"), some))]
-    elif layer.op in ("max_pool", "global_avg_pool", "resize", "pad", *ACTIVATIONS):
+    elif layer.op in ("max_pool", "global_avg_pool", "resize", "pad", "local_response_norm", *ACTIVATIONS):
         found = [Part(_each(("y", "dx"), {0: images}), _each(("x", "dy"), {0: images}))]
     else:
         found = [Part(_each(("y", "dx", "dw", "db", "dgamma", "dbeta", "dslope", "dlogits"), {}))]

@@ -199,6 +199,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  unet_step     and of a U-Net\n"
         "  all           all of these\n"
         "  resnet50_few  six of ResNet-50's convolutions\n"
+        "  alexnet       response norms\n"
         "  large_steps   a training step of ResNet-50\n"
         "  bandwidth     what a GPU's memory bounds: pools, norms, activations, optimizers\n"
         "  overhead      calls so small that only the way to the device counts\n\n"

@@ -189,6 +189,7 @@ CASES = (
             Sample("5 of 8", {"x": _SHAPE}, {"size": 5, "alpha": 0.5}),
             Sample("even size", {"x": _SHAPE}, {"size": 4, "alpha": 2.0, "beta": 0.5, "k": 2.0}),
             Sample("more than there are", {"x": (3, 5, 6)}, {"size": 40, "alpha": 4.0}),
+            Sample("odd channels, many rows", {"x": (2, 40, 33)}, {"size": 6, "alpha": 3.0, "beta": 1.0, "k": 2.0}),
             Sample("empty batch", {"x": (0, 5, 6)}, {"size": 3}),
         ),
         ulps(32),

@@ -148,6 +148,8 @@ def _function(case: Case) -> Callable[[dict[str, Any]], Any]:
         return lambda t: functional.interpolate(t["x"], o["output_size"], mode=o["mode"])
     if op == "pad":
         return lambda t: functional.pad(t["x"], (o["padding"],) * 4, mode=o["mode"])
+    if op == "local_response_norm":
+        return lambda t: functional.local_response_norm(t["x"], **o)
     if op in NORMS:
         return NORMS[op](functional, o)
     if op == "prelu":

@@ -30,6 +30,7 @@ try:
         pool,
         prelu,
         resize,
+        responsenorm,
         reuse,
         rownorm,
         scratch,
@@ -46,7 +47,7 @@ PRIMITIVES = {
     name: primitive
     for module in (
         *(activation, add, conv, dropout, groupnorm, linear, loss, norm, pad),
-        *(pool, prelu, resize, rownorm, softmax, sums, update),
+        *(pool, prelu, resize, responsenorm, rownorm, softmax, sums, update),
     )
     for name, primitive in module.PRIMITIVES.items()
 }

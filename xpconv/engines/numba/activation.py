@@ -17,6 +17,8 @@ from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
 
+_double, _integer = struct.Struct("d").pack, struct.Struct("q").unpack
+
 FROM_INPUT = ("silu", "hard_swish")  # the residuals of these are x
 
 RUN = 2**15  # numbers a task: long enough to be worth handing over, short enough to share out evenly
@@ -25,7 +27,7 @@ _LONGEST = 2**17  # where there are more: tasks that follow one another in memor
 
 def word(number: float) -> int:
     """A number as the word that kernels read it from."""
-    return int(struct.unpack("q", struct.pack("d", number))[0])
+    return _integer(_double(number))[0]
 
 
 def share(count: int) -> tuple[int, int, int]:

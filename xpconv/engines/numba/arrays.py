@@ -53,9 +53,14 @@ def streams(x: np.ndarray, y: np.ndarray, lanes: int) -> bool:
     return not any(stride % CACHE_LINE for stride in (place(y), *y.strides[:-1]))
 
 
+_DENSE = (
+    0x101  # C-contiguous and aligned, as NumPy's C API numbers its flags: asking for both by name takes twice as long
+)
+
+
 def dense(x: np.ndarray) -> np.ndarray:
     """The array itself if it lies in C order and aligned, else such a copy; NumPy's scalars, no arrays, become one."""
-    return x if isinstance(x, np.ndarray) and x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
+    return x if isinstance(x, np.ndarray) and x.flags.num & _DENSE == _DENSE else np.array(x, order="C")
 
 
 def dense_channels(x: np.ndarray) -> np.ndarray:

@@ -201,6 +201,7 @@ class Winograd(NamedTuple):
     sums: int
     plane: int  # bytes from term to term of transformed patches
     term_rows: int  # address of "taps" that say which row of u each term starts at
+    ahead: int  # tiles from a task's first to the first that is fetched meanwhile, or 0
 
 
 class WinogradOuter(NamedTuple):
@@ -215,6 +216,7 @@ class WinogradOuter(NamedTuple):
     panel: int  # output channels of a task
     scratch: int
     scratch_slot: int
+    fetches: int  # whether the next tiles are fetched meanwhile
 
 
 class Weighing(NamedTuple):
@@ -255,3 +257,25 @@ class Samples(NamedTuple):
     gamma: int
     beta: int
     eps: int
+
+
+class Response(NamedTuple):
+    """What `kernels.responsenorm` reads; x is (rows, channels)."""
+
+    x: int
+    dy: int
+    out: int  # y, or dx
+    rows: int
+    channels: int
+    before: int  # neighbours of a channel, as far as there are so many
+    after: int
+    gap: int  # the more of the two: zeros between rows of scratch
+    share: int  # doubles, as words
+    k: int
+    pull: int
+    quarters: int  # 4 beta
+    run: int  # rows of a task
+    stretch: int  # rows that are taken at a time
+    scratch: int
+    slot: int  # bytes of scratch for a thread: a plane forward, three back
+    plane: int  # numbers

@@ -39,7 +39,9 @@ class _Kept(NamedTuple):
     parameters: tuple[int, ...]  # shape of gamma and beta
 
 
-def _sizes(x: np.ndarray, each: int, kept: int) -> Samples:
+def _sizes(
+    x: np.ndarray, each: int, kept: int, dy: int, out: int, table: int, settled: int, gamma: int, beta: int, eps: int
+) -> Samples:
     """How x is cut, by the shape alone: slabs of a 64th of all rows, but not much shorter than 256 rows.
 
     ``kept`` rows of sums for each slab.
@@ -51,9 +53,8 @@ def _sizes(x: np.ndarray, each: int, kept: int) -> Samples:
     slab = max(slab, -(-rows // max(most, 1)))
     near = int(rows * n * x.itemsize <= _NEAR)
     share = max(1, _RUN // (rows * n))
-    return Samples(
-        place(x), 0, 0, samples, rows, n, each, slab, -(-rows // slab), share, near, 1, 0, 0, step, *(0,) * 6
-    )
+    cut = samples, rows, n, each, slab, -(-rows // slab), share, near, 1
+    return Samples(place(x), dy, out, *cut, 0, 0, step, 0, table, settled, gamma, beta, eps)
 
 
 def _work(kernel: int, x: np.ndarray, sizes: Samples, apply: bool = True) -> None:
@@ -65,9 +66,9 @@ def _work(kernel: int, x: np.ndarray, sizes: Samples, apply: bool = True) -> Non
     holders = min(threads, tasks) if whole else sizes.samples
     nbytes = holders * sizes.slabs * sizes.step * x.itemsize + 63 & -64
     with borrowed(nbytes + threads * 16 * sizes.channels) as parts:
-        sizes = sizes._replace(parts=parts, room=parts + nbytes)
+        sizes = sizes._replace(parts=parts, room=parts + nbytes, steps=steps)
         if whole:
-            run(kernel, tasks, *sizes._replace(steps=steps), threads=threads)
+            run(kernel, tasks, *sizes, threads=threads)
             return
         by_slab = sizes._replace(share=1, pieces=sizes.slabs)
         for step in (SUM, SETTLE, APPLY):
@@ -88,8 +89,8 @@ def _forward(
     if x.size:
         kind = vector(x)
         kernel = address("groupnorm", "forward", *kind, machine().lanes("float64"), streams(x, y, kind.lanes))
-        sizes = _sizes(x, each, _MOMENTS)._replace(out=place(y), table=place(table), eps=word(eps))
-        _work(kernel, x, sizes._replace(gamma=place_of(gamma), beta=place_of(beta)))
+        places = place(table), 0, place_of(gamma), place_of(beta), word(eps)
+        _work(kernel, x, _sizes(x, each, _MOMENTS, 0, place(y), *places))
     return y, _Kept(x, gamma, table, each, given) if any(needs) else None
 
 
@@ -105,8 +106,8 @@ def _backward(kept: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | Non
         past = dx is not None and streams(x, dx, kind.lanes)
         kernel = address("groupnorm", "backward", *kind, machine().lanes("float64"), past)
         with borrowed(samples * SAMPLE_ROWS * n * x.itemsize) as sums:
-            places = {"dy": place(dy), "out": place_of(dx), "table": place(kept.table), "settled": sums}
-            sizes = _sizes(x, kept.each, _GRADIENTS)._replace(gamma=place_of(kept.gamma), **places)
+            places = place(kept.table), sums, place_of(kept.gamma), 0, 0
+            sizes = _sizes(x, kept.each, _GRADIENTS, place(dy), place_of(dx), *places)
             _work(kernel, x, sizes, apply=needs[0])
             if any(needs[1:]):
                 slabs = Slabs(samples, 2 * n, 1, samples, SAMPLE_ROWS * n, 0)

@@ -23,6 +23,8 @@ from xpconv.errors import dtype_name
 _TILE_ROWS = 8  # register tiles in a task, fewer where that leaves only a few tasks
 _LEAST_TASKS = 16  # counting blocks of output channels
 _MOST = TABLE // 8  # cells of a patch, and terms
+_FEW = 32  # channels whose products take no longer than their tiles take to come from memory
+_NEAR = 2**21  # bytes of x and y together that may be in the cores' own caches
 
 
 def form_of(work: Work, large: bool = False) -> Form | None:
@@ -101,6 +103,11 @@ def cut(work: Work, form: Form, room: Room) -> Cut:
     return Cut(form, split, chunk, panel, chunks * -(-o // panel), plane(chunk), slot(rows), threads)
 
 
+def fetches(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether the next tiles should be fetched while products are made of some."""
+    return max(x.shape[-1], y.shape[-1]) <= _FEW and x.nbytes + y.nbytes > _NEAR
+
+
 def transformed(work: Work, form: Form) -> int:
     """How many numbers transformed weights are."""
     return form.terms * (work.in_channels + 1) * work.out_channels
@@ -143,6 +150,7 @@ def winograd(
                 place(y) - place(sums) if late else 0,
                 cut.plane,
                 place(rows),
+                cut.threads * cut.chunk if fetches(x, y) else 0,
             ),
             threads=cut.threads,
         )

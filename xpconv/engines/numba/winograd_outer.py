@@ -17,7 +17,7 @@ from xpconv.engines.numba.plan import Pass
 from xpconv.engines.numba.scratch import ALIGNMENT, borrowed
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.engines.numba.tiling import Channels, Room, Slabs, Work, channels, cut_slabs, filled, least_slabs, panel_of
-from xpconv.engines.numba.winograd import tiles_of
+from xpconv.engines.numba.winograd import fetches, tiles_of
 from xpconv.errors import dtype_name
 
 _TILES, _FEW_TILES = 128, 64  # taken at a time, of many channels and of few
@@ -70,7 +70,9 @@ def winograd_outer(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, size: tuple[in
             address("winograd_outer", "outer", dtype, *cut.split[:4], form.code),
             cut.tasks,
             *walk(x, dy, size, p, max(c, o) * x.itemsize),
-            *WinogradOuter(sums, c, o, slabs.number, slabs.size, cut.chunk, cut.panel, scratch, slabs.slot),
+            *WinogradOuter(
+                sums, c, o, slabs.number, slabs.size, cut.chunk, cut.panel, scratch, slabs.slot, fetches(x, dy)
+            ),
             threads=slabs.threads,
         )
         if slabs.number > 1:

@@ -100,8 +100,8 @@ def lp_pool_grad(residuals: tuple[Array, Array, Window, float], dy: Array, needs
         part, best = dy[(*box, slice(None))], y[(*box, slice(None))]
         scale = xp.where(best == 0, xp.ones_like(best), best)
         for _, into, of in real(window, box):
-            ratio = x[into] / scale[of]
-            if p != 2:
+            ratio = xp.sign(x[into]) if p == 1 else x[into] / scale[of]  # which may vanish where x does not
+            if p not in (1, 2):
                 ratio = xp.sign(ratio) * _power(_not_zero(xp.abs(ratio)) if p < 1 else xp.abs(ratio), p - 1)
             dx.add(into, part[of] * ratio)
             dx.given()

@@ -117,7 +117,7 @@ extern "C" __global__ void lp_norm_back(const T *x, const A *kept, const T *dy, 
     Values result = sums.values();
     for (int k = 0; k < WIDTH; k++) {
       A v = value.v[k];
-      result.v[k] = v == 0 ? (A)0 : v < 0 ? -result.v[k] : result.v[k];
+      result.v[k] = v == 0 ? (A)0 : v < 0 ? -result.v[k] : v > 0 ? result.v[k] : v;
     }
     store(dx + i * WIDTH, narrowed(result));
   }

@@ -15,6 +15,7 @@ class Format(NamedTuple):
     fraction: int  # bits
     bias: int  # of the exponent
     least: float  # exp is 0 below
+    least_normal: float  # and subnormal below
     most: float  # and inf above
     flat: float  # exp(-x) is nothing beside 1 from here on
     ln2_high: float  # so few bits that its product with an exponent is exact
@@ -32,6 +33,7 @@ FORMATS = {
         fraction=23,
         bias=127,
         least=-104.0,
+        least_normal=-87.0,
         most=89.0,
         flat=20.0,
         ln2_high=0.693115234375,
@@ -48,6 +50,7 @@ FORMATS = {
         fraction=52,
         bias=1023,
         least=-746.0,
+        least_normal=-708.0,
         most=710.0,
         flat=40.0,
         ln2_high=0.6931471803691238164901733,

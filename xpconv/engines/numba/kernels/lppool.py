@@ -52,7 +52,7 @@ def _added(b: Any, p: Any, number: float) -> Any:
 
 
 # The sum of a cell's power and others, (cell, inverse, sum, p); the root of a sum, (sum, p); and a cell's share of dy,
-# (cell relative to y, p).
+# (cell, y, p): of p = 1 the sign of the cell, whose quotient may vanish.
 _TERMS: dict[str, Callable[..., Lanes]] = {
     "absolute": lambda x, by, part, p: part + abs(x),
     "square": lambda x, by, part, p: (x * by).times_plus(x * by, part),
@@ -64,9 +64,9 @@ _ROOTS: dict[str, Callable[..., Lanes]] = {
     "power": lambda total, p: _power(total, total.builder.fdiv(ir.Constant(ir.DoubleType(), 1.0), p)),
 }
 _SHARES: dict[str, Callable[..., Lanes]] = {
-    "absolute": lambda ratio, p: _sign(ratio),
-    "square": lambda ratio, p: ratio,
-    "power": lambda ratio, p: _power(abs(ratio), _added(ratio.builder, p, -1.0)).with_sign_of(ratio),
+    "absolute": lambda x, y, p: _sign(x),
+    "square": lambda x, y, p: x / y,
+    "power": lambda x, y, p: _power(abs(x / y), _added(x.builder, p, -1.0)).with_sign_of(x),
 }
 
 
@@ -144,7 +144,7 @@ def backward(power: str, dtype: str, lanes: int, whole: bool, alone: bool, run: 
     load = access(dtype, lanes, whole)[0]
 
     def of_cell(x, y, dy, p):
-        return dy * _SHARES[power](x / y.compare("==", 0.0).choose(1.0, y, y), p)
+        return dy * _SHARES[power](x, y.compare("==", 0.0).choose(1.0, y, y), p)
 
     share_of = _function(of_cell, dtype, lanes)
 

@@ -52,6 +52,13 @@ def exp(x: Lanes) -> Lanes:
     return (1.0 + rest) * _power_of_two(x, half) * _power_of_two(x, x.builder.sub(n, half))
 
 
+def exp_as_a_term(x: Lanes) -> Lanes:
+    """exp(x) for x <= 0, in a sum that has a term of 1: what it then counts for is the least normal number or more."""
+    x = x.at_least(x.format.least_normal)
+    n, rest = _reduced(x)
+    return (1.0 + rest) * _power_of_two(x, n)
+
+
 def _exp_of_sum(x: Lanes, low: Lanes) -> Lanes:
     """exp(x + low), low being what x was rounded by, for normal results."""
     b, kind = x.builder, x.integers()

@@ -53,7 +53,7 @@ def row_tools(dtype: str, lanes: int, keep: bool) -> tuple[Callable[..., Any], .
     """
     number = number_type(dtype)
     load, store, load_some, store_some, splat = vectors(dtype, lanes)
-    exp = unary(mathematics.exp, dtype, lanes)
+    exp = unary(mathematics.exp if keep else mathematics.exp_as_a_term, dtype, lanes)
 
     @njit
     def peak(x, start, n):

@@ -32,6 +32,7 @@ from xpconv.engines.numba.kernels.walk import AFTER_WALK
     SUMS,
     PLANE,
     TERM_ROWS,
+    AHEAD,
 ) = range(AFTER_WALK, AFTER_WALK + len(Winograd._fields))
 (W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_TAPS, W_SCRATCH, W_SLOT, W_CELLS) = range(len(Weighing._fields))
 
@@ -96,19 +97,19 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
     size = 8 if dtype == "float64" else 4
     terms, planes, pixels, most, starts = form.terms, form.planes, form.outputs, form.most, form.starts
     block = max(vectors, tail) * lanes
-    tile_count, spot_of, after, cells_of, pixels_of, needs_of = walk_over(form)
+    tile_count, spot_of, after, cells_of, pixels_of, divides, needs_of, fetch_tiles = walk_over(form)
     to_terms = transform(form.of_cells, form.numbers, dtype, lanes)
     to_pixels = transform_back(form.of_planes, range(planes), dtype, lanes)
     tile = product_tile(dtype, rows, vectors, tail, lanes, False)
     activate_pixels = late_activation(activation, dtype, lanes)
 
     @njit
-    def look_up(table, outs, needs, patches, plane, products, c, tiles):
+    def look_up(even, table, outs, needs, patches, plane, products, c, tiles):
         """Fill ``table`` [register tile][term of a plane][tile] and ``outs`` [tile] for the tiles that need a plane, as
         if it were the first, and answer how many do; the last register tile is filled up with its last tile."""
         found = 0
         for t in range(tiles):
-            if needs[t * planes] != 0:
+            if even or needs[t * planes] != 0:
                 at = table + (found // rows * rows * most + found % rows) * 8
                 for term in range(most):
                     words(at)[term * rows] = patches + t * c * size + term * plane
@@ -170,9 +171,10 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
         patches = -(-(needs + chunk * planes * 8) // 64) * 64
         products = patches + terms * plane
         product_plane = chunk * block * size + PLANE_PAD
-        spot, even = spot_of(args, first), True
+        spot, even = spot_of(args, first), divides(args)
         for t in range(tiles):
-            even = needs_of(args, spot, words(needs + t * planes * 8)) and even
+            if not even:
+                needs_of(args, spot, words(needs + t * planes * 8))
             cells_of(args, spot, words(cells))
             spot = after(args, spot)
             for v in range(0, c, lanes):
@@ -180,13 +182,16 @@ def winograd(dtype, rows, vectors, tail, lanes, form, activation):
         start = panel = task // chunks * args[PANEL]
         stop = min(start + args[PANEL], o)
         found = 0
+        coming = spot_of(args, first + args[AHEAD])
         while start < stop:
             wide = vectors > 0 and stop - start >= vectors * lanes
             count = vectors * lanes if wide else stop - start
             u = args[U] + start * terms * (c + 1) * size
             for q in range(planes):
                 if not even or (q == 0 and start == panel):
-                    found = look_up(table, outs, words(needs + q * 8), patches, plane, products, c, tiles)
+                    found = look_up(even, table, outs, words(needs + q * 8), patches, plane, products, c, tiles)
+                if args[AHEAD] > 0 and start == panel:  # the tiles of a later task, while products are made of these
+                    coming = fetch_tiles(args, coming, -(-chunk // planes), c * size, 0, o * size)
                 term, more = starts[q], starts[q + 1] - starts[q]
                 multiply(args, table, outs, found, term, more, q * product_plane, u, count * size, wide)
             spot = spot_of(args, first)

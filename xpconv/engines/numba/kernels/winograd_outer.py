@@ -12,7 +12,7 @@ from xpconv.engines.numba.kernels.tile import outer_tile
 from xpconv.engines.numba.kernels.transform import transform, transform_back
 from xpconv.engines.numba.kernels.walk import AFTER_WALK, ZEROS
 
-(SUM, C, OUT_C, SLABS, SLAB_TILES, TILES, PANEL, SCRATCH, SCRATCH_SLOT) = range(
+(SUM, C, OUT_C, SLABS, SLAB_TILES, TILES, PANEL, SCRATCH, SCRATCH_SLOT, FETCHES) = range(
     AFTER_WALK, AFTER_WALK + len(WinogradOuter._fields)
 )
 (W, OUT, W_CHANNELS, W_OUT_CHANNELS, W_ROW, W_TAPS, W_SCRATCH, W_SLOT, _) = range(len(Weighing._fields))
@@ -24,7 +24,7 @@ def outer(dtype, rows, vectors, tail, lanes, form):
     size = 8 if dtype == "float64" else 4
     terms, planes, pixels, plane_of = form.terms, form.planes, form.outputs, form.plane_of
     block = max(vectors, tail) * lanes
-    tile_count, spot_of, after, cells_of, pixels_of, _ = walk_over(form)
+    tile_count, spot_of, after, cells_of, pixels_of, _, _, fetch_tiles = walk_over(form)
     from_x = transform(form.of_cells, form.numbers, dtype, lanes)
     from_dy = transform([transposed(matrix) for matrix in form.of_planes], range(planes), dtype, lanes)
     tile = outer_tile(dtype, rows, vectors, tail, lanes, False)
@@ -86,7 +86,10 @@ def outer(dtype, rows, vectors, tail, lanes, form):
                         words(cells)[q] = args[ZEROS] - start * size
                 for v in range(0, stop - start, lanes):
                     from_dy(cells, (start + v) * size, others + (t * (stop - start) + v) * size, other_plane)
+            coming, share = spot, -(-chunk // terms)
             for term in range(terms):
+                if args[FETCHES] != 0:  # the next tiles, while products are made of these
+                    coming = fetch_tiles(args, coming, share, c * size, start * size, stop * size)
                 dy = others + plane_of[term] * other_plane
                 into = sums + term * c * o * size
                 add_products(args, table, patches + term * plane, dy, tiles, start, stop, into, first - begin)
