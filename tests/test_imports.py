@@ -26,7 +26,7 @@ STOREYS = (
     ("steps", "gradients"),
     ("ops",),
     ("dispatch",),
-    ("window", "arrays", "packing"),
+    ("window", "arrays", "kinds", "packing"),
     ("runtime",),
     ("backend",),
     ("settings", "atomic", "cores", "driver", "notices", "activations", "axes"),
@@ -36,6 +36,7 @@ STOREYS = (
 ENGINE_MAY_IMPORT = {
     "dispatch",
     "window",
+    "kinds",
     "packing",
     "backend",
     "runtime",

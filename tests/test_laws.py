@@ -8,7 +8,8 @@ from targets import TARGETS, absent, calls, dtypes, require
 
 import xpconv
 from xpconv import backend, ops
-from xpconv.dispatch import is_inexact, registered
+from xpconv.dispatch import registered
+from xpconv.kinds import is_inexact
 from xpconv.parity import CASES, Case, Sample, Target, measure, serves
 from xpconv.parity.sample import FILLS
 

@@ -18,6 +18,7 @@ import numpy as np
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library, on_device_of
 from xpconv.errors import EngineError, describe, dtype_name, message
+from xpconv.kinds import is_inexact
 from xpconv.settings import ENGINES, applied, current
 
 CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "portable"), "cupy": ("cudnn", "cupy", "portable")}
@@ -263,28 +264,6 @@ def _check_beside(op: str, beside: tuple[Array, ...], like: tuple[Any, ...] | No
     check_array(op, "beside", beside[0])
     if _likeness(beside[0]) != like:
         raise _unfit(op, "beside", beside[0], "x", like)
-
-
-def is_inexact(x: Array) -> bool:
-    """Whether an array holds real or complex floating-point numbers."""
-    if type(x) is np.ndarray:
-        return x.dtype.kind in "fc"
-    return dtype_kind(x.dtype) in "fc"
-
-
-def dtype_kind(dtype: Any) -> str:
-    """``f`` floating, ``c`` complex, ``i`` integer, ``b`` bool, ``?`` anything else, for every library's dtypes."""
-    if isinstance(dtype, np.dtype) and dtype.kind in "fcib":  # told apart in half the time
-        return dtype.kind
-    return _kind_of_name(dtype_name(dtype))
-
-
-@functools.cache
-def _kind_of_name(name: str) -> str:
-    for prefix, kind in (("float", "f"), ("bfloat", "f"), ("complex", "c"), ("int", "i"), ("uint", "i"), ("bool", "b")):
-        if name.startswith(prefix):
-            return kind
-    return "?"
 
 
 def explain(op: Callable[..., Any], *args: Any, **options: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ in float64 before any time counts. `run` goes through the cases, `ceiling` says 
 
 from xpconv.bench.case import Case
 from xpconv.bench.layer import Layer
-from xpconv.bench.run import Plan, measure
+from xpconv.bench.result import Plan
+from xpconv.bench.run import measure
 
 __all__ = ["Case", "Layer", "Plan", "measure"]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from xpconv.bench.run import Result, Row
+from xpconv.bench.result import Result, Row
 from xpconv.plot import canvas
 
 # Colours of the Okabe-Ito palette, told apart with every kind of colour vision, and shapes for print.

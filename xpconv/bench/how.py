@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpconv.bench.run import OURS, Result
+from xpconv.bench.result import OURS, Result
 
 _HOW = {
     "time": "each side in a process of its own, in turns, each round beginning with another side; medians and "

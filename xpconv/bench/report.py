@@ -13,7 +13,7 @@ from xpconv.atomic import replacing
 from xpconv.bench import how
 from xpconv.bench.case import Case
 from xpconv.bench.layer import Layer
-from xpconv.bench.run import Outcome, Plan, Result, Row, refusal
+from xpconv.bench.result import Outcome, Plan, Result, Row, refusal
 from xpconv.bench.table import least_seconds, summary
 from xpconv.errors import FileError, message
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpconv.bench.case import Case
-from xpconv.bench.run import OURS, Outcome, Result, Row, refusal
+from xpconv.bench.result import OURS, Outcome, Result, Row, refusal
 
 _NONE = "-"
 _COLUMN = 5  # characters of a column at least

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from xpconv.bench import chart, facts, report, shapes, sides
 from xpconv.bench.case import DIRECTIONS
-from xpconv.bench.run import OURS, Plan, Result, Row, measure, on_gpu, still_to_do
+from xpconv.bench.result import OURS, Plan, Result, Row, still_to_do
+from xpconv.bench.run import measure, on_gpu
 from xpconv.bench.sides import ours
 from xpconv.bench.table import Table, closing_lines
 from xpconv.cli.console import (

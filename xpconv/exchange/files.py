@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from xpconv.backend import HALVES, get, to_numpy
-from xpconv.dispatch import dtype_kind
 from xpconv.errors import FileError, dtype_name, message
 from xpconv.exchange import architecture, tensors
+from xpconv.kinds import dtype_kind
 from xpconv.nn import Module
 from xpconv.settings import current
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from xpconv.arguments import integer
 from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
-from xpconv.dispatch import dtype_kind, is_inexact
 from xpconv.errors import dtype_name, message
+from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
 from xpconv.nn.held import copied
 from xpconv.nn.state import Key, Parameter, State

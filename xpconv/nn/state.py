@@ -12,8 +12,8 @@ import numpy as np
 from xpconv.arguments import integer
 from xpconv.arrays import check_array
 from xpconv.backend import HALVES, Array, Backend, backend_of, cast, dtype_named, get, namespace
-from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, dtype_name, message
+from xpconv.kinds import dtype_kind
 from xpconv.nn import init as inits
 from xpconv.nn.held import copied, owned, place_of, protect
 from xpconv.packing import Place

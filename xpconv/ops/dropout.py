@@ -8,8 +8,9 @@ import numpy as np
 
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library
-from xpconv.dispatch import Call, dtype_kind, op
+from xpconv.dispatch import Call, op
 from xpconv.errors import describe, message
+from xpconv.kinds import dtype_kind
 from xpconv.ops import validate
 
 

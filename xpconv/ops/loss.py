@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library
-from xpconv.dispatch import Call, dtype_kind, op
+from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, dtype_name, message
+from xpconv.kinds import dtype_kind
 from xpconv.ops import validate
 
 REDUCTIONS = ("mean", "sum", "none")

@@ -6,8 +6,9 @@ import numbers
 from typing import Any
 
 from xpconv.backend import Array, namespace
-from xpconv.dispatch import Call, dtype_kind, op
+from xpconv.dispatch import Call, op
 from xpconv.errors import describe, dtype_name, message
+from xpconv.kinds import dtype_kind
 from xpconv.ops import validate
 from xpconv.window import Padding, conv_window
 

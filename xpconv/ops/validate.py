@@ -11,8 +11,8 @@ import numpy as np
 
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library
-from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, describe_all, dtype_name, message
+from xpconv.kinds import dtype_kind
 
 _NEEDED = frozenset({"w", "other", "slope", "target"})  # beside the first array of a call, which always is
 _KINDS = {"f": "real floating-point", "c": "complex", "i": "integer", "b": "bool"}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from xpconv.backend import library, to_numpy
-from xpconv.dispatch import is_inexact
 from xpconv.errors import dtype_name
+from xpconv.kinds import is_inexact
 from xpconv.parity.measure import Answer, answer, cotangent, errors_of, serves, truth
 from xpconv.parity.sample import NANS, Case, Sample
 from xpconv.parity.targets import Target, dtypes

@@ -12,8 +12,8 @@ import numpy as np
 from xpconv.arguments import integer
 from xpconv.arrays import check_array
 from xpconv.backend import Array, Backend, backend_of, get, to_numpy
-from xpconv.dispatch import dtype_kind
 from xpconv.errors import describe, describe_all, dtype_name, message
+from xpconv.kinds import dtype_kind
 from xpconv.nn import Module
 from xpconv.runtime import Rows, runtime_of, taken
 from xpconv.settings import current

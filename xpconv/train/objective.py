@@ -11,8 +11,9 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.backend import Array, cast, namespace, to_numpy
-from xpconv.dispatch import dtype_kind, registered, vjp
+from xpconv.dispatch import registered, vjp
 from xpconv.errors import dtype_name, message
+from xpconv.kinds import dtype_kind
 
 Loss = str | Callable[..., Any]
 

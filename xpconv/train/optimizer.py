@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpconv.backend import HALVES, Array, backend_of, cast, dtype_named, library, namespace, on_device_of, to_numpy
-from xpconv.dispatch import Primitive, dtype_kind, offered
+from xpconv.dispatch import Primitive, offered
 from xpconv.errors import describe, dtype_name, message
+from xpconv.kinds import dtype_kind
 
 if TYPE_CHECKING:
     from xpconv.nn import Parameter

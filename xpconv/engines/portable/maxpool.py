@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from xpconv.backend import Array, cast, namespace
-from xpconv.dispatch import Needs, Primitive, dtype_kind
+from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.portable.folds import fold, largest, outputs, pool_boxes, real, where_won
 from xpconv.engines.portable.memory import Box, finite
 from xpconv.engines.portable.pieces import covered, taps
 from xpconv.engines.portable.scatter import Scatter, sharing
+from xpconv.kinds import dtype_kind
 from xpconv.window import Window
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.backend import Array, cast, namespace
-from xpconv.dispatch import is_inexact
 from xpconv.errors import message
 from xpconv.exchange.onnx.table import Node, Order, Refusal, Step, operator
+from xpconv.kinds import is_inexact
 
 PLAIN: dict[str, Callable[[Array], Array]] = {
     "Sigmoid": ops.sigmoid,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xpconv.backend import Array, cast, namespace
-from xpconv.dispatch import is_inexact
 from xpconv.exchange.onnx.table import Node, Order, Step, operator
+from xpconv.kinds import is_inexact
 
 # ONNX's name of a function of one array, and the array API's.
 UNARY = {

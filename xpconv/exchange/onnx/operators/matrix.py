@@ -6,8 +6,8 @@ from typing import Any
 
 from xpconv import ops
 from xpconv.backend import Array, namespace
-from xpconv.dispatch import is_inexact
 from xpconv.exchange.onnx.table import Node, Step, operator
+from xpconv.kinds import is_inexact
 
 
 @operator("Gemm")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from xpconv.backend import Array, cast, namespace
-from xpconv.dispatch import dtype_kind, is_inexact
 from xpconv.exchange.onnx.operators.shape import axes_of
 from xpconv.exchange.onnx.table import Node, Order, operator
 from xpconv.exchange.onnx.values import Axes
+from xpconv.kinds import dtype_kind, is_inexact
 
 Reduction = Callable[..., Array]  # (namespace, x, axis=, keepdims=) -> array of the dtype of x
 
