@@ -91,6 +91,16 @@ def test_the_memory_of_a_recording_goes_with_it_and_that_of_one_that_failed(monk
         seen.append(weakref.ref(y))
         return y
 
+    def copied_back():
+        y = work()
+        return y.get()
+
+    def failing():
+        try:
+            return copied_back()
+        except Exception as error:
+            raise ValueError("told in other words") from error
+
     monkeypatch.setattr(cupy.cuda, "MemoryPool", Pool)
     with runtime.working():
         recording = runtime.record(work)
@@ -99,7 +109,7 @@ def test_the_memory_of_a_recording_goes_with_it_and_that_of_one_that_failed(monk
         del recording
         assert pools[0].freed == [(0, [None])]
         with pytest.raises(NotRecorded):
-            runtime.record(lambda: work().get())
+            runtime.record(failing)
     assert pools[1].freed == [(0, [None, None])]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import types
 
 import cudnn_interpreter
 import pytest
@@ -119,8 +120,14 @@ def test_a_damaged_file_of_choices_is_as_good_as_none(choices, content):
         assert json.loads(file.read_text())[asked].startswith("NHWC eng")
 
 
-def test_what_is_timed_is_the_device_which_waits_until_the_host_has_handed_out_all_runs(own_choices, monkeypatch):  # noqa: F811
-    log, hold, times = [], tune._hold, iter([3.0, 1.0, 2.0])
+@pytest.mark.parametrize(("took", "held"), [(0.001, 0.006), (60.0, 0.1)])
+def test_what_is_timed_is_the_device_which_waits_until_the_host_has_handed_out_all_runs(
+    own_choices,  # noqa: F811
+    monkeypatch,
+    took,
+    held,
+):
+    log, hold, times, clock = [], tune._hold, iter([3.0, 1.0, 2.0]), iter([0.0, took])
 
     class Event:
         def record(self):
@@ -131,9 +138,10 @@ def test_what_is_timed_is_the_device_which_waits_until_the_host_has_handed_out_a
 
     monkeypatch.setattr(cupy.cuda, "Event", Event)
     monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: next(times))
-    monkeypatch.setattr(tune, "_hold", lambda duration: (hold(duration), log.append("the device waits")))
+    monkeypatch.setattr(tune, "_hold", lambda duration: (hold(duration), log.append(duration)))
+    monkeypatch.setattr(tune, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
     assert tune.seconds(lambda: log.append("run")) == 0.001
-    assert log == ["run", "run", "the device waits", *["event", "run", "event"] * 3, "the host waits"]
+    assert log == ["run", "run", pytest.approx(held), *["event", "run", "event"] * 3, "the host waits"]
 
 
 def test_choices_of_other_processes_are_kept(choices):

@@ -293,6 +293,13 @@ def test_response_norms_of_rows_that_blocks_hold_many_or_one_of(shape, dtype):
         agrees_with_float64(ops.local_response_norm, (x,), dtype, size=size, alpha=2.0)
 
 
+def test_a_response_norm_of_longer_rows_is_left_to_others():
+    answers = [xpconv.explain(ops.local_response_norm, cupy.ones((1, n)), 5) for n in (2048, 2049)]
+    assert answers[0]["cupy"] == "chosen: local_response_norm"
+    assert answers[1]["cupy"] == "takes rows of at most 2048 channels"
+    assert answers[1]["portable"] == "chosen: local_response_norm"
+
+
 @pytest.mark.parametrize(
     ("op", "options", "ulps"),
     [(ops.gelu, {}, 16), (ops.gelu, {"approximate": "tanh"}, 16), (ops.softplus, {}, 8)],

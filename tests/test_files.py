@@ -62,6 +62,15 @@ def test_what_every_model_is_made_of_survives(make):
     assert {k: p.shape for k, p in again.parameters().items()} == {k: p.shape for k, p in net.parameters().items()}
 
 
+def test_files_of_before_flags_were_judged_hold_numbers_for_them():
+    def layer(kind, *args, **kwargs):
+        return {"layer": kind, "args": [*args], "kwargs": kwargs}
+
+    old = layer("Sequential", layer("Conv2d", 3, 8, 3, bias=0), layer("InstanceNorm", 8, 1e-5, 0.1))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.InstanceNorm(8, 1e-5, True))
+    assert repr(architecture.build(old, {}, "test")) == repr(net)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex64"])
 def test_dtypes_are_kept(path, dtype):
     with on("torch"):

@@ -20,6 +20,7 @@ from xpconv import nn, ops
         (lambda: nn.ConvTranspose2d(3, 4, 3, 2, output_padding=2), "output_padding must be smaller"),
         (lambda: nn.Linear(0, 4), "in_features must be at least 1"),
         (lambda: nn.Linear(3, 0), "out_features must be at least 1"),
+        (lambda: nn.Linear(3, 4, init=np.ones((3, 4))), r"Linear: init \[\[1\.0.* is not known"),
         (lambda: nn.Linear(3, 4, activation="nope"), "Linear: activation 'nope' is not known"),
         (lambda: nn.MaxPool2d(2, ties="nope"), "ties 'nope' is not known"),
         (lambda: nn.MaxPool2d(2, padding="causal"), "padding 'causal' is not known"),

@@ -254,6 +254,19 @@ def test_what_cannot_have_been_kept_is_refused_before_anything_changes(
     assert all(np.array_equal(before[key], value) for key, value in net.state_dict().items())
 
 
+def test_a_checkpoint_that_tells_of_numpys_numbers_is_of_the_same_run(path: Path) -> None:
+    """As those do that were written before layers took them for Python's."""
+    run(network(), path, epochs=3)
+    words = module.tensors.metadata(path)["xpconv.run"]
+    old = words.replace("Linear(16, 3)", "Linear(np.int64(16), np.int64(3))").replace("bias=False", "bias=np.False_")
+    assert len(old) > len(words) + 20
+    save_file(load_file(path), path, {"xpconv.run": old})
+    assert len(run(network(), path, resume=True, epochs=4)) == 4
+    save_file(load_file(path), path, {"xpconv.run": words.replace("Linear(16, 3)", "Linear(16, np.int64(4))")})
+    with pytest.raises(FileError, match=r"network: 4: Linear\(16, 4\) there · 4: Linear\(16, 3\) here"):
+        run(network(), path, resume=True)
+
+
 def test_a_damaged_checkpoint_is_told(path: Path) -> None:
     run(network(), path, epochs=np.int64(1))
     raw = bytearray(path.read_bytes())

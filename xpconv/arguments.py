@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
 from xpconv.errors import message
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 def flag(subject: str, name: str, value: Any) -> bool:
     """A choice between two; anything else, which Python would take for one of them, stands in the wrong place."""
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return value  # as in nearly every call of an op
+    if not isinstance(value, np.bool_):
         raise TypeError(message(subject, f"{name} must be True or False.", f"given: {name}={value!r}"))
     return bool(value)
 
@@ -60,20 +58,6 @@ def flags_of(function: Callable[..., Any]) -> dict[str, int]:
         for i, parameter in enumerate(parameters)
         if parameter.annotation in (bool, "bool")
     }
-
-
-def flags_judged(function: Callable[P, R]) -> Callable[P, R]:
-    """The function; where it takes flags, one that judges them first."""
-    places = flags_of(function)
-    if not places:
-        return function
-
-    @functools.wraps(function)
-    def judging(*args: P.args, **kwargs: P.kwargs) -> R:
-        check_flags(function.__name__, places, args, kwargs)
-        return function(*args, **kwargs)
-
-    return judging
 
 
 def check_flags(subject: str, places: Mapping[str, int], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

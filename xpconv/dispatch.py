@@ -15,7 +15,6 @@ from typing import Any, ClassVar, NamedTuple, ParamSpec
 
 import numpy as np
 
-from xpconv.arguments import flags_judged
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library, on_device_of
 from xpconv.errors import EngineError, describe, dtype_name, message
@@ -145,10 +144,8 @@ OPS: dict[Callable[..., Any], Op] = {}  # every public op, by the function users
 def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
     """Turn a function that binds arguments into a `Call` into the public op that runs it."""
 
-    def decorate(given: Callable[P, Call]) -> Callable[P, Any]:
-        bind = flags_judged(given)
-
-        @functools.wraps(given)
+    def decorate(bind: Callable[P, Call]) -> Callable[P, Any]:
+        @functools.wraps(bind)
         def public(*args: P.args, **kwargs: P.kwargs) -> Any:
             call = bind(*args, **kwargs)
             if type(call.arrays[0]) is np.ndarray:  # which has no device to be entered

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from xpconv.arguments import flag
 from xpconv.errors import message
 
 Ints = int | Sequence[int]
@@ -63,7 +64,8 @@ def pool_window(
     ceil_mode: bool = False,
 ) -> Window:
     """The window of a pool: stride defaults to the kernel, and every window must hold a real cell."""
-    return _pool_window(op, size, _key(kernel), _key(stride), _key(padding), _key(dilation), bool(ceil_mode))
+    ceil_mode = flag(op, "ceil_mode", ceil_mode)
+    return _pool_window(op, size, _key(kernel), _key(stride), _key(padding), _key(dilation), ceil_mode)
 
 
 def transposed_window(

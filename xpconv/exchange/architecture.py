@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpconv import nn
+from xpconv.arguments import flags_of
 from xpconv.errors import FileError, message
 from xpconv.nn import Module
 
@@ -115,17 +116,23 @@ class _Builder:
             case {"again": int(i)} if 0 <= i < len(self.met) and self.met[i] is not None:
                 return self.met[i]
             case {"layer": str(name), "args": list(args), "kwargs": dict(kwargs)}:
-                return self.layer(self.known(name, LAYERS), args, kwargs)
+                kind = self.known(name, LAYERS)
+                return self.layer(kind, args, kwargs, flags_of(kind))
             case {"own": str(name), "args": list(args), "kwargs": dict(kwargs)}:
-                return self.layer(self.known(name, self.layers), args, kwargs)
+                return self.layer(self.known(name, self.layers), args, kwargs, {})
         raise self.error("the architecture is malformed.", f"at {str(data)[:80]}")
 
-    def layer(self, kind: type[Module], args: list[Any], kwargs: dict[str, Any]) -> Module:
+    def layer(self, kind: type[Module], args: list[Any], kwargs: dict[str, Any], flags: Mapping[str, int]) -> Module:
         place = len(self.met)
         self.met.append(None)  # before what is inside it
-        made = [self.make(arg) for arg in args], {name: self.make(arg) for name, arg in kwargs.items()}
+        made, named = [self.make(arg) for arg in args], {name: self.make(arg) for name, arg in kwargs.items()}
+        for name, at in flags.items():  # layers took 0, 1 and more for them once, and files hold what they were given
+            if name in named:
+                named[name] = bool(named[name])
+            elif at < len(made):
+                made[at] = bool(made[at])
         try:
-            layer = self.met[place] = kind(*made[0], **made[1])
+            layer = self.met[place] = kind(*made, **named)
         except (TypeError, ValueError) as error:
             raise self.error(f"{kind.__name__} refuses the arguments that stand for it.", str(error)) from error
         return layer

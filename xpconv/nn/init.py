@@ -70,8 +70,9 @@ WEIGHT_INITS = {init.__name__: init for init in (he_normal, he_uniform, glorot_n
 
 def weight_init(layer: str, name: str | None, activation: str | None) -> Callable[..., np.ndarray]:
     """The function of that name; by default He's, or Glorot's before an activation that saturates on both sides."""
-    name = name or ("glorot_normal" if activation in ("sigmoid", "tanh") else "he_normal")
-    if name not in WEIGHT_INITS:
+    if name is None:
+        name = "glorot_normal" if activation in ("sigmoid", "tanh") else "he_normal"
+    if not isinstance(name, str) or name not in WEIGHT_INITS:
         raise ValueError(message(layer, f"init {name!r} is not known.", "", f"known: {', '.join(WEIGHT_INITS)}."))
     return WEIGHT_INITS[name]
 

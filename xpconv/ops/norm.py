@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xpconv.arguments import integer
+from xpconv.arguments import flag, integer
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import describe_all, message
@@ -100,7 +100,8 @@ def batch_norm(
         )
     if residual is not None:
         _check_shape("batch_norm", "residual", residual, tuple(x.shape), x)
-    options = {"eps": eps, "return_stats": bool(return_stats), "activation": activation}
+    return_stats = flag("batch_norm", "return_stats", return_stats)
+    options = {"eps": eps, "return_stats": return_stats, "activation": activation}
     return Call("batch_norm", (x, gamma, beta, mean, var, residual), options)
 
 

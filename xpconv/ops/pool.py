@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from xpconv.arguments import flag
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library
 from xpconv.dispatch import Call, op
@@ -84,7 +85,8 @@ def max_pool(
     validate.activations("max_pool", x)
     validate.one_of("max_pool", "ties", ties, ("first", "all"))
     window = pool_window("max_pool", tuple(x.shape[1:-1]), kernel_size, stride, padding, dilation, ceil_mode)
-    return Call("max_pool", (x,), {"window": window, "ties": ties, "return_indices": bool(return_indices)})
+    return_indices = flag("max_pool", "return_indices", return_indices)
+    return Call("max_pool", (x,), {"window": window, "ties": ties, "return_indices": return_indices})
 
 
 @op("x")
@@ -154,8 +156,8 @@ def avg_pool(
         if divisor == 0:
             raise ValueError(message("avg_pool", "divisor must not be 0.", "", "None divides by the number of cells."))
     window = pool_window("avg_pool", tuple(x.shape[1:-1]), kernel_size, stride, padding, dilation, ceil_mode)
-    options = {"window": window, "count_include_pad": bool(count_include_pad), "divisor": divisor}
-    return Call("avg_pool", (x,), options)
+    counted = flag("avg_pool", "count_include_pad", count_include_pad)
+    return Call("avg_pool", (x,), {"window": window, "count_include_pad": counted, "divisor": divisor})
 
 
 @op("x")

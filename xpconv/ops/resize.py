@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpconv.arguments import flag
 from xpconv.backend import Array
 from xpconv.dispatch import Call, op
 from xpconv.errors import message
@@ -66,7 +67,8 @@ def resize(x: Array, output_size: Ints, *, mode: str = "nearest", align_corners:
     """
     validate.one_of("resize", "mode", mode, MODES, _THEIRS)
     validate.arrays("resize", "fc" if mode == "bilinear" else "fic", x=x)
+    align_corners = flag("resize", "align_corners", align_corners)
     if align_corners and mode != "bilinear":
         raise ValueError(message("resize", f"align_corners has no meaning for mode {mode!r}.", "", "use 'bilinear'."))
     sizes = output_sizes("resize", x, output_size)
-    return Call("resize", (x,), {"output_size": sizes, "mode": mode, "align_corners": bool(align_corners)})
+    return Call("resize", (x,), {"output_size": sizes, "mode": mode, "align_corners": align_corners})

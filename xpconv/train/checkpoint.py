@@ -139,9 +139,10 @@ class Checkpoint:
 
     def _compare(self, there: dict[str, str]) -> None:
         """Refuse the run in the file if it is another one."""
-        other = [name for name, here in self._made_of.items() if there.get(name) != here]
+        pairs = {name: (_plain(there.get(name, "")), _plain(here)) for name, here in self._made_of.items()}
+        other = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         if other:
-            told = (_difference(name, there.get(name, ""), self._made_of[name]) for name in other)
+            told = (_difference(name, *pair) for name, pair in other.items())
             rule, remedy = (
                 f"the run in {str(self.path)!r} is another one.",
                 "give the same, or begin anew with resume=False.",
@@ -244,6 +245,11 @@ def _drawing(net: Module) -> dict[str, Any]:
 def _words(thing: object) -> str:
     """How a thing shows itself, without the place in memory where this process has it."""
     return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(thing))
+
+
+def _plain(words: str) -> str:
+    """NumPy's numbers as Python shows its own: layers once kept those that they were given, and files tell of them."""
+    return re.sub(r"\bnp\.(?:\w+\(([^()]*)\)|(True|False)_)", r"\1\2", words)
 
 
 def _difference(name: str, there: str, here: str) -> str:

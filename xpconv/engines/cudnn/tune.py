@@ -1,8 +1,7 @@
 """Which plan was fastest on which card: measured once where `autotune` is set, and kept on disk.
 
 One JSON file for each card and version of the library, from problems to layouts and names of plans; it is read, never
-run.
-One that is damaged, or names a plan that is there no longer, is as good as none.
+run. One that is damaged, or names a plan that is there no longer, is as good as none.
 """
 
 from __future__ import annotations
@@ -25,6 +24,9 @@ from xpconv.errors import message
 
 _RUNS = 3  # of which the fastest counts
 _HELD = 2  # times what the host takes to hand the runs out, for which the device waits
+_MOST_HELD = (
+    0.1  # seconds: the run that tells the host's time may have been interrupted, and a display needs the device
+)
 _CYCLES = 2e9  # of a device in a second, about as many as any has
 _WAIT = """
 extern "C" __global__ void wait(long long cycles) {
@@ -44,7 +46,7 @@ def seconds(run: Callable[[], None]) -> float:
     cupy.cuda.get_current_stream().synchronize()
     started = time.perf_counter()
     run()
-    _hold(_HELD * _RUNS * (time.perf_counter() - started))
+    _hold(min(_HELD * _RUNS * (time.perf_counter() - started), _MOST_HELD))
     spans = []
     for _ in range(_RUNS):
         start, end = cupy.cuda.Event(), cupy.cuda.Event()

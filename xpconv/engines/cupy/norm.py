@@ -17,7 +17,7 @@ from xpconv.engines.cupy.compiled import integers, launch, width_of
 from xpconv.engines.cupy.sums import BLOCKS, SLAB_WIDTH, Slabs, launch_settling
 
 _STRUCT = np.dtype([(name, "i8") for name in ("batches", "rows", "channels", "each", "slab", "slabs")])
-_STATISTICS = 4  # rows of a table: mean, drift, var, rstd
+STATISTICS = 4  # rows of a table: mean, drift, var, rstd
 
 
 class Layout(NamedTuple):
@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
 def empty_table(x: Array, layout: Layout) -> Array:
     """Room for what x̂ is made of, for each batch and channel: (batches, 4, channels)."""
-    return cupy.empty((layout.batches, _STATISTICS, layout.channels), dtype=computed_in(x.dtype))
+    return cupy.empty((layout.batches, STATISTICS, layout.channels), dtype=computed_in(x.dtype))
 
 
 def table_of(x: Array, layout: Layout, eps: float) -> Array:
@@ -74,14 +74,14 @@ def _settle(
     module: str, name: str, x: Array, layout: Layout, columns: int, parts: Array, *args: Any, batches: int = 0
 ) -> None:
     """Launch what adds up the slabs of each batch, or (``batches`` = 1) of all."""
-    largest = max(parts.size, layout.batches * _STATISTICS * layout.channels)  # of the table that some of them take
+    largest = max(parts.size, layout.batches * STATISTICS * layout.channels)  # of the table that some of them take
     launch_settling(module, name, x, columns, parts, *args, batches=batches or layout.batches, largest=largest)
 
 
 def _given(mean: Array, var: Array, x: Array, eps: float) -> Array:
     """The table of statistics that were given for the one batch."""
     channels = x.shape[-1]
-    table = cupy.empty((1, _STATISTICS, channels), dtype=computed_in(x.dtype))
+    table = cupy.empty((1, STATISTICS, channels), dtype=computed_in(x.dtype))
     args = (dense(mean), dense(var), table, *integers(1, channels), np.float64(eps))
     launch("norm", "given", x, channels, *args, largest=table.size)
     return table

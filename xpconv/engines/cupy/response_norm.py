@@ -65,7 +65,7 @@ def _response(x: Array, width: int, size: int, alpha: float, beta: float, k: flo
 
 def _declines(x: Array, **_: Any) -> str | None:
     if x.shape[-1] > _ROOM:
-        return f"normalises over at most {_ROOM} channels"
+        return f"takes rows of at most {_ROOM} channels"
     return unsupported(x)
 
 

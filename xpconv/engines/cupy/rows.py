@@ -14,7 +14,7 @@ _THREADS = 256
 _MOST_THREADS = 512  # as in the kernels' source: of a team
 _FEW, _MANY = 256, 1024  # blocks of slabs: one to each processor of a large GPU at least, and several
 _ROWS = 4, 64  # of a team in a slab: enough to be worth adding up, few enough for one sum
-_STATISTICS = 3  # the most numbers that a kernel keeps of a row, however short it is
+_OF_A_ROW = 3  # the most numbers that a kernel keeps of a row, however short it is
 _WORTH = 32  # rows beside which a block's sums, two rows, are a small thing to write
 
 
@@ -22,7 +22,7 @@ def launch_rows(module: str, name: str, like: Array, rows: int, n: int, *args: A
     """Launch a kernel whose teams take a row of n each, in packs of ``width``: as many threads as hold the row."""
     if rows and n:
         block = _block(n, width)
-        compiled = kernel(module, name, dtype_name(like.dtype), rows * max(n, _STATISTICS), width)
+        compiled = kernel(module, name, dtype_name(like.dtype), rows * max(n, _OF_A_ROW), width)
         compiled((min(-(-rows // block[1]), _MOST_BLOCKS),), block, pointers(args))
 
 
@@ -50,7 +50,7 @@ class RowSlabs(NamedTuple):
 
     def launch(self, module: str, name: str, like: Array, *args: Any) -> None:
         """Launch a kernel whose blocks take a slab each."""
-        largest = max(self.rows * max(self.n, _STATISTICS), 2 * self.slabs * self.n)
+        largest = max(self.rows * max(self.n, _OF_A_ROW), 2 * self.slabs * self.n)
         compiled = kernel(module, name, dtype_name(like.dtype), largest, self.width)
         compiled((self.slabs,), _block(self.n, self.width), pointers(args))
 

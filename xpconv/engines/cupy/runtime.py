@@ -78,7 +78,7 @@ class CudaRuntime(Runtime):
         except BaseException as error:
             with suppress(Exception):  # the capture is invalid by now
                 stream.end_capture()
-            traceback.clear_frames(error.__traceback__)  # of what the work has allocated
+            _forget_locals(error)
             pool.free_all_blocks()
             if isinstance(error, Exception):
                 raise NotRecorded(_first_line(error)) from error
@@ -197,6 +197,16 @@ def _stream(purpose: str, device: int) -> Any:
     if (purpose, device) not in _streams.made:
         _streams.made[purpose, device] = cupy.cuda.Stream(non_blocking=True)
     return _streams.made[purpose, device]
+
+
+def _forget_locals(error: BaseException) -> None:
+    """Let go of what the calls that an error has ended were working on, and those of errors that led to it."""
+    chained: BaseException | None = error
+    met: list[BaseException] = []  # an error may be its own cause
+    while chained is not None and chained not in met:
+        met.append(chained)
+        traceback.clear_frames(chained.__traceback__)
+        chained = chained.__cause__ or chained.__context__
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,16 @@ from xpconv.backend import Array
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.cupy.arrays import dense, dense_or_none, unsupported
 from xpconv.engines.cupy.compiled import kernel, pointers, width_of
-from xpconv.engines.cupy.norm import Kept, Layout, empty_table, gradients, normalised, parameter_gradients, table_of
+from xpconv.engines.cupy.norm import (
+    STATISTICS,
+    Kept,
+    Layout,
+    empty_table,
+    gradients,
+    normalised,
+    parameter_gradients,
+    table_of,
+)
 from xpconv.errors import dtype_name
 
 _THREADS = 256
@@ -48,7 +57,8 @@ class _Tiles(NamedTuple):
         """Launch a kernel on a grid of (tiles of channels, batches)."""
         batches, _, channels, _ = self.layout
         grid = -(-channels // (self.across * self.width)), batches
-        compiled = kernel("norm_tiles", name, dtype_name(x.dtype), max(x.size, 4 * batches * channels), self.width)
+        largest = max(x.size, STATISTICS * batches * channels)
+        compiled = kernel("norm_tiles", name, dtype_name(x.dtype), largest, self.width)
         compiled(grid, (self.across, _down(self.across)), pointers((*args, self.layout.struct())))
 
 
