@@ -30,7 +30,7 @@ STOREYS = (
     ("runtime",),
     ("backend",),
     ("settings", "atomic", "cores", "driver", "notices", "activations", "axes"),
-    ("arguments",),
+    ("arguments", "hints"),
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {

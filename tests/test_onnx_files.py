@@ -60,6 +60,25 @@ def test_a_truncated_file(tmp_path):
         assert said.startswith(f"load {tmp_path / 'cut.onnx'}: ")
 
 
+def test_damaged_bytes_are_told_as_such(tmp_path):
+    """Whatever bit flips: the file is refused in words, or holds another sound model."""
+    model = parser.parse_model(
+        TEXT.replace("y = Add (x, w)", "c = Constant <value = float[2] {1, 2}> () y = Sum (x, w, c)")
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2], np.float32), "w"))
+    raw, said = model.SerializeToString(), set()
+    for i in range(len(raw)):
+        for bit in (0x01, 0x02, 0x40, 0x80):
+            (tmp_path / "net.onnx").write_bytes(raw[:i] + bytes([raw[i] ^ bit]) + raw[i + 1 :])
+            try:
+                exchange.onnx.load(tmp_path / "net.onnx")
+            except (xpconv.FileError, exchange.onnx.UnsupportedError) as error:
+                said.add(str(error).partition(".onnx: ")[2].split("\n")[0])
+    text = "\n".join(said)
+    for words in ("a name in it is no text", "do not fit its shape", "the model unsound", "does not have"):
+        assert words in text
+
+
 def test_what_is_no_model(tmp_path):
     (tmp_path / "text.onnx").write_text("no model at all")
     refused(tmp_path / "text.onnx", "truncated, damaged, or no ONNX model")

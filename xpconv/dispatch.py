@@ -18,6 +18,7 @@ import numpy as np
 from xpconv.arrays import check_array
 from xpconv.backend import Array, library, on_device_of
 from xpconv.errors import EngineError, describe, dtype_name, message
+from xpconv.hints import check_call
 from xpconv.kinds import is_inexact
 from xpconv.settings import ENGINES, applied, current
 
@@ -147,7 +148,11 @@ def op(*array_names: str) -> Callable[[Callable[P, Call]], Callable[P, Any]]:
     def decorate(bind: Callable[P, Call]) -> Callable[P, Any]:
         @functools.wraps(bind)
         def public(*args: P.args, **kwargs: P.kwargs) -> Any:
-            call = bind(*args, **kwargs)
+            try:
+                call = bind(*args, **kwargs)
+            except TypeError:
+                check_call(bind.__name__, bind, args, kwargs)
+                raise
             if type(call.arrays[0]) is np.ndarray:  # which has no device to be entered
                 return call.run()
             with on_device_of(call.arrays[0]):
@@ -219,7 +224,11 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
     [None, (3, 3, 2, 5)]
     """
     known = registered(op)
-    call = known.bind(*args, **options)
+    try:
+        call = known.bind(*args, **options)
+    except TypeError:
+        check_call(known.name, known.bind, args, options)
+        raise
     entries = known.entries(args, options)
     if needs is not None and len(needs) != entries:
         rule = f"needs has {len(needs)} entries for {entries} arrays ({', '.join(known.arrays[:entries])})."
@@ -287,7 +296,12 @@ def explain(op: Callable[..., Any], *args: Any, **options: Any) -> dict[str, str
     ...     xpconv.explain(ops.relu, np.ones(3))["reference"]
     'not in the chain (portable) of these arrays'
     """
-    call = registered(op, "explain").bind(*args, **options)
+    known = registered(op, "explain")
+    try:
+        call = known.bind(*args, **options)
+    except TypeError:
+        check_call(known.name, known.bind, args, options)
+        raise
     chain = _chain(call.arrays[0])
     taken: dict[str, str] = {}  # primitive -> the engine that serves it
     answers: dict[str, str] = {}

@@ -5,6 +5,9 @@ y, pullback = net.vjp(x)
 dx = pullback(dy)           # adds into each Parameter's grad
 """
 
+from typing import TYPE_CHECKING
+
+from xpconv import hints
 from xpconv.nn import init, models
 from xpconv.nn.activation import (
     ELU,
@@ -103,3 +106,6 @@ __all__ = [
     "init",
     "models",
 ]
+
+if not TYPE_CHECKING:  # which would take every name for one that is there
+    __getattr__ = hints.missing(__name__)

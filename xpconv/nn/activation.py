@@ -19,6 +19,9 @@ class Plain(Layer):
 
     op: ClassVar[str]
 
+    def __init__(self) -> None:
+        """Make the layer."""
+
     def bind(self, x: Array, training: bool) -> Bound:
         """The op of that name."""
         return getattr(ops, self.op), (x,), {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 from xpconv.arguments import check_flags, flags_of, plain
 from xpconv.errors import message
+from xpconv.hints import check_call
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -30,7 +32,8 @@ watcher: ContextVar[Watch | None] = ContextVar("xpconv.nn.watcher", default=None
 def recorded(init: Callable[..., None]) -> Callable[..., None]:
     """A constructor that notes its arguments; of several run for one module, the outermost.
 
-    One of this package's own takes NumPy's numbers for Python's, and judges flags: all layers are alike in that.
+    One of this package's own takes NumPy's numbers for Python's, judges flags, and shows its signature to a call that
+    does not fit: all layers are alike in that.
     """
     ours = str(init.__module__).startswith(f"{_PACKAGE}.")  # it has none where it was run from a string
     flags = flags_of(init) if ours else {}
@@ -41,7 +44,12 @@ def recorded(init: Callable[..., None]) -> Callable[..., None]:
             args, kwargs = plain(args), {name: plain(value) for name, value in kwargs.items()}
             check_flags(type(self).__name__, flags, (self, *args), kwargs)
         vars(self).setdefault("_given", (args, kwargs))
-        init(self, *args, **kwargs)
+        try:
+            init(self, *args, **kwargs)
+        except TypeError:
+            if ours:
+                check_call(type(self).__name__, types.MethodType(init, self), args, kwargs)
+            raise
 
     return recording
 

@@ -58,6 +58,9 @@ class Linear(Layer):
 class Flatten(Module):
     """All axes but the batch's as one, ``(N, ...) -> (N, product)``, in row-major order: H, W, C."""
 
+    def __init__(self) -> None:
+        """Make the layer."""
+
     def __call__(self, x: Array) -> Array:
         """Inference; x itself in another shape where the library can."""
         return namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:])))
@@ -70,6 +73,9 @@ class Flatten(Module):
 
 class Identity(Module):
     """What comes in goes out: a place to put a layer later."""
+
+    def __init__(self) -> None:
+        """Make the layer."""
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Array, LayerPullback]:
         """See `Module.vjp`."""

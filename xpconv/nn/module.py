@@ -11,6 +11,7 @@ import numpy as np
 from xpconv.arguments import integer
 from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
 from xpconv.errors import dtype_name, message
+from xpconv.hints import check_mode
 from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
 from xpconv.nn.held import copied
@@ -59,6 +60,12 @@ class Module(Tree):
         super().__setattr__(name, value)
         if isinstance(value, (State, Module, list, tuple, dict)):
             vars(self).pop("_settled", None)
+
+    if not TYPE_CHECKING:  # which would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            check_mode(self, name)
+            return super().__getattribute__(name)  # which raises as before, a property's own error too
 
     def __call__(self, x: Any) -> Any:
         """Inference: running statistics, no dropout, nothing kept."""

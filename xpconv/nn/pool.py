@@ -195,6 +195,9 @@ class AdaptiveMaxPool2d(_Adaptive):
 class GlobalAvgPool(Layer):
     """Average over all spatial axes, which stay with size 1, ``(N, *spatial, C) -> (N, 1, ..., 1, C)``."""
 
+    def __init__(self) -> None:
+        """Make the layer."""
+
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.global_avg_pool`."""
         return ops.global_avg_pool, (x,), {}
@@ -202,6 +205,9 @@ class GlobalAvgPool(Layer):
 
 class GlobalMaxPool(Layer):
     """Maximum over all spatial axes, which stay with size 1, ``(N, *spatial, C) -> (N, 1, ..., 1, C)``."""
+
+    def __init__(self) -> None:
+        """Make the layer."""
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.global_max_pool`."""

@@ -4,6 +4,9 @@ Each is a docstring, the validation of its arguments, and the primitive it asks 
 one come from `xpconv.vjp`.
 """
 
+from typing import TYPE_CHECKING
+
+from xpconv import hints
 from xpconv.ops.activation import hard_swish, relu, relu6, sigmoid, silu, softplus, tanh
 from xpconv.ops.adaptive import adaptive_avg_pool, adaptive_max_pool, global_avg_pool, global_max_pool
 from xpconv.ops.add import add
@@ -59,3 +62,6 @@ __all__ = [
     "softplus",
     "tanh",
 ]
+
+if not TYPE_CHECKING:  # which would take every name for one that is there
+    __getattr__ = hints.missing(__name__)

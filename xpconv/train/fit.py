@@ -11,6 +11,7 @@ from xpconv import notices
 from xpconv.arguments import flag, integer
 from xpconv.backend import to_numpy
 from xpconv.errors import message
+from xpconv.hints import explained
 from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment
 from xpconv.train.checkpoint import Checkpoint, ingredients
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from xpconv.nn import Module
 
 
+@explained("data is one pair: fit(net, (images, labels), epochs=..., batch_size=...).")
 def fit(
     net: Module,
     data: tuple[Any, Any],
@@ -137,7 +139,7 @@ def fit(
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
         told = f"loss {history[-1].loss}" + (f"; of the numbers given {faults}" if faults else "")
         remedy = FINITE if faults else "a smaller learning rate may help; so may images scaled to 0..1."
-        warnings.warn(message("fit", rule, told, remedy), RuntimeWarning, stacklevel=2)
+        warnings.warn(message("fit", rule, told, remedy), RuntimeWarning, stacklevel=3)  # past `explained`
     return history
 
 

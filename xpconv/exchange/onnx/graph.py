@@ -12,7 +12,17 @@ from xpconv.backend import get
 from xpconv.errors import FileError, message
 from xpconv.exchange.onnx import reading, running
 from xpconv.exchange.onnx.operators import TABLE
-from xpconv.exchange.onnx.table import DTYPES, NEWEST, OLDEST, Node, Operator, Refusal, Step, UnsupportedError
+from xpconv.exchange.onnx.table import (
+    DTYPES,
+    NEWEST,
+    OLDEST,
+    Node,
+    Operator,
+    Refusal,
+    Step,
+    UnsupportedError,
+    dtype_told,
+)
 from xpconv.exchange.onnx.values import plain
 
 _DEFAULT = ("", "ai.onnx")  # names of ONNX's own domain
@@ -115,14 +125,12 @@ def _label(i: int, node: Any) -> str:
 
 
 def _graph(model: Any, subject: str, missing: list[str]) -> Graph:
-    from onnx import numpy_helper
-
     constants: dict[str, np.ndarray] = {}
     for tensor in model.graph.initializer:
         if tensor.data_type in DTYPES:
-            constants[tensor.name] = numpy_helper.to_array(tensor)
+            constants[tensor.name] = reading.array(tensor, subject)
         else:
-            missing.append(f"dtype {_dtype(tensor.data_type)}: tensor {tensor.name!r}")
+            missing.append(f"dtype {dtype_told(tensor.data_type)}: tensor {tensor.name!r}")
     missing += [f"sparse tensors: {tensor.values.name!r}" for tensor in model.graph.sparse_initializer]
     # Before version 4 of the format every constant had to be an input too, which says nothing of its use.
     ports = [p for p in map(_checked(missing), model.graph.input) if p is not None]
@@ -136,12 +144,12 @@ def _graph(model: Any, subject: str, missing: list[str]) -> Graph:
     version = next((e.version for e in model.opset_import if e.domain in _DEFAULT), NEWEST)
     for i, proto in enumerate(model.graph.node):
         if proto.domain in _DEFAULT and proto.op_type in TABLE:
-            node = _node(proto, _label(i, proto), version, known)
+            node = _node(proto, _label(i, proto), version, known, subject)
             operator = TABLE[node.op]
             try:
                 step = operator.make(node)
                 if all(not name or name in known for name in node.inputs) and not missing:
-                    folded = _folded(node, operator, step, known)
+                    folded = _folded(node, operator, step, known, subject)
                     known.update(folded)
                     constants.update(folded)
                 else:
@@ -151,22 +159,32 @@ def _graph(model: Any, subject: str, missing: list[str]) -> Graph:
     return graph
 
 
-def _node(proto: Any, label: str, version: int, known: dict[str, np.ndarray]) -> Node:
+def _node(proto: Any, label: str, version: int, known: dict[str, np.ndarray], subject: str) -> Node:
     from onnx import helper
 
-    attributes = {a.name: _text(helper.get_attribute_value(a)) for a in proto.attribute}
+    try:
+        attributes = {a.name: _text(helper.get_attribute_value(a)) for a in proto.attribute}
+    except ValueError as error:  # of no known kind, or a text that is none
+        raise FileError(message(subject, f"an attribute of {label} is damaged.", str(error))) from error
     return Node(proto.op_type, version, tuple(proto.input), tuple(proto.output), label, attributes, known)
 
 
-def _folded(node: Node, operator: Operator, step: Step, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _folded(
+    node: Node, operator: Operator, step: Step, known: dict[str, np.ndarray], subject: str
+) -> dict[str, np.ndarray]:
     """The results of a node whose inputs are all known."""
     sources = [known[name] if name else None for name in node.inputs]
     with np.errstate(all="ignore"):
         try:
             results = running.run(step, operator, sources, get("numpy"))
-        except Exception as error:
-            error.add_note(f"in {node.op}, {node.label}, whose inputs are constants")
-            raise
+        except (
+            ArithmeticError,
+            IndexError,
+            TypeError,
+            ValueError,
+        ) as error:  # of the operator, about what the file gave it
+            rule = f"{node.op}, {node.label}, does not take its constants."
+            raise FileError(message(subject, rule, str(error))) from error
     return dict(zip(node.outputs, map(plain, results), strict=False))
 
 
@@ -184,7 +202,7 @@ def _checked(missing: list[str]) -> Any:
             return None
         tensor = value.type.tensor_type
         if tensor.elem_type not in DTYPES:
-            missing.append(f"dtype {_dtype(tensor.elem_type)}: {value.name!r}")
+            missing.append(f"dtype {dtype_told(tensor.elem_type)}: {value.name!r}")
             return None
         sizes = [_size(d) for d in tensor.shape.dim]
         return Port(value.name, DTYPES[tensor.elem_type], tuple(sizes) if tensor.HasField("shape") else None)
@@ -195,9 +213,3 @@ def _checked(missing: list[str]) -> Any:
 def _size(axis: Any) -> int | str | None:
     """The cells of an axis; one that is open has a name, or none, or as some exporters write it, -1."""
     return axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else axis.dim_param or None
-
-
-def _dtype(number: int) -> str:
-    from onnx import TensorProto
-
-    return TensorProto.DataType.Name(number).lower()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpconv.errors import FileError, message
 
 _LARGEST = 2**31 - 1  # bytes that protobuf serialises, which ONNX's checker needs
@@ -32,6 +34,8 @@ def read(source: Any) -> tuple[Any, str]:
         if os.path.isdir(source):
             raise FileError(message(subject, "it is a folder.", "", "pass the path of an .onnx file."))
         model = _parsed(Path(source).read_bytes(), subject)
+    if any(isinstance(name, bytes) for name in _names(model)):  # as protobuf gives what is no UTF-8
+        raise FileError(message(subject, "the file is damaged: a name in it is no text."))
     outside = [tensor for tensor in _tensors(model.graph) if tensor.data_location == onnx.TensorProto.EXTERNAL]
     if outside and folder is None:
         rule = f"{len(outside)} of its tensors lie in other files."
@@ -53,7 +57,7 @@ def check(model: Any, subject: str) -> None:
         return
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:  # or its complaint quotes what is no text
         raise FileError(message(subject, "ONNX's checker finds the model unsound.", str(error).strip())) from error
 
 
@@ -70,6 +74,33 @@ def _parsed(data: bytes, subject: str) -> Any:
     if not model.HasField("graph"):
         raise FileError(message(subject, "the file holds no graph.", f"{len(data)} bytes"))
     return model
+
+
+def _names(model: Any) -> Iterator[str | bytes]:
+    """What a graph calls its parts, its operators and its data files."""
+    graph = model.graph
+    for entry in model.opset_import:
+        yield entry.domain
+    for tensor in _tensors(graph):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (axis.dim_param for axis in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+
+
+def array(tensor: Any, subject: str) -> np.ndarray:
+    """The values of a tensor, if it has as many as its shape asks for."""
+    from onnx import numpy_helper
+
+    try:
+        return numpy_helper.to_array(tensor)
+    except (TypeError, ValueError) as error:
+        rule = f"the values of tensor {tensor.name!r} do not fit its shape {tuple(tensor.dims)} and dtype."
+        raise FileError(message(subject, rule, str(error))) from error
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

@@ -32,6 +32,14 @@ DTYPES = {
 }
 
 
+def dtype_told(number: int) -> str:
+    """How messages name a tensor type, one that ONNX does not have too."""
+    from onnx import TensorProto
+
+    known = number in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(number).lower() if known else f"number {number}"
+
+
 class UnsupportedError(NotImplementedError):
     """A model that is sound but needs what xpconv does not have; the message names all of it, and where."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from xpconv.backend import Array, cast, dtype_named, namespace
 from xpconv.exchange.onnx.operators.arithmetic import aligned
-from xpconv.exchange.onnx.table import DTYPES, Node, Order, Refusal, operator
+from xpconv.exchange.onnx.table import DTYPES, Node, Order, Refusal, dtype_told, operator
 
 PAIRS = {
     "And": "logical_and",
@@ -61,9 +61,7 @@ def where(node: Node) -> Any:
 def dtype_of(number: int) -> str:
     """The name of a tensor type."""
     if number not in DTYPES:
-        from onnx import TensorProto
-
-        raise Refusal(f"the dtype {TensorProto.DataType.Name(number).lower()}")
+        raise Refusal(f"the dtype {dtype_told(number)}")
     return DTYPES[number]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.backend import Array
+from xpconv.exchange.onnx import reading
 from xpconv.exchange.onnx.operators.logic import dtype_of
 from xpconv.exchange.onnx.table import Node, Refusal, operator
 
@@ -30,10 +31,8 @@ def tensor(node: Node) -> np.ndarray | None:
     value = node.get("value")
     if value is None:
         return None
-    from onnx import numpy_helper
-
     dtype_of(value.data_type)
-    return numpy_helper.to_array(value)
+    return reading.array(value, f"{node.op}, {node.label}")
 
 
 @operator("ConstantOfShape", host=(0,))
