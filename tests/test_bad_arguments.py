@@ -46,6 +46,17 @@ BAD = {
     "group_norm: groups": (lambda: ops.group_norm(X, 3), ValueError, ["num_groups=3", "8 channels"]),
     "group_norm: no group": (lambda: ops.group_norm(X, 0), ValueError, ["num_groups must be at least 1"]),
     "local_response_norm: size": (lambda: ops.local_response_norm(X, 0), ValueError, ["size must be at least 1"]),
+    "local_response_norm: alpha": (
+        lambda: ops.local_response_norm(X, 3, alpha="1e-4"),
+        TypeError,
+        ["alpha must be a real number", "'1e-4'"],
+    ),
+    "local_response_norm: beta": (lambda: ops.local_response_norm(X, 3, beta=True), TypeError, ["beta must be a real"]),
+    "local_response_norm: k": (
+        lambda: ops.local_response_norm(X, 3, k=float("nan")),
+        ValueError,
+        ["k must be a number"],
+    ),
     "prelu: slope": (lambda: ops.prelu(X, C[:3]), ValueError, ["slope must have shape (8,)", "slope (3,)"]),
     "leaky_relu: slope": (lambda: ops.leaky_relu(X, "a"), TypeError, ["slope must be a real number", "'a'"]),
     "clip: nan": (lambda: ops.clip(X, float("nan")), ValueError, ["min must be a number", "nan"]),

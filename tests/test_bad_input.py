@@ -162,7 +162,13 @@ BAD = {
     "unknown engine": (lambda: xpconv.use_engine("warp"), ValueError, ["'warp'", "portable", "reference"]),
     "unknown precision": (lambda: xpconv.precision("half"), ValueError, ["'ieee' or 'fast'", "'half'"]),
     "no workspace": (lambda: xpconv.workspace_limit(0), ValueError, ["positive number of bytes"]),
-    "neither true nor false": (lambda: xpconv.deterministic("maybe"), ValueError, ["True or False"]),
+    "neither true nor false": (lambda: xpconv.deterministic("maybe"), TypeError, ["True or False"]),
+    "a word for false": (
+        lambda: xpconv.autotune("False"),
+        TypeError,
+        ["autotune: value must be True or False", "'False'"],
+    ),
+    "threads as text": (lambda: xpconv.set_num_threads("2"), TypeError, ["n must be an integer, not '2'"]),
 }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from benches import TINY, measured
 
-from xpconv import settings
+from xpconv import FileError, settings
 from xpconv.bench import (
     candidate,
     facts,
@@ -282,7 +282,15 @@ def test_an_earlier_run_is_shown_and_drawn(tmp_path, monkeypatch, capsys):
 def test_another_file_is_not_gone_on_with(text, tmp_path, capsys):
     (tmp_path / "b.json").write_text(text)
     assert main(["bench", "--against", "none", "--json", str(tmp_path / "b.json"), "--resume"]) == 2
-    assert "'b.json'" in capsys.readouterr().err
+    assert f"'{tmp_path / 'b.json'}'" in capsys.readouterr().err
+
+
+def test_a_committed_result_of_another_kind_says_what_it_lacks():
+    with pytest.raises(FileError) as error:
+        report.read(RESULTS / "overhead.json")
+    rule, evidence = str(error.value).split("\n")
+    assert rule == f"bench: '{RESULTS / 'overhead.json'}' was not written by xpconv bench."
+    assert evidence == "  it has no 'format'"
 
 
 def test_memory_is_measured_where_the_system_can_tell(monkeypatch, tmp_path, capsys):

@@ -264,3 +264,4 @@ def test_the_systems_errors_name_the_path_that_was_given(trained, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         exchange.save(trained, path)
     assert error.value.filename == str(path)
+    assert error.value.strerror == "there is no folder for it"

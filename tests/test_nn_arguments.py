@@ -31,12 +31,13 @@ from xpconv import nn, ops
         (lambda: nn.LeakyReLU("a"), "slope must be a real number"),
         (lambda: nn.ELU(None), "alpha must be a real number"),
         (lambda: nn.PReLU(init="a"), "init must be a real number"),
-        (lambda: nn.GroupNorm(2, 3), "num_groups=2 must divide the 3 channels"),
+        (lambda: nn.GroupNorm(2, 3), r"num_groups=2 must divide the 3 channels of x\.\Z"),  # and no x that nobody gave
         (lambda: nn.GroupNorm(0), "num_groups must be at least 1"),
         (lambda: nn.LayerNorm(eps=-1), "eps must be at least 0"),
         (lambda: nn.BatchNorm(eps=-1), "eps must be at least 0"),
         (lambda: nn.InstanceNorm(eps=-1), "eps must be at least 0"),
         (lambda: nn.LocalResponseNorm(0), "size must be at least 1"),
+        (lambda: nn.LocalResponseNorm(3, k="1"), "k must be a real number"),
         (lambda: nn.LpPool2d(0, 2), "p must be"),
         (lambda: nn.AdaptiveMaxPool2d(0), "output_size must be at least 1"),
         (lambda: nn.Upsample(), "give a size or a scale_factor"),
@@ -81,6 +82,15 @@ from xpconv import nn, ops
 def test_arguments_are_judged_when_the_layer_is_made(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [(("False",), {}), ((True, 0), {}), ((), {"training": "False"})])
+def test_the_flags_of_a_run_are_true_or_false(args, kwargs):
+    norm = nn.BatchNorm(3).initialize()
+    with pytest.raises(TypeError, match=r"BatchNorm: (training|needs_input) must be True or False\.\n  given: "):
+        norm.vjp(images(channels=3), *args, **kwargs)
+    assert not norm.running_mean.value.any(), "it was not trained"
+    norm.vjp(images(channels=3), np.bool_(True), needs_input=np.bool_(False))
 
 
 def test_arguments_that_only_an_input_can_judge_are_left_to_it():

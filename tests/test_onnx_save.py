@@ -227,6 +227,8 @@ def test_all_layers_without_a_form_are_named(tmp_path):
         exchange.onnx.save(net, tmp_path / "net.onnx", (5, 5, 3))
     lines = str(raised.value).splitlines()
     assert lines[0] == "onnx.save: 5 layers have no form in ONNX."
+    with pytest.raises(xpconv.FileError, match=r"onnx\.save: 1 layer has no form in ONNX\."):
+        exchange.onnx.save(Twice(), tmp_path / "net.onnx", (5, 5, 3))
     assert [line.split(":")[0].strip() for line in lines[1:6]] == [
         *("0 (AdaptiveAvgPool2d)", "1 (Twice)", "2 (Backwards)", "3 (Own)", "4 (Own)"),
     ]

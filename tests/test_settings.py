@@ -26,6 +26,12 @@ def test_a_setting_that_was_made_tells_what_holds_now():
     assert xpconv.settings.current().precision == earlier
 
 
+def test_what_was_not_set_is_called_by_what_it_means():
+    with settings.applied(settings.Settings()):
+        assert repr(xpconv.set_num_threads(2)).endswith("then every core that may be used again>")
+        assert repr(xpconv.use_engine("reference")).endswith("then 'auto' again>")
+
+
 def test_a_call_sets_and_a_block_restores():
     assert settings.current().precision == "ieee"
     with xpconv.precision("fast"):
@@ -119,6 +125,7 @@ def test_the_first_engine_that_does_not_decline_takes_it(monkeypatch):
         ("XPCONV_PRECISION", "fast", "precision", "fast"),
         ("XPCONV_WORKSPACE_LIMIT", "64M", "workspace_limit", 64 * 2**20),
         ("XPCONV_DETERMINISTIC", "1", "deterministic", True),
+        ("XPCONV_AUTOTUNE", "false", "autotune", False),
         ("XPCONV_NUM_THREADS", "3", "num_threads", 3),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import json
 import pickle
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from nets import BACKENDS, on
 
 import xpconv
-from xpconv import FileError, exchange, nn
+from xpconv import FileError, exchange, nn, train
 
 
 def net():
@@ -361,6 +362,60 @@ def test_files_of_torch(ending, tmp_path):
     ours = net()
     assert exchange.load_torch(ours, path) == ([], [])
     np.testing.assert_array_equal(ours.fc.bias.value, given["fc.bias"])
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_byte_of_a_torch_file_that_was_flipped_is_told(flipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    path, ours = tmp_path / "w.pt", nn.Sequential(fc=nn.Linear(64, 64)).initialize()
+    torch.save({name: torch.ones(n) for name, n in {"fc.weight": (64, 64), "fc.bias": 64}.items()}, path)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0x40 * flipped
+    path.write_bytes(raw)
+    if not flipped:
+        assert exchange.load_torch(ours, path) == ([], [])
+        return
+    with pytest.raises(
+        FileError, match=r"the file is damaged: it no longer holds .*\n  Bad CRC-32 for file 'w/data/0'"
+    ):
+        exchange.load_torch(ours, path)
+
+
+def test_a_torch_file_that_was_written_without_checksums_is_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"fc.weight": torch.ones(2, 3), "fc.bias": torch.ones(2)}, tmp_path / "w.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    ours = nn.Sequential(fc=nn.Linear(3, 2))
+    assert exchange.load_torch(ours, tmp_path / "w.pt") == ([], [])
+
+
+def test_files_in_the_layout_of_this_package_are_not_read_as_pytorchs(tmp_path):
+    """A square layer would take the weights of either, turned."""
+    ours, path = nn.Sequential(fc=nn.Linear(3, 3)).initialize(), tmp_path / "w.safetensors"
+    xpconv.save(ours, path)
+    with pytest.raises(FileError, match=r"this is xpconv's own file, .*\n  net = xpconv\.load\('.*w\.safetensors'\)"):
+        exchange.load_torch(ours, path)
+    kept = train.Checkpoint(path)
+    train.fit(ours, (np.ones((2, 3), "f4"), [0, 1]), epochs=1, batch_size=2, checkpoint=kept, progress=False)
+    for read in (functools.partial(exchange.load_torch, ours), xpconv.load):
+        with pytest.raises(FileError, match=r"a training checkpoint.*\n.* the arrays whose names begin with 'net\.'"):
+            read(path)
+
+
+def test_a_word_before_all_names_is_told_and_open_sizes_take_any():
+    ours = nn.Sequential(fc=nn.Linear(None, 2))
+    given = {"fc.weight": np.ones((3, 4)), "fc.bias": np.ones(2)}
+    with pytest.raises(ValueError, match=r"drop 'module\.' from them: {name\.removeprefix"):
+        exchange.load_torch(ours, {f"module.{name}": x for name, x in given.items()})
+    with pytest.raises(ValueError, match=r"fc\.weight \(3, 4\) should be \(2, any\)"):
+        exchange.load_torch(ours, given)
+    for load in (exchange.load_torch, exchange.load_keras, nn.Module.load_state_dict):
+        with pytest.raises(TypeError, match="strict must be True or False"):
+            load(ours, {}, strict="False")
 
 
 class Bomb:

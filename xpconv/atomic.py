@@ -43,6 +43,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(os.path.realpath(path))  # of a link, the file that it points to is replaced
     if final.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not final.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no folder for it", os.fspath(path))
     beside = final.with_name(f".{final.stem}.{secrets.token_hex(_DIGITS // 2)}{final.suffix}")
     try:
         yield beside

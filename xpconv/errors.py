@@ -29,6 +29,11 @@ def message(subject: str, rule: str, evidence: str = "", remedy: str = "") -> st
     return "\n".join(lines)
 
 
+def counted(number: int, what: str) -> str:
+    """``1 round``, ``2 rounds``."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def describe(name: str, x: Any, last: tuple[str, ...] = ()) -> str:
     """``x (N=8, H=32, W=32, C=6) float32``: name, shape (axes named for activations, or the ``last`` ones), dtype."""
     shape = getattr(x, "shape", None)

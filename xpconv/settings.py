@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from xpconv.arguments import flag, integer
 from xpconv.errors import message
 
 # Every engine there is; a folder of the same name under `xpconv/engines` holds it.
@@ -73,17 +74,17 @@ def _default() -> Settings:
 class _Applied(Generic[T]):
     """What a call of a setting returns: leave the ``with`` block and the earlier value is back."""
 
-    __slots__ = ("_earlier", "_name")
+    __slots__ = ("_earlier", "_name", "_shown")
 
-    def __init__(self, name: str, earlier: T) -> None:
-        self._name, self._earlier = name, earlier
+    def __init__(self, name: str, earlier: T, shown: Callable[[Any], str]) -> None:
+        self._name, self._earlier, self._shown = name, earlier, shown
 
     def __enter__(self) -> None:
         return None
 
     def __repr__(self) -> str:
-        now = getattr(current(), self._name)
-        return f"<{self._name}: {now!r} from now on; in a with statement until its end, then {self._earlier!r} again>"
+        now, then = self._shown(getattr(current(), self._name)), self._shown(self._earlier)
+        return f"<{self._name}: {now} from now on; in a with statement until its end, then {then} again>"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,28 +94,39 @@ class _Applied(Generic[T]):
 
 
 class Setting:
-    """One field of the record, callable: ``precision("fast")`` or ``with precision("fast"): ...``."""
+    """One field of the record, callable: ``precision("fast")`` or ``with precision("fast"): ...``.
 
-    def __init__(self, name: str, parse: Callable[..., Any], doc: str) -> None:
-        self.name, self.parse, self.variable = name, parse, f"XPCONV_{name.upper()}"
+    ``read`` makes of a variable's text what ``parse`` takes, and ``unset`` says what `None` stands for.
+    """
+
+    def __init__(
+        self, name: str, parse: Callable[..., Any], doc: str, *, read: Callable[[str], Any] = str, unset: str = "None"
+    ) -> None:
+        self.name, self.parse, self.read, self.unset = name, parse, read, unset
+        self.variable = f"XPCONV_{name.upper()}"
         self.__doc__ = doc
 
     def __call__(self, *value: Any) -> _Applied[Any]:
         parsed = self.parse(*value)
         earlier = current()
         _current.set(replace(earlier, **{self.name: parsed}))
-        return _Applied(self.name, getattr(earlier, self.name))
+        return _Applied(self.name, getattr(earlier, self.name), self._shown)
 
     def environment(self) -> Any:
         """What its variable says, where it is set; the error names the variable."""
         text = os.environ[self.variable]
         try:
-            return self.parse(*(part.strip() for part in text.split(",")))
+            return self.parse(*(self.read(part.strip()) for part in text.split(",")))
         except (TypeError, ValueError, RuntimeError) as error:
             raise type(error)(f"environment variable {self.variable}={text!r}: {error}") from error
 
     def __repr__(self) -> str:
-        return f"<setting {self.name}={getattr(current(), self.name)!r}; environment variable {self.variable}>"
+        return (
+            f"<setting {self.name}={self._shown(getattr(current(), self.name))}; environment variable {self.variable}>"
+        )
+
+    def _shown(self, value: Any) -> str:
+        return self.unset if value is None else repr(value)
 
 
 def _parse_engine(*names: str) -> tuple[str, ...] | None:
@@ -161,19 +173,24 @@ def _parse_bytes(value: int | str) -> int:
     return limit
 
 
-def _parse_flag(name: str, value: bool | str) -> bool:
+def _parse_flag(name: str, value: bool) -> bool:
+    return flag(name, "value", value)
+
+
+def _read_flag(text: str) -> bool:
     known = {"1": True, "true": True, "0": False, "false": False}
-    flag = known.get(str(value).lower())
-    if flag is None:
-        raise ValueError(message(name, f"must be True or False, not {value!r}."))
-    return flag
+    if text.lower() not in known:
+        raise ValueError("it must be 1, true, 0 or false.")
+    return known[text.lower()]
 
 
-def _parse_threads(value: int | str) -> int:
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
-        rule = f"must be a positive number of threads, not {value!r}."
-        raise ValueError(message("set_num_threads", rule, "", "1 keeps all work on the calling thread."))
+def _parse_threads(value: int) -> int:
+    return integer("set_num_threads", "n", value, least=1)
+
+
+def _read_threads(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("it must be a positive number of threads.")
     return int(text)
 
 
@@ -185,6 +202,7 @@ use_engine = Setting(
     A chain is strict: when none of the named engines can do what is asked, the op raises `EngineError` with each
     one's reason; nothing outside the chain is used. Environment variable: ``XPCONV_ENGINE=reference``.
     """,
+    unset="'auto'",
 )
 precision = Setting(
     "precision",
@@ -205,6 +223,7 @@ deterministic = Setting(
     partial(_parse_flag, "deterministic"),
     """Ask for results that are bit-identical from run to run on one machine, on every engine.
     Environment variable: ``XPCONV_DETERMINISTIC=1``.""",
+    read=_read_flag,
 )
 
 autotune = Setting(
@@ -212,6 +231,7 @@ autotune = Setting(
     partial(_parse_flag, "autotune"),
     """Let GPU engines time the algorithms that they could use, at the first call of each kind, and take the fastest.
     The choices are kept on disk (``XPCONV_CACHE_DIR``). Environment variable: ``XPCONV_AUTOTUNE=1``.""",
+    read=_read_flag,
 )
 
 set_num_threads = Setting(
@@ -220,6 +240,8 @@ set_num_threads = Setting(
     """The most threads that an op may use on the CPU; default: the cores this process may use (its affinity and control
     group). Results do not depend on it. NumPy's own BLAS, behind the `portable` engine, has its own setting.
     Environment variable: ``XPCONV_NUM_THREADS``.""",
+    read=_read_threads,
+    unset="every core that may be used",
 )
 
 _SETTINGS: dict[str, Setting] = {}

@@ -112,7 +112,7 @@ def read(path: Path) -> Result:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if (found["what"], found["format"]) != (WHAT, FORMAT):
-            raise FileError(message("bench", f"{path.name!r} is of another kind or format."))
+            raise FileError(message("bench", f"{str(path)!r} is of another kind or format."))
         rows = [_row_read(entry, found["dtype"]) for entry in found["rows"]]
         peers = list(found["rows"][0]["ratio"]) if rows else []
         memory = any(outcome.memory is not None for row in rows for outcome in row.sides.values())
@@ -120,7 +120,8 @@ def read(path: Path) -> Result:
         facts = {key: value for key, value in found.items() if key not in _OWN}
         return Result(plan, found["ceiling"], facts, rows, found.get("missing", []))
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FileError(message("bench", f"{path.name!r} was not written by xpconv bench ({error}).")) from error
+        said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise FileError(message("bench", f"{str(path)!r} was not written by xpconv bench.", said)) from error
 
 
 def _row_read(entry: Mapping[str, Any], dtype: str) -> Row:

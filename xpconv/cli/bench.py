@@ -23,7 +23,7 @@ from xpconv.cli.console import (
     terminal_width,
 )
 from xpconv.cores import usable_cores
-from xpconv.errors import message
+from xpconv.errors import counted, message
 from xpconv.settings import current, set_num_threads
 
 _FAILED = 1  # the exit status of a run in which xpconv itself failed or answered wrongly
@@ -127,7 +127,7 @@ def _header(plan: Plan, earlier: Result | None) -> list[tuple[str, str]]:
     beside = ", ".join(plan.peers) or "nothing"
     if missing:
         beside += f" (not installed: {', '.join(missing)}; pip install 'xpconv[bench]')"
-    rows = f"{len(plan.cases)} row{'s' * (len(plan.cases) != 1)}, {plan.rounds} rounds"
+    rows = f"{counted(len(plan.cases), 'row')}, {counted(plan.rounds, 'round')}"
     if earlier is not None:
         rows += f"; {len(plan.cases) - len(still_to_do(plan.cases, earlier))} of them there already"
     return [

@@ -21,6 +21,12 @@ from xpconv.settings import current
 FORMAT_VERSION = 1
 _LISTED = 3  # names that a message gives of many
 _KEY = "xpconv"  # of the entry in the file's metadata
+RUN_KEY = "xpconv.run"  # of the one that a training checkpoint has instead
+RUN_NET = "net."  # what the names of the network's arrays begin with there
+_OF_A_RUN = (
+    "make the network, and let train.fit take the run up: train.Checkpoint(path, resume=True); or pass the arrays "
+    f"whose names begin with {RUN_NET!r}, without that, to its load_state_dict."
+)
 
 
 def save(net: Module, path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None) -> None:
@@ -165,6 +171,16 @@ def checked_notes(subject: str, notes: Mapping[str, Any] | None) -> dict[str, An
     return told
 
 
+def check_foreign(path: str | os.PathLike[str]) -> None:
+    """Refuse a safetensors file of this package's own, whose arrays are in its own layout, as another system's."""
+    entries = tensors.metadata(path)
+    if _KEY in entries:
+        rule = "this is xpconv's own file, which holds the network too."
+        raise tensors.bad(path, rule, "", f"net = xpconv.load({os.fspath(path)!r})")
+    if RUN_KEY in entries:
+        raise tensors.bad(path, "this is a training checkpoint of xpconv's own.", "", _OF_A_RUN)
+
+
 def _available(dtype: str, xp: Any) -> str:
     """The dtype itself, or float32 for one of half precision that the library does not have."""
     return dtype if hasattr(xp, dtype) or dtype not in HALVES else "float32"
@@ -172,9 +188,15 @@ def _available(dtype: str, xp: Any) -> str:
 
 def _description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON that `save` put in the metadata."""
-    text = tensors.metadata(path).get(_KEY)
+    entries = tensors.metadata(path)
+    text = entries.get(_KEY)
+    if RUN_KEY in entries:
+        raise tensors.bad(path, "the file is a training checkpoint, which holds weights but no network.", "", _OF_A_RUN)
     if text is None:
-        remedy = "make the network, and pass the arrays to its load_state_dict."
+        remedy = (
+            "make the network; then, of PyTorch's weights, exchange.load_torch(net, path); only arrays in this "
+            "package's own layout go to net.load_state_dict."  # no shape tells the two apart where a layer is square
+        )
         raise tensors.bad(path, "the file holds arrays but no network that xpconv.save wrote.", "", remedy)
     try:
         data = json.loads(text)

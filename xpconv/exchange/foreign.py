@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arguments import flag
 from xpconv.backend import Array, namespace
 from xpconv.errors import message
 from xpconv.nn import Module
-from xpconv.nn.state import Shape, State
+from xpconv.nn.state import Shape, State, shown
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Entry:
         """Why an array cannot be the value, or nothing."""
         found, expected = tuple(theirs.shape), self.layout.their_shape(self.state.shape)
         if len(found) != len(expected) or not all(n in (None, m) for n, m in zip(expected, found, strict=True)):
-            return f"{name} {found} should be {expected}"
+            return f"{name} {found} should be {shown(expected)}"
         channels = self.layout.channels
         if channels is not None and found[self.layout.axes[0]] % channels:
             return f"{name} {found} is not for flattened images of {channels} channels"
@@ -92,6 +93,7 @@ def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: 
     -------
     missing, unexpected : list of str
     """
+    strict = flag(subject, "strict", strict)
     taken, missing, problems = [], [], []
     for entry in entries:
         name = next((name for name in entry.names if name in arrays), None)
@@ -108,6 +110,11 @@ def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: 
         remedy = "strict=False takes what has the right name." if strict else ""
         if strict and any(name.endswith("running_mean") for name in unexpected):
             remedy += " A layer that goes by running statistics there would answer otherwise here."
+        known = {name for entry in entries for name in entry.names}
+        first = next(iter(arrays), "").partition(".")[0] + "."  # such as the "module." of nn.DataParallel
+        bare = [name.removeprefix(first) for name in arrays if name.startswith(first)]
+        if not taken and len(bare) == len(arrays) and not known.isdisjoint(bare):
+            remedy = f"drop {first!r} from them: {{name.removeprefix({first!r}): x for name, x in weights.items()}}"
         raise ValueError(
             message(subject, "the weights are not this network's.", "\n  ".join(filter(None, problems)), remedy)
         )

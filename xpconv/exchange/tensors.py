@@ -84,6 +84,11 @@ def bad(path: str | os.PathLike[str], rule: str, evidence: str = "", remedy: str
     return FileError(message(subject(path), rule, evidence, remedy))
 
 
+def damaged(path: str | os.PathLike[str], evidence: str, remedy: str) -> FileError:
+    """A file whose checksums do not fit what is in it."""
+    return bad(path, "the file is damaged: it no longer holds what was written to it.", evidence, remedy)
+
+
 def subject(path: str | os.PathLike[str]) -> str:
     """How a message about a file begins."""
     return f"load {os.fspath(path)}"
@@ -130,9 +135,8 @@ def _compare(path: str | os.PathLike[str], part: str, written: str, found: dict[
     if other:
         told = (f"{name} {found.get(name, 'missing')} not {sums.get(name, 'known')}" for name in other[:_LISTED])
         many = ", ..." if len(other) > _LISTED else ""
-        raise bad(
+        raise damaged(
             path,
-            "the file is damaged: it no longer holds what was written to it.",
             f"checksums of {len(other)} of {len(found)} {part} differ: {', '.join(told)}{many}",
             f"use another copy of it, or make it anew; where it was changed on purpose, drop its {_SUMS!r} entry.",
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +26,7 @@ _SAFETENSORS = ".safetensors"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")  # read by torch alone, which can do it without running what is in them
 _SAFE = (2, 6)  # the first version without CVE-2025-32434
 _UPGRADE = "pip install --upgrade torch, or use a .safetensors file."
+_PIECE = 2**20  # bytes of an archive that are read at a time
 _COUNTER = "num_batches_tracked"  # of its batch norms, for a momentum that this package does not have
 
 # How the parts of a residual block are called there: the body's layers are the block's own, beside the shortcut's.
@@ -66,7 +69,7 @@ def load_torch(
     TypeError
         For what is not a plain array, or is complex where the network is real; nothing is changed.
     FileError, ImportError
-        If the file is no such file, or takes torch to read.
+        If the file is no such file, one of this package's own, or damaged; or if it takes torch to read.
 
     Notes
     -----
@@ -230,6 +233,7 @@ def _read(path: Any) -> Mapping[str, Any]:
         raise TypeError(message("load_torch", rule, f"given: a {type(path).__name__}", remedy))
     ending = Path(path).suffix
     if ending == _SAFETENSORS or (ending in _PICKLES and _holds_safetensors(path)):
+        files.check_foreign(path)
         return tensors.arrays(path)
     if ending not in _PICKLES:
         raise tensors.bad(path, "weights are read from .safetensors files, and with torch from .pt and .pth files.")
@@ -237,6 +241,7 @@ def _read(path: Any) -> Mapping[str, Any]:
     if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE:
         rule = "before version {}.{} PyTorch could be made to run code by such a file.".format(*_SAFE)
         raise ImportError(message(f"load {os.fspath(path)}", rule, f"installed: {torch.__version__}", _UPGRADE))
+    _check_sums(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes torch raise
@@ -256,6 +261,25 @@ def _holds_safetensors(path: str | os.PathLike[str]) -> bool:
     with open(path, "rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < os.stat(path).st_size
+
+
+def _check_sums(path: str | os.PathLike[str]) -> None:
+    """Refuse an archive with a member that its checksum does not fit: torch looks at none of them.
+
+    It writes a checksum of 0 where it was told to compute none; a pickle without an archive has none.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.CRC:
+                    with archive.open(member) as content:
+                        while content.read(_PIECE):
+                            pass
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        remedy = "use another copy of it, or write it anew: torch.save(model.state_dict(), path)."
+        raise tensors.damaged(path, str(error), remedy) from error
 
 
 def _torch(subject: str) -> Any:

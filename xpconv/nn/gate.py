@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -57,9 +58,15 @@ def recorded(init: Callable[..., None]) -> Callable[..., None]:
 def gated(method: Callable[..., Any]) -> Callable[..., Any]:
     """A module's ``vjp`` or ``__call__`` that first sees to names and values, and tells the watcher."""
     paired = method.__name__ == "vjp"
+    names = inspect.signature(method).parameters if paired else ()
+    flags = {name: at for at, name in enumerate(names) if name in _FLAGS}
 
     @functools.wraps(method)
     def passing(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if flags:
+            for value in (*args, *kwargs.values()) if args else kwargs.values():  # by name, as containers pass them
+                if value is not True and value is not False:  # more than this would cost every layer of every call
+                    check_flags(type(self).__name__, flags, (self, x, *args), kwargs)
         self._prepare(x)
         watch = watcher.get()
         try:
@@ -85,4 +92,5 @@ def _locate(error: Exception, module: Any) -> None:
         error.add_note(f"{_WHERE} {name!r}, {type(module).__name__}")
 
 
+_FLAGS = ("training", "needs_input")  # of every vjp
 _WHERE = "in layer"

@@ -143,7 +143,13 @@ class Layer(Module):
 
 def check_arguments(op: Callable[..., Any], *args: Any, **options: Any) -> None:
     """Let an op judge options already when a layer is made: it binds them to an empty array, and nothing is run."""
-    dispatch.registered(op).bind(*args, **options)
+    try:
+        dispatch.registered(op).bind(*args, **options)
+    except (TypeError, ValueError) as error:
+        told, empty = str(error), f"\n  {describe('x', args[0])}"
+        if empty not in told:
+            raise
+        raise type(error)(told.replace(empty, "")) from None  # nobody gave that array
 
 
 def check_activation(layer: str, name: str | None) -> None:

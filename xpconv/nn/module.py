@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from xpconv.arguments import integer
+from xpconv.arguments import flag, integer
 from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
 from xpconv.errors import dtype_name, message
 from xpconv.hints import check_mode
 from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
 from xpconv.nn.held import copied
-from xpconv.nn.state import Key, Parameter, State
+from xpconv.nn.state import Key, Parameter, State, shown
 from xpconv.nn.tree import Tree
 from xpconv.settings import current
 
@@ -239,13 +239,14 @@ class Module(Tree):
         TypeError
             For what is not a plain array, or is complex where this network is real; nothing is changed.
         """
+        strict = flag("load_state_dict", "strict", strict)
         own = self._states()
         common = [name for name in own if name in state]
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
         shapes = {name: tuple(np.shape(state[name])) for name in common}
         unfit = [name for name in common if not own[name].fits(shapes[name])]
-        problems = [f"{name} {shapes[name]} should be {own[name].shape}" for name in unfit]
+        problems = [f"{name} {shapes[name]} should be {shown(own[name].shape)}" for name in unfit]
         if strict:
             problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
         if problems:

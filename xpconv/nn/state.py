@@ -23,6 +23,11 @@ Shape = tuple[int | None, ...]  # an axis that is `None` is read from the first 
 Key = tuple[int, str]  # the seed and the dotted name: all that first values depend on
 
 
+def shown(shape: Shape) -> str:
+    """A shape as a message has it: an axis that is still open takes any size."""
+    return str(tuple("any" if n is None else n for n in shape)).replace("'", "")
+
+
 class State:
     """An array that a layer owns, made once its shape, its place and its dtype are known.
 
@@ -97,7 +102,7 @@ class State:
         """The array in the dtype that it is kept in, if it can be the value."""
         check_array(str(self), "value", array)
         if not self.fits(array.shape):
-            raise ValueError(message(str(self), f"has shape {self.shape}.", describe("array", array)))
+            raise ValueError(message(str(self), f"has shape {shown(self.shape)}.", describe("array", array)))
         given = dtype_name(array.dtype)
         dtype = self._kept_in(given)
         return array if dtype == given else cast(array, dtype_named(namespace(array), dtype))

@@ -33,9 +33,9 @@ def local_response_norm(x: Array, size: int, *, alpha: float = 1e-4, beta: float
     Raises
     ------
     ValueError
-        For a size below 1.
+        For a size below 1, or a number that is none (nan).
     TypeError
-        For arrays that are not real floating-point.
+        For arrays that are not real floating-point, or an alpha, beta or k that is no real number.
 
     Notes
     -----
@@ -56,5 +56,6 @@ def local_response_norm(x: Array, size: int, *, alpha: float = 1e-4, beta: float
     validate.arrays("local_response_norm", x=x)
     validate.activations("local_response_norm", x, least=2)
     cells = integer("local_response_norm", "size", size, least=1)
-    options = {"size": cells, "alpha": float(alpha), "beta": float(beta), "k": float(k)}
-    return Call("local_response_norm", (x,), options)
+    given = {"alpha": alpha, "beta": beta, "k": k}
+    numbers = {name: validate.number("local_response_norm", name, value) for name, value in given.items()}
+    return Call("local_response_norm", (x,), {"size": cells, **numbers})

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from xpconv.nn import Module
 
 _FORMAT = 1  # grows when an older reader could misread a file
-_KEY = "xpconv.run"  # of the one entry in the file's metadata
-_NET, _OPTIMIZER = "net.", "optimizer."  # what the names of the arrays begin with
+_KEY = files.RUN_KEY  # of the one entry in the file's metadata
+_NET, _OPTIMIZER = files.RUN_NET, "optimizer."  # what the names of the arrays begin with
 
 
 class Checkpoint:
@@ -106,7 +106,8 @@ class Checkpoint:
             )
         self._take(net, optimizer, kept)
         self.epoch = done
-        there = f"all {epochs} epochs are there already" if done == epochs else f"going on after epoch {done}"
+        all_of_them = "the one epoch is" if epochs == 1 else f"all {epochs} epochs are"
+        there = f"{all_of_them} there already" if done == epochs else f"going on after epoch {done}"
         moved = epochs != kept.epochs and made_of["schedule"] != _words(None)
         tell(there + (f"; the schedule is now that of {epochs} epochs, not of {kept.epochs}" if moved else ""))
         return kept.history

@@ -17,6 +17,7 @@ from xpconv.engines.numba.forms import Form, additions
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.plan import Pass, input_passes, joint_pass, output_pass
 from xpconv.engines.numba.tiling import Channels, Room, Work, channels
+from xpconv.errors import counted
 from xpconv.window import Window
 
 # What a load, a store or an addition of a transform costs, and one of patches that do not fit the registers.
@@ -188,7 +189,7 @@ def _pixels(work: Work, room: Room) -> Choice:
     cut, (_, lines, across) = bands.pixels_cut(work, room), work.p.count
     outputs = work.images * lines * -(-across // cut.lanes) * cut.lanes * work.out_channels
     cost = outputs * (cut.offsets.size + _TURN) + cut.copied * cut.tasks * _COPY * work.p.step[2]
-    tile = f"tiles of {_counted(cut.rows, 'line')} × {_counted(cut.vectors, 'vector')} of {cut.lanes} pixels"
+    tile = f"tiles of {counted(cut.rows, 'line')} × {counted(cut.vectors, 'vector')} of {cut.lanes} pixels"
     return _chosen("sum with pixels in the lanes", bands.banded, cut, tile, work, cost, cut.threads)
 
 
@@ -251,12 +252,7 @@ def _winograd_outer(work: Work, form: Form, room: Room) -> Choice:
 def tile_text(split: Channels, rows: str) -> str:
     """The register tile in words."""
     vectors = split.vectors or split.tail
-    return f"tiles of {split.rows} {rows} × {_counted(vectors, 'vector')} of {split.lanes}"
-
-
-def _counted(number: int, what: str) -> str:
-    """``2 lines``."""
-    return f"{number} {what}{'s' * (number != 1)}"
+    return f"tiles of {split.rows} {rows} × {counted(vectors, 'vector')} of {split.lanes}"
 
 
 def told(choices: list[Choice]) -> str:
@@ -269,7 +265,7 @@ def told(choices: list[Choice]) -> str:
     passes = f" in {len(choices)} passes" if len(choices) > 1 else ""
     paid = "" if cost == plain else f" at the cost of {_amount(cost, 1000)}"
     return (
-        f"{first.name}{passes}, {first.tile}, {_counted(threads, 'thread')}, "
+        f"{first.name}{passes}, {first.tile}, {counted(threads, 'thread')}, "
         f"{_amount(plain, 1000)} multiply-adds{paid}, {_amount(scratch, 1024)}B scratch"
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpconv.atomic import replacing
 from xpconv.backend import Array, backend_of
-from xpconv.errors import FileError, dtype_name, message
+from xpconv.errors import FileError, counted, dtype_name, message
 from xpconv.exchange.files import check_made
 from xpconv.exchange.onnx import reading
 from xpconv.exchange.onnx.writing import elementwise
@@ -90,7 +90,8 @@ def save(net: Module, path: str | os.PathLike[str], input_shape: tuple[int, ...]
         error.add_note(f"in onnx.save(input_shape={tuple(input_shape)}), the shape of one example, (H, W, C)")
         raise
     if walk.without:
-        rule = f"{len(walk.without)} layers have no form in ONNX."
+        have = "has" if len(walk.without) == 1 else "have"
+        rule = f"{counted(len(walk.without), 'layer')} {have} no form in ONNX."
         remedy = "a layer of one's own that applies one op can be an nn.Layer, which is written by its op."
         raise FileError(message("onnx.save", rule, "\n  ".join(walk.without), remedy))
     with replacing(path) as beside:
