@@ -9,7 +9,7 @@ import cudnn_on_host
 import numpy as np
 import pytest
 from command import xpconv
-from nets import BACKENDS, corners
+from nets import BACKENDS, assorted, corners, images
 from targets import missing
 
 from xpconv import settings
@@ -36,6 +36,20 @@ def _ctrl_c_has_its_usual_meaning():
 def _settings_do_not_leak():
     with settings.applied(settings.current()):
         yield
+
+
+@pytest.fixture
+def learned():
+    """A network with every kind of state, whose running statistics have moved."""
+    net = assorted().initialize(seed=2)
+    net.vjp(images())
+    return net
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a network may be saved."""
+    return tmp_path / "net.safetensors"
 
 
 @pytest.fixture(params=BACKENDS)

@@ -7,21 +7,8 @@ import re
 
 import numpy as np
 import pytest
-from nets import assorted, images
 
 from xpconv import FileError, exchange
-
-
-@pytest.fixture
-def trained():
-    net = assorted().initialize(seed=2)
-    net.vjp(images())
-    return net
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
 
 
 def metadata_of(path):
@@ -38,8 +25,8 @@ def rewritten(path, change):
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, -1])
-def test_truncated_files(trained, path, size):
-    exchange.save(trained, path)
+def test_truncated_files(learned, path, size):
+    exchange.save(learned, path)
     raw = path.read_bytes()
     path.write_bytes(raw[:size])
     with pytest.raises(FileError, match="the file is truncated, damaged, or no safetensors file") as error:
@@ -60,8 +47,8 @@ def test_a_missing_file_is_the_systems_error(path):
         exchange.load(path)
 
 
-def test_a_byte_that_was_flipped_anywhere_is_told(trained, path):
-    exchange.save(trained, path)
+def test_a_byte_that_was_flipped_anywhere_is_told(learned, path):
+    exchange.save(learned, path)
     raw, silent = path.read_bytes(), []
     start = 8 + int.from_bytes(raw[:8], "little")
     places = [*range(0, start, 7), *range(start, len(raw), 101), len(raw) - 1]
@@ -77,8 +64,8 @@ def test_a_byte_that_was_flipped_anywhere_is_told(trained, path):
     assert len(silent) < 4
 
 
-def test_the_message_names_the_array_that_is_damaged(trained, path):
-    exchange.save(trained, path)
+def test_the_message_names_the_array_that_is_damaged(learned, path):
+    exchange.save(learned, path)
     raw = bytearray(path.read_bytes())
     raw[-3] ^= 0x80
     path.write_bytes(raw)
@@ -90,21 +77,21 @@ def test_the_message_names_the_array_that_is_damaged(trained, path):
     assert "drop its 'xpconv.checksums' entry" in remedy
 
 
-def test_what_has_no_checksums_still_loads(trained, path):
-    exchange.save(trained, path)
+def test_what_has_no_checksums_still_loads(learned, path):
+    exchange.save(learned, path)
     rewritten(path, lambda metadata: {"xpconv": metadata["xpconv"]})
-    assert exchange.load(path).state_dict().keys() == trained.state_dict().keys()
+    assert exchange.load(path).state_dict().keys() == learned.state_dict().keys()
 
 
-def test_weights_for_pytorch_have_checksums_too(trained, path):
-    exchange.save_torch(trained, path)
+def test_weights_for_pytorch_have_checksums_too(learned, path):
+    exchange.save_torch(learned, path)
     assert list(metadata_of(path)) == ["format", "xpconv.checksums"]
     raw = path.read_bytes()
-    exchange.save_torch(trained, path)
+    exchange.save_torch(learned, path)
     assert path.read_bytes() == raw, "entries are written in one order"
     path.write_bytes(raw[:-1] + b"\x11")
     with pytest.raises(FileError, match="the file is damaged"):
-        exchange.load_torch(trained, path)
+        exchange.load_torch(learned, path)
 
 
 def test_safetensors_of_others(path):
@@ -117,8 +104,8 @@ def test_safetensors_of_others(path):
 
 
 @pytest.mark.parametrize("version", [2, 0, "x", None])
-def test_other_versions_of_the_format(trained, path, version):
-    exchange.save(trained, path)
+def test_other_versions_of_the_format(learned, path, version):
+    exchange.save(learned, path)
     rewritten(path, with_entry("format", version))
     with pytest.raises(FileError, match="written by another version of xpconv") as error:
         exchange.load(path)
@@ -171,16 +158,16 @@ def shared(depth, before=0):
         (with_net({"layer": "Sequential", "args": [[shared(60, 1)]], "kwargs": {}}), "unpack the list"),
     ],
 )
-def test_architectures_that_do_not_fit(trained, path, change, message):
-    exchange.save(trained, path)
+def test_architectures_that_do_not_fit(learned, path, change, message):
+    exchange.save(learned, path)
     rewritten(path, change)
     with pytest.raises(FileError, match=message) as error:
         exchange.load(path)
     assert str(path) in str(error.value)
 
 
-def test_arrays_of_another_architecture_are_all_named(trained, path):
-    exchange.save(trained, path)
+def test_arrays_of_another_architecture_are_all_named(learned, path):
+    exchange.save(learned, path)
     rewritten(path, with_net({"layer": "Linear", "args": [3, 2], "kwargs": {}}))
     with pytest.raises(FileError) as error:
         exchange.load(path)
@@ -188,8 +175,8 @@ def test_arrays_of_another_architecture_are_all_named(trained, path):
         assert line in str(error.value)
 
 
-def test_a_dtype_of_others(trained, path):
-    exchange.save(trained, path)
+def test_a_dtype_of_others(learned, path):
+    exchange.save(learned, path)
     header = {"__metadata__": metadata_of(path), "a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0\0")
@@ -198,10 +185,10 @@ def test_a_dtype_of_others(trained, path):
 
 
 @pytest.mark.parametrize("dtype", ["int32", "bool"])
-def test_parameters_that_are_no_numbers_to_learn(trained, path, dtype):
+def test_parameters_that_are_no_numbers_to_learn(learned, path, dtype):
     from safetensors.numpy import load_file, save_file
 
-    exchange.save(trained, path)
+    exchange.save(learned, path)
     tensors = load_file(path)
     save_file(
         {**tensors, "head.bias": tensors["head.bias"].astype(dtype)}, path, {"xpconv": metadata_of(path)["xpconv"]}

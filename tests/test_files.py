@@ -13,36 +13,23 @@ import xpconv
 from xpconv import FileError, exchange, nn
 from xpconv.exchange import architecture
 
-
-@pytest.fixture
-def trained():
-    net = assorted().initialize(seed=2)
-    net.vjp(images())
-    return net
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
-
-
 # -- round trips -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_saved_is_what_is_loaded_on_any_backend(trained, path, backend):
-    exchange.save(trained, path)
+def test_what_is_saved_is_what_is_loaded_on_any_backend(learned, path, backend):
+    exchange.save(learned, path)
     with on(backend):
         net = exchange.load(str(path))
         x = xpconv.asarray(images())
         y = net(x)
         again = path.with_name("again.safetensors")
         exchange.save(net, again)
-    assert repr(net) == repr(trained)
+    assert repr(net) == repr(learned)
     assert net.stem.weight.value.device == x.device
-    np.testing.assert_allclose(xpconv.to_numpy(y), trained(images()), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(xpconv.to_numpy(y), learned(images()), rtol=1e-4, atol=1e-5)
     assert again.read_bytes() == path.read_bytes()
-    for name, value in trained.state_dict().items():
+    for name, value in learned.state_dict().items():
         np.testing.assert_array_equal(xpconv.to_numpy(net.state_dict()[name]), value)
 
 
@@ -88,13 +75,13 @@ def test_dtypes_are_kept(path, dtype):
         assert strict.dtype == ("float32" if dtype in ("float16", "bfloat16") else dtype)
 
 
-def test_the_format_is_read_by_its_own_package(trained, path):
+def test_the_format_is_read_by_its_own_package(learned, path):
     from safetensors import safe_open
     from safetensors.numpy import load_file
 
-    exchange.save(trained, path)
+    exchange.save(learned, path)
     found = load_file(path)
-    for name, value in trained.state_dict().items():
+    for name, value in learned.state_dict().items():
         np.testing.assert_array_equal(found[name], value)
     with safe_open(path, "np") as file:
         assert json.loads(file.metadata()["xpconv"])["net"]["layer"] == "Sequential"
@@ -111,19 +98,19 @@ def test_a_shared_layer_stays_shared(path):
     np.testing.assert_array_equal(back(x), net(x))
 
 
-def test_what_is_frozen_stays_frozen(trained, path):
-    trained.stem.freeze()
-    trained.head.bias.trainable = False
-    exchange.save(trained, path)
+def test_what_is_frozen_stays_frozen(learned, path):
+    learned.stem.freeze()
+    learned.head.bias.trainable = False
+    exchange.save(learned, path)
     frozen = [name for name, p in exchange.load(path).parameters().items() if not p.trainable]
     assert frozen == ["stem.weight", "head.bias"]
 
 
-def test_a_head_that_was_replaced_is_saved(trained, path):
-    trained["head"] = nn.Linear(None, 9)
-    trained.block.body["norm"] = nn.GroupNorm(2)
-    expected = trained(images())
-    exchange.save(trained, path)
+def test_a_head_that_was_replaced_is_saved(learned, path):
+    learned["head"] = nn.Linear(None, 9)
+    learned.block.body["norm"] = nn.GroupNorm(2)
+    expected = learned(images())
+    exchange.save(learned, path)
     np.testing.assert_array_equal(exchange.load(path)(images()), expected)
 
 
@@ -193,23 +180,23 @@ def test_arguments_that_a_file_cannot_tell_of(path):
         exchange.save({}, path)
 
 
-def test_notes_that_json_cannot_say(trained, path):
+def test_notes_that_json_cannot_say(learned, path):
     with pytest.raises(TypeError, match=r"^save: notes must be of what JSON has\.\n  Object of type set "):
-        exchange.save(trained, path, notes={"seen": {1, 2}})
+        exchange.save(learned, path, notes={"seen": {1, 2}})
     with pytest.raises(TypeError, match=r"^save: notes must be a dict\."):
-        exchange.save(trained, path, notes="of today")
+        exchange.save(learned, path, notes="of today")
     assert not path.exists()
 
 
-def test_a_network_that_its_arguments_do_not_make(trained, path):
-    trained.stem.stride = 2
+def test_a_network_that_its_arguments_do_not_make(learned, path):
+    learned.stem.stride = 2
     with pytest.raises(FileError, match="not what its constructors' arguments make") as error:
-        exchange.save(trained, path)
+        exchange.save(learned, path)
     assert "stride of stem is 2, not 1" in str(error.value)
-    trained.stem.stride = 1
-    trained.block.extra = nn.ReLU()
+    learned.stem.stride = 1
+    learned.block.extra = nn.ReLU()
     with pytest.raises(FileError, match=r"layers: block\.extra"):
-        exchange.save(trained, path)
+        exchange.save(learned, path)
 
 
 def test_a_dtype_that_the_format_lacks(path):
@@ -218,50 +205,50 @@ def test_a_dtype_that_the_format_lacks(path):
         exchange.save(net, path)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(trained, path, monkeypatch):
-    exchange.save(trained, path)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(learned, path, monkeypatch):
+    exchange.save(learned, path)
     before = path.read_bytes()
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
-        exchange.save(trained.initialize(seed=9), path)
+        exchange.save(learned.initialize(seed=9), path)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_saving_replaces_the_old_file(trained, path):
+def test_saving_replaces_the_old_file(learned, path):
     path.write_bytes(b"old")
-    exchange.save(trained, path)
-    assert exchange.load(path).state_dict().keys() == trained.state_dict().keys()
+    exchange.save(learned, path)
+    assert exchange.load(path).state_dict().keys() == learned.state_dict().keys()
     assert os.listdir(path.parent) == [path.name]
 
 
 # -- paths -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_no_file(trained, tmp_path):
+def test_a_folder_is_no_file(learned, tmp_path):
     with pytest.raises(FileError, match="it is a folder"):
         exchange.load(tmp_path)
     with pytest.raises(IsADirectoryError) as error:
-        exchange.save(trained, tmp_path)
+        exchange.save(learned, tmp_path)
     assert error.value.filename == str(tmp_path)
     with pytest.raises(ValueError, match="the path is empty"):
-        exchange.save(trained, "")
+        exchange.save(learned, "")
 
 
-def test_a_link_and_a_mode_stay(trained, path):
+def test_a_link_and_a_mode_stay(learned, path):
     link = path.with_name("latest")
     path.write_bytes(b"old")
     path.chmod(0o640)
     link.symlink_to(path.name)
-    exchange.save(trained, link)
+    exchange.save(learned, link)
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o640
-    assert repr(exchange.load(path)) == repr(trained)
+    assert repr(exchange.load(path)) == repr(learned)
 
 
-def test_the_systems_errors_name_the_path_that_was_given(trained, tmp_path):
+def test_the_systems_errors_name_the_path_that_was_given(learned, tmp_path):
     path = tmp_path / "nowhere" / "net.safetensors"
     with pytest.raises(FileNotFoundError) as error:
-        exchange.save(trained, path)
+        exchange.save(learned, path)
     assert error.value.filename == str(path)
     assert error.value.strerror == "there is no folder for it"

@@ -68,7 +68,7 @@ def check_call(
         raise TypeError(message(subject, f"{error}.", shown, "\n  ".join(known))) from None
 
 
-def explained(remedy: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def explained(remedy: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A function whose calls are held to its signature by `check_call` where they raise a `TypeError`."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:

@@ -56,9 +56,10 @@ def product_tile(
         registers = Registers(b, dtype, rows, vectors, lanes, left if ragged else None)
         registers.clear()
         count = ir.Constant(I64, rows)
+        lines = () if near else range(0, vectors * lanes * size, 64)
         for p in range(rows):
             place = b.add(word(b, outs, ir.Constant(I64, p)), offset)
-            for line in range(0, vectors * lanes * size if not near else 0, 64):
+            for line in lines:
                 prefetch(b, b.add(place, ir.Constant(I64, line)), write=True)
         with cgutils.for_range_slice(b, t0, t1, ir.Constant(I64, 1)) as (t, _):
             at = b.mul(t, count)
@@ -75,7 +76,7 @@ def product_tile(
                     if not near:
                         prefetch(b, b.add(next_tile, b.mul(c, count)))
                     later = b.add(b.load(row), b.mul(w_row, ir.Constant(I64, _ROWS_AHEAD)))
-                    for line in range(0, vectors * lanes * size if not near else 0, 64):
+                    for line in lines:
                         prefetch(b, b.add(later, ir.Constant(I64, line)))
                     registers.step([b.add(x, c) for x in inputs], b.load(row))
                     b.store(b.add(b.load(row), w_row), row)
