@@ -10,7 +10,7 @@ import pytest
 from targets import TestTarget, missing
 
 import xpconv
-from xpconv import ops
+from xpconv import notices, ops
 from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
 from xpconv.parity import CASES, case_of, joined, measure, serves
@@ -325,7 +325,14 @@ def test_approximations_are_right_everywhere(op, options, ulps, dtype):
 @pytest.mark.parametrize("channels", [3, 8])
 @pytest.mark.parametrize("size", [(1, 9), (6, 7), (5, 8)])
 @pytest.mark.parametrize(
-    ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": ((1, 6), (0, 2))}), (2, {"dilation": 3}), (13, {})]
+    ("kernel", "options"),
+    [
+        (3, {"stride": 2}),
+        (5, {"stride": 2, "padding": 2}),
+        (5, {"padding": ((1, 6), (0, 2))}),
+        (2, {"dilation": 3}),
+        (13, {}),
+    ],
 )
 def test_depthwise_runs_of_any_length(channels, size, kernel, options):
     """Threads take four neighbours along a line, three cells of a row of a kernel, more than 128 terms in blocks."""
@@ -468,6 +475,15 @@ def test_the_loss_of_one_image_has_no_axes():
     with xpconv.use_engine("cupy"):
         loss = ops.softmax_cross_entropy(cupy.ones(3, "float32"), cupy.asarray(np.array(1)), reduction="none")
     assert loss.shape == ()
+
+
+def test_whoever_shows_something_hears_of_kernels_that_are_waited_for():
+    waited = []
+    compiled._kernel.cache_clear()
+    with notices.told_to(waited.append, waited.append):
+        for _ in range(2):
+            ops.relu(cupy.ones(3))
+    assert [text.rstrip("0123456789 ready") for text in waited] == ["getting CUDA kernel"]
 
 
 def test_info_names_the_device_once(capsys):

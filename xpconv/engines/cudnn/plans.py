@@ -18,6 +18,7 @@ from typing import Any
 import cudnn
 import cupy
 
+from xpconv import notices
 from xpconv.backend import Array
 from xpconv.engines.cudnn import library, tune
 from xpconv.engines.cudnn.graph import drawn, refused_notes
@@ -75,6 +76,7 @@ class Plan:
     def _tune(self, call: Callable[[Way], Any]) -> None:
         """Time the call, with all copies that a layout asks for; take the fastest way, and keep its name."""
         self.tuned = True  # before, so that another thread runs on rather than times too
+        notices.wait(f"timing plans of a convolution, {kept()} so far")
         tried = list(_candidates(self.way))
         failures: list[Exception] = []
         times = [_seconds(partial(call, way), failures) for way in tried]
@@ -103,6 +105,7 @@ _captured: set[Way] = set()
 def find(problem: Problem) -> Plan | str:
     """The plan for a problem, or the library's reason why there is none; a lack of memory is raised, not remembered."""
     library.outside_capture("plan a convolution")
+    notices.wait(f"planning convolution {kept() + 1}")
     with cupy.cuda.Device(problem.device):
         return library.with_room(lambda: _best(problem, library.place(problem.device)))
 
