@@ -270,7 +270,7 @@ def apply(function: Callable[..., Any], *args: Any, writes: ndarray | None = Non
             )
 
     code = getattr(function, "__code__", function)
-    _capture.note((code, *(str(a.dtype) for a in arrays)))
+    _capture.note((code, *(a.dtype for a in arrays)))
 
     def run() -> Any:
         with np.errstate(all="ignore"):
