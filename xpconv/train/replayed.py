@@ -167,6 +167,7 @@ class _Dials:
     def __init__(self, place: Backend) -> None:
         xp = place.xp
         self.rate, self.steps = (xp.zeros((), dtype=xp.float64, device=place.device) for _ in range(2))
+        self.steps += 1  # as the recorded step will: a kernel for it is made now, and not while that is recorded
         self._is: list[Any] = [None, None]
 
     def set(self, rate: Any, steps: Any) -> None:
