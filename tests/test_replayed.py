@@ -6,6 +6,7 @@ import functools
 import gc
 import importlib
 import pkgutil
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def test_what_jobs_read_outlives_the_plans_that_are_kept_and_all_other_memory():
         assert_same(disturbed, stepped(made(name), batches, capture=False))
 
 
-def test_the_network_is_used_and_changed_between_steps():
+def test_the_network_is_used_and_changed_between_steps(monkeypatch):
     def change(net: nn.Module, optimizer: train.Optimizer, step: int) -> None:
         seen.append(net(images))
         if step == 5:
@@ -187,7 +188,12 @@ def test_the_network_is_used_and_changed_between_steps():
             net.to(dtype="float64").to(dtype="float32")
         if step == 13:
             xpconv.set_num_threads(1)
+        if step == 15:
+            net.drop.p = 0.1
+        if step == 17:
+            net.drop = nn.Identity()
 
+    monkeypatch.setattr(importlib.import_module("xpconv.train.replayed"), "_RECORDINGS", 9)
     images, batches, runs = examples((5, 5, 3))[0][0], examples((5, 5, 3), 20), []
     batches[8] = tuple(part[:2] for part in batches[8])
     for capture in (True, False):
@@ -227,6 +233,35 @@ class Stubborn(Undeclared):
     capturable = False
 
 
+class Fading(nn.Dropout):
+    """What decides is a property."""
+
+    @property
+    def p(self):
+        return 0.5
+
+    @p.setter
+    def p(self, value):
+        pass
+
+
+class Scaled(nn.Module):
+    """A gradient without axes that comes in two parts."""
+
+    capturable = True
+
+    def __init__(self) -> None:
+        self.scale = nn.Parameter(np.asarray(1.5, np.float32))
+
+    def vjp(self, x, training=True, needs_input=True):
+        def pullback(dy):
+            for _ in range(2):
+                self.scale.accumulate(np.asarray((dy * x).mean()))
+            return dy * self.scale.value
+
+        return x * self.scale.value, pullback
+
+
 class Block(nn.Sequential):
     """A network of others', which adds nothing to how it is run."""
 
@@ -242,6 +277,8 @@ class Own(train.SGD):
 REFUSED = {
     "a layer of one's own": (Undeclared, "Undeclared '0' does not say that its steps can"),
     "a layer that says no": (Stubborn, "Stubborn '0' says that its steps cannot"),
+    "a property of one's own": (Fading, "Fading '0' does not say that its steps can"),
+    "NumPy, and a sum without axes": (Scaled, "a replay does not do all that the step does"),
     "NumPy in a layer": (Looking, "a replay does not do all that the step does"),
 }
 
@@ -296,6 +333,18 @@ def test_a_step_whose_memory_is_too_much_to_keep_is_done_once_and_not_kept(monke
     runs = [stepped(made("lenet"), batches, capture) for capture in (True, False)]
     assert "MiB, would be kept" in runs[0][2]
     assert_same(*runs)
+
+
+def test_the_comparison_takes_one_copy_of_weights_and_slots():
+    net, batches = nn.Sequential(nn.Linear(2048, 1024), nn.Linear(None, 3)).initialize(seed=1), examples((2048,))
+    peaks = []
+    for capture in (False, True):
+        tracemalloc.start()
+        run = stepped(net, batches, capture, train.SGD(1e-3, momentum=0.9))
+        peaks.append(tracemalloc.get_traced_memory()[1] / net[0].weight.value.nbytes)
+        tracemalloc.stop()
+    assert run[2] == ""
+    assert peaks[1] < peaks[0] + 2 + 1.5, "a copy of weights and slots, and the gradient's memory, which is kept"
 
 
 def test_fit_replays_its_steps_and_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path, monkeypatch):

@@ -55,6 +55,7 @@ def made(make: Callable[[], Array]) -> Array:
     """An array that the library's own functions make; where that is recorded, replays write it anew."""
     y: Any = make()
     if recorders and (noting := recorders.get(get_ident())) is not None:
+        y = np.asarray(y)  # arithmetic without axes gives numbers that cannot be written to
         noting.also(lambda: y.__setitem__(..., make()))
     return y
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpconv.backend import Array, Backend, backend_of, namespace
+from xpconv.nn import Module
+from xpconv.nn.state import State
 from xpconv.runtime import NotRecorded, Recording, Runtime, copied
 from xpconv.settings import current
 from xpconv.train.optim import Optimizer
-from xpconv.train.standing import Standing
+from xpconv.train.standing import Standing, bits
 from xpconv.train.step import Measured, Step
-
-if TYPE_CHECKING:
-    from xpconv.nn import Module
-    from xpconv.nn.state import State
 
 _WARM_UP = 2  # steps run as usual first: kernels are compiled, handles and constants made, state that is kept allocated
 _RECORDINGS = 4  # after so many, whatever keeps changing the network makes a recording useless
+_OPTIONS = (int, float, str, Module)  # which attributes of a layer are compared, beside `None`
 
 
 class Replayed:
     """A step that is recorded once its shapes are known, and from then on replayed for batches of those shapes.
 
     A batch is copied into the arrays that the recording reads; the learning rate and the step count are written into
-    arrays before a replay too. What a step is made of besides (which arrays, settings, hyperparameters) is compared
-    before each replay: where it has changed, a step is run as usual, and the next one recorded anew.
+    arrays before a replay too. What a step is made of besides (which arrays, settings, hyperparameters, layers and
+    options of theirs) is compared before each replay: where it has changed, a step is run as usual, and the next one
+    recorded anew.
 
     A runtime that is eager does not see all that a step does. There the first replay is compared with the step itself,
     to the bit; and layers of one's own, which may decide by numbers that this comparison does not meet, are recorded
@@ -37,6 +37,7 @@ class Replayed:
     def __init__(self, step: Step, runtime: Runtime, tell: Callable[[str], None]) -> None:
         self._step, self._runtime, self._tell = step, runtime, tell
         self._states: list[State] = [*step.parameters.values(), *step.net.buffers().values()]
+        self._parts: list[Module] = list(step.net.modules().values())
         self._shapes: Any = None
         self._seen = self._made = 0
         self.refused = ""  # why steps are not replayed, once that is known
@@ -82,7 +83,8 @@ class Replayed:
         with _on_device(optimizer, place) as self._dials, self._apart():
             self._set(x, target, rate, steps)
             recording = self._runtime.record(lambda: self._step(*self._inputs))
-        self._made_of, self._made = self._ingredients(), self._made + 1
+        self._note()
+        self._made += 1
         self._proven = not self._runtime.eager
         if self._made == 1 and not self._runtime.eager:
             kind, images = self._runtime.recording, x.shape[0]
@@ -91,13 +93,13 @@ class Replayed:
 
     def _prove(self, x: Array, target: Array) -> Measured:
         """Take a step as usual; a replay from where it began must have come to the same bits, or none is made again."""
-        optimizer = self._step.optimizer
-        began = Standing(self._step.net, self._states, optimizer)
-        found = self._replay(x, target)
-        replayed = Standing(self._step.net, self._states, optimizer, *found)
+        changed = self._step.net, self._states, self._step.optimizer
+        began = Standing(*changed)
+        replayed = bits(*changed, *self._replay(x, target))
         began.restore()
         usual = self._step(x, target)
-        self._proven = replayed.same_as(Standing(self._step.net, self._states, optimizer, *usual))
+        self._proven = replayed == bits(*changed, *usual)
+        self._note()  # anew, since a layer of one's own may have counted this step
         if not self._proven:
             self._refuse("a replay does not do all that the step does, part of which no compiled kernel can do")
         return usual
@@ -114,7 +116,7 @@ class Replayed:
             kind = type(self._step.optimizer).__name__
             raise NotRecorded(f"no engine updates these parameters by {kind} with a rate and a count on the device")
         if self._made == _RECORDINGS:
-            raise NotRecorded("something replaces the network's arrays, or changes settings, again and again")
+            raise NotRecorded("something changes settings or options, or replaces the network's arrays, too often")
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
@@ -128,6 +130,10 @@ class Replayed:
             for state in self._states:
                 state.touch()
 
+    def _note(self) -> None:
+        """Keep what the recording is to be compared with."""
+        self._made_of, self._options = self._ingredients(), list(_options(self._parts))
+
     def _ingredients(self) -> tuple[list[Any], list[Any]]:
         """All that the recorded step is made of: choices, and arrays, which stay alive in here."""
         optimizer = self._step.optimizer
@@ -138,7 +144,8 @@ class Replayed:
     def _is_as_recorded(self) -> bool:
         """Whether the recording is still the step: the same choices, and the very same arrays."""
         (chosen, arrays), (now, there) = self._made_of, self._ingredients()
-        return chosen == now and len(arrays) == len(there) and all(a is b for a, b in zip(arrays, there, strict=True))
+        same = len(arrays) == len(there) and all(a is b for a, b in zip(arrays, there, strict=True))
+        return same and chosen == now and all(_is_still(*option) for option in self._options)
 
     def _replay(self, x: Array, target: Array) -> Measured:
         assert self._recording is not None
@@ -184,10 +191,24 @@ def _copy_of(found: Measured) -> Measured:
     return Measured(copied(found.loss), None if found.right is None else copied(found.right))
 
 
+def _options(parts: list[Module]) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    """Attributes of layers, by whose they are and their name: what constructors are given, not what came of it."""
+    for part in parts:
+        for name, value in vars(part).items():
+            if name[0] != "_" and (value is None or isinstance(value, _OPTIONS)):
+                yield vars(part), name, value
+
+
+def _is_still(attributes: dict[str, Any], name: str, value: Any) -> bool:
+    now = attributes.get(name)
+    return now is value or (isinstance(now, _OPTIONS) and bool(now == value))
+
+
 def _undeclared(part: Module) -> bool:
     """Whether a class that is not of this package has methods of its own, and does not say `capturable` itself."""
     own = [kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] != "xpconv" and kind is not object]
-    methods = {name for kind in own for name, member in vars(kind).items() if callable(member)} - {"__init__"}
+    members = [(name, member) for kind in own for name, member in vars(kind).items()]
+    methods = {name for name, member in members if callable(member) or hasattr(member, "__get__")} - {"__init__"}
     return bool(methods) and not any("capturable" in vars(kind) for kind in own)
 
 

@@ -1,7 +1,12 @@
-"""All that a training step changes, as it stands at one moment: to compare two ways to take a step, and to go back."""
+"""All that a training step changes, as it stands at one moment: to go back there, or to compare two ways to a step.
+
+What is only compared is kept as digests: of a network of many weights, each further copy would cost as much memory as
+an optimizer's slots do.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Standing:
-    """Copies of arrays of the host, counts of steps and of draws; and what a step has ``found``."""
+    """Copies of arrays of the host, counts of steps and of draws."""
 
-    def __init__(self, net: Module, states: Sequence[State], optimizer: Optimizer, *found: Array | None) -> None:
-        self._states, self._optimizer, self._found = states, optimizer, found
-        self._values = [copied(state.value) for state in states if state.value is not None]
+    def __init__(self, net: Module, states: Sequence[State], optimizer: Optimizer) -> None:
+        self._states, self._optimizer = states, optimizer
+        self._values = [None if state.value is None else copied(state.value) for state in states]
         self._slots = list(map(copied, _kept(optimizer)))
         self._steps = None if is_array(optimizer.steps) else optimizer.steps
         self._drawing = [(part, part.draws()) for part in net.modules().values()]
@@ -29,7 +34,8 @@ class Standing:
     def restore(self) -> None:
         """Put everything back to where it was, into the same arrays."""
         for state, value in zip(self._states, self._values, strict=True):
-            state.advance(value)
+            if value is not None:
+                state.advance(value)
         for slot, kept in zip(_kept(self._optimizer), self._slots, strict=True):
             slot[...] = kept
         if self._steps is not None:
@@ -37,13 +43,12 @@ class Standing:
         for part, draws in self._drawing:
             part.restart(draws)
 
-    def same_as(self, other: Standing) -> bool:
-        """Whether all is the same, to the bit."""
-        return self._bits() == other._bits()
 
-    def _bits(self) -> list[Any]:
-        arrays = [np.asarray(x).tobytes() for x in (*self._values, *self._slots, *self._found)]
-        return [arrays, self._steps, [draws for _, draws in self._drawing]]
+def bits(net: Module, states: Sequence[State], optimizer: Optimizer, *found: Array | None) -> list[Any]:
+    """What differs if anything of a standing, or of what a step has ``found``, differs in a bit."""
+    arrays = [*(state.value for state in states), *_kept(optimizer), *found]
+    counts = [int(optimizer.steps), *(part.draws() for part in net.modules().values())]
+    return [counts, *(None if x is None else hashlib.blake2b(np.ascontiguousarray(x).data).digest() for x in arrays)]
 
 
 def _kept(optimizer: Optimizer) -> list[Any]:

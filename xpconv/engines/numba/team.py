@@ -121,8 +121,10 @@ def _stop() -> None:
 
 
 def _forget() -> None:
-    """A forked child has its parent's memory, but not its threads."""
+    """A forked child has its parent's memory, but not its threads: jobs that were noted there are done alone here."""
     global _team
+    if _team is not None:
+        _team._at[at.TEAM] = 0
     _team = None
     _cores.cache_clear()
 
