@@ -51,7 +51,10 @@ def check_call(
 
     To be asked once a call has raised one, which may be of something else; ``remedy`` is for too many by position.
     """
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of a function that has none, as those of other libraries may
+        return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:

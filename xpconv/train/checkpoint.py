@@ -214,7 +214,8 @@ def ingredients(
 ) -> dict[str, str]:
     """What a run is made of, by the names of `fit`'s parameters: the same words, the same run."""
     frozen = [name for name, parameter in net.parameters().items() if not parameter.trainable]
-    loss = [objective.op.__name__, *(f"{name}={value!r}" for name, value in sorted(objective.options.items()))]
+    name = _words(objective.op) if objective.own else objective.op.__name__
+    loss = [name, *(f"{name}={value!r}" for name, value in sorted(objective.options.items()))]
     return {
         "network": _words(net) + (f"\nfrozen: {', '.join(frozen)}" if frozen else ""),
         "images": feed.images.digest(),

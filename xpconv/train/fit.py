@@ -10,10 +10,10 @@ import numpy as np
 from xpconv import notices
 from xpconv.arguments import flag, integer
 from xpconv.backend import to_numpy
-from xpconv.errors import message
+from xpconv.errors import describe, message
 from xpconv.hints import explained
 from xpconv.runtime import runtime_of
-from xpconv.train.augment import Augment
+from xpconv.train.augment import Augment, moves_pixels
 from xpconv.train.checkpoint import Checkpoint, ingredients
 from xpconv.train.common import FINITE
 from xpconv.train.feed import Feed, images_for, place_of
@@ -61,9 +61,11 @@ def fit(
         Default: ``Adam(1e-3)``.
     schedule : function of (step, total_steps), optional
         Multiplies the optimizer's learning rate at each step; afterwards the rate is as it was.
-    loss : str or op
+    loss : str, op or function
         ``"softmax_cross_entropy"``, ``"mse"``, ``"binary_cross_entropy_with_logits"``, or an op of outputs and targets
-        that gives their mean loss; `functools.partial` binds options, such as ``label_smoothing``.
+        that gives their mean loss; `functools.partial` binds options, such as ``label_smoothing``. Or a function of
+        one's own, of (outputs, targets), that returns the mean loss and its gradient in the outputs: see the second
+        example. It gets integers as int64, of any value and shape, and other targets in the network's dtype.
     validation : (images, labels), optional
         Measured after each epoch.
     augment : function of (images, rng), optional
@@ -91,7 +93,8 @@ def fit(
     ------
     ValueError, TypeError
         Before the first step, for data that do not fit: another number of labels than of images, labels that are not
-        integers or out of range, targets of another shape than the outputs.
+        integers or out of range, targets of another shape than the outputs, or outside of 0..1 for
+        ``"binary_cross_entropy_with_logits"``; an ``augment`` that moves pixels without their labels.
     FileError
         Before the first step, where the checkpoint to go on with is not there, or is of another run.
 
@@ -115,6 +118,18 @@ def fit(
     >>> history = train.fit(net, (x, [1, 0] * 20), epochs=20, batch_size=10, optimizer=train.SGD(0.5), progress=False)
     >>> history[-1].accuracy
     1.0
+
+    Labels of -1 are to count for nothing:
+
+    >>> import xpconv
+    >>> from xpconv import ops
+    >>> def loss(outputs, labels):
+    ...     counts = (labels >= 0).astype(outputs.dtype)
+    ...     each, pullback = xpconv.vjp(ops.softmax_cross_entropy, outputs, labels.clip(0), reduction="none")
+    ...     weights = counts / counts.sum()
+    ...     return (weights * each).sum(), pullback(weights)[0]
+    >>> train.fit(net, (x, [1, -1] * 20), epochs=1, batch_size=10, loss=loss, progress=False).diverged
+    False
     """
     epochs = integer("fit", "epochs", epochs, least=1)
     seed, capture = integer("fit", "seed", seed), flag("fit", "capture", capture)
@@ -124,6 +139,10 @@ def fit(
     runtime = runtime_of(place_of(net))
     with runtime.working(), notices.told_to(shown.on_note, shown.on_wait):
         feed = Feed("fit", net, data, objective, batch_size)
+        if feed.targets.array.ndim > 2 and moves_pixels(augment):
+            rule = "this augment moves the pixels of images and not their labels."
+            remedy = "augment both beforehand, or in a loop of your own: see train.augment."
+            raise ValueError(message("fit", rule, describe("labels", feed.targets.array), remedy))
         held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
         history = History()
         if checkpoint is not None:
@@ -155,7 +174,7 @@ def evaluate(
         As `fit` takes them.
     batch_size : int
         Changes memory and speed alone.
-    loss : str or op
+    loss : str, op or function
         As `fit` takes it.
 
     Returns

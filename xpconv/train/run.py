@@ -12,7 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from xpconv.backend import Array
+from xpconv.hints import check_call
 from xpconv.nn import Module
 from xpconv.nn.init import generator
 from xpconv.train.augment import Augment
@@ -80,7 +83,7 @@ class Run:
         order = generator(self.seed, f"shuffle.{epoch}").permutation(self.feed.samples)
         for step, (x, target) in enumerate(self.feed.batches(order)):
             if self.augment is not None:
-                x = self.augment(x, generator(self.seed, f"augment.{epoch}.{step}"))
+                x = self.augmented(x, generator(self.seed, f"augment.{epoch}.{step}"))
             if self.schedule is not None:
                 self.optimizer.lr = self.rate * self.schedule(epoch * steps + step, self.epochs * steps)
             tally.add(*self.step(x, target), target)
@@ -88,6 +91,16 @@ class Run:
             if pressed():
                 return None
         return tally.result()
+
+    def augmented(self, x: Array, rng: np.random.Generator) -> Array:
+        """A batch as the augmentation gives it back."""
+        assert self.augment is not None
+        try:
+            return self.augment(x, rng)
+        except TypeError:
+            remedy = "augment is a function of (images, rng); random_flip() and random_shift() make one."
+            check_call("augment", self.augment, (x, rng), {}, remedy)
+            raise
 
 
 def measured(net: Module, feed: Feed, objective: Objective) -> Evaluation:
