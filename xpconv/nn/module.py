@@ -15,6 +15,7 @@ from xpconv.hints import check_mode
 from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
 from xpconv.nn.held import copied
+from xpconv.nn.names import check_mapping, renaming, warn_if_none
 from xpconv.nn.state import Key, Parameter, State, shown
 from xpconv.nn.tree import Tree
 from xpconv.settings import current
@@ -238,8 +239,14 @@ class Module(Tree):
             If names or shapes do not fit; it lists all that do not, and nothing is changed.
         TypeError
             For what is not a plain array, or is complex where this network is real; nothing is changed.
+
+        Warns
+        -----
+        RuntimeWarning
+            Where no name agrees, so that nothing is taken over.
         """
         strict = flag("load_state_dict", "strict", strict)
+        check_mapping("load_state_dict", state, "xpconv.load(path) reads a file that xpconv.save wrote.")
         own = self._states()
         common = [name for name in own if name in state]
         missing = [name for name in own if name not in state]
@@ -250,11 +257,12 @@ class Module(Tree):
         if strict:
             problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
         if problems:
-            remedy = "strict=False takes what has the right name."
+            remedy = renaming(state, own) or "strict=False takes what has the right name."
             rule = "the state is not this network's."
             raise ValueError(message("load_state_dict", rule, "\n  ".join(problems), remedy))
         for load in [own[name].loading(state[name]) for name in common]:
             load()
+        warn_if_none("load_state_dict", bool(common), state, own)
         return missing, unexpected
 
     # -- what it is ----------------------------------------------------------------------------------------------------

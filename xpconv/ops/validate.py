@@ -69,6 +69,13 @@ def _unlike(op: str, given: dict[str, Array | None]) -> TypeError:
     )
 
 
+_AXES_TO_ADD = {
+    1: "one signal (W,) of one channel becomes a batch with x[None, :, None].",
+    2: "signals (N, W) of one channel need x[..., None], one signal (W, C) x[None], one image (H, W) both.",
+    3: "one image (H, W, C) becomes a batch with x[None]; one channel (N, H, W) with x[..., None].",
+}
+
+
 def activations(op: str, x: Array, *, least: int = 3) -> None:
     """Check for the canonical layout ``(N, *spatial, C)`` with 1 to 3 spatial axes."""
     if not least <= x.ndim <= 5:
@@ -77,7 +84,7 @@ def activations(op: str, x: Array, *, least: int = 3) -> None:
                 op,
                 f"x must have shape (N, *spatial, C) with {least - 2} to 3 spatial axes, not {x.ndim} axes.",
                 describe("x", x),
-                "one image (H, W, C) becomes a batch with x[None]; one channel (N, H, W) with x[..., None].",
+                _AXES_TO_ADD.get(x.ndim, ""),
             )
         )
 
