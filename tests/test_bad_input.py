@@ -121,6 +121,11 @@ BAD = {
         ValueError,
         ["2 (before, after) pairs", "leave out those of N and C: ((1, 1), (2, 2))"],
     ),
+    "a backend by the name of another": (
+        lambda: xpconv.use_backend("cuda:1"),
+        xpconv.BackendError,
+        ["no backend is called 'cuda:1'", "'cuda' is 'cupy' here", "known backends: numpy"],
+    ),
     "one signal": (lambda: ops.conv(X[0, 0, :, 0], W), ValueError, ["x (32,)", "x[None, :, None]"]),
     "needs for all": (lambda: xpconv.vjp(ops.relu, X, needs=True), ValueError, ["each of 1 arrays (x)", "needs=True"]),
     "a layer that returns no gradient": (

@@ -11,7 +11,7 @@ import numpy as np
 from xpconv.arguments import flag, integer
 from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
 from xpconv.errors import dtype_name, message
-from xpconv.hints import check_mode
+from xpconv.hints import check_method
 from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
 from xpconv.nn.held import copied
@@ -65,7 +65,7 @@ class Module(Tree):
     if not TYPE_CHECKING:  # which would take every name for one that is there
 
         def __getattr__(self, name: str) -> Any:
-            check_mode(self, name)
+            check_method(self, name)
             return super().__getattribute__(name)  # which raises as before, a property's own error too
 
     def __call__(self, x: Any) -> Any:
@@ -91,7 +91,9 @@ class Module(Tree):
             (`None` where it is not wanted). It keeps what it needs until it is dropped, and must be called before an
             ``assign`` or an optimizer's step, which write into the arrays that it reads.
         """
-        raise NotImplementedError(message(type(self).__name__, "a layer of one's own must write vjp."))
+        rule = "a layer of one's own must write vjp(x, training, needs_input), which returns y and its pullback."
+        remedy = "a plain chain of layers needs none: nn.Sequential, with nn.Residual and nn.Parallel for branches."
+        raise NotImplementedError(message(type(self).__name__, rule, "", remedy))
 
     def adapt(self, x: Any) -> None:
         """Settle from the first input what was left open, as in ``self.weight.settle(x.shape[-1])``."""
