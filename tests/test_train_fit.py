@@ -272,6 +272,32 @@ def test_targets_that_are_not_finite_are_named_as_the_cause() -> None:
         fit(small_net(), (images, targets), loss="mse")
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_network_that_is_spoilt_is_told_of() -> None:
+    net, data = small_net(), blobs()
+    with pytest.warns(
+        RuntimeWarning, match=r"a smaller learning rate may help.*\n  .*begin again with net\.initialize"
+    ):
+        fit(net, data, epochs=9, optimizer=train.SGD(1e30))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "kind", "said"),
+    [
+        ([np.zeros((4, 4, 1)), np.zeros((5, 4, 1))], [0, 1], ValueError, r"(?s)images must all be of one shape.*crop"),
+        (
+            np.zeros((2, 4, 4, 1)),
+            np.array([0, "a"], object),
+            ValueError,
+            r"(?s)must be integers.*such as 0.*return_inv",
+        ),
+    ],
+)
+def test_data_that_are_no_numbers(images: Any, labels: Any, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        fit(small_net(), (images, labels))
+
+
 class OwnFlatten(nn.Module):
     """A layer as people write it: an empty batch cannot be reshaped so."""
 

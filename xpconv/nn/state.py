@@ -51,6 +51,7 @@ class State:
         if isinstance(given, tuple):
             self.shape: Shape = self._checked(given)
         else:
+            check_array(type(self).__name__, "the value", given)
             self.shape = tuple(given.shape)
             self.assign(given)
 

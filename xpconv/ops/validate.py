@@ -46,7 +46,8 @@ def together(x: Array, other: Array) -> bool:
 def _wrong_kind(op: str, kinds: str, name: str, x: Array) -> TypeError:
     wanted = " or ".join(_KINDS[kind] for kind in kinds)
     how = f"{name}.to(torch.float32)" if library(x) == "torch" else f"{name}.astype('float32')"
-    cast = f"cast it: {how}." if dtype_kind(x.dtype) in "ib" and "f" in kinds else ""
+    bright = ", and scale it as what was trained on, such as by / 255" if dtype_name(x.dtype) == "uint8" else ""
+    cast = f"cast it: {how}{bright}." if dtype_kind(x.dtype) in "ib" and "f" in kinds else ""
     return TypeError(message(op, f"needs {wanted} arrays, not {dtype_name(x.dtype)}.", describe(name, x), cast))
 
 

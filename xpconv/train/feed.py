@@ -124,7 +124,11 @@ def place_of(net: object) -> Backend:
 def _array(subject: str, name: str, given: Any) -> Any:
     """An array as it is, once it is known to be a plain one; anything else as NumPy makes an array of it."""
     if not hasattr(given, "shape"):
-        return np.asarray(given)
+        try:
+            return np.asarray(given)
+        except ValueError as error:  # parts of several shapes
+            remedy = "pad or crop them to one size, or take a step for each size in a loop of your own."
+            raise ValueError(message(subject, f"{name} must all be of one shape.", str(error), remedy)) from error
     check_array(subject, name, given)
     return given
 
@@ -139,6 +143,8 @@ def _check_real(subject: str, name: str, array: Any, dtype: str) -> None:
 
 def _check_numbers(subject: str, targets: Any, outputs: Array, objective: Objective) -> None:
     """Targets to come close to, of the outputs' shape; a loss of one's own may want others."""
+    if dtype_kind(targets.dtype) == "?":
+        raise TypeError(message(subject, "targets must be numbers.", describe("targets", targets)))
     _check_real(subject, "targets", targets, dtype_name(outputs.dtype))
     expected = (targets.shape[0], *outputs.shape[1:])
     if objective.of_numbers and tuple(targets.shape) != expected:

@@ -14,7 +14,7 @@ from xpconv.errors import describe, message
 from xpconv.hints import explained
 from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment, moves_pixels
-from xpconv.train.checkpoint import Checkpoint, ingredients
+from xpconv.train.checkpoint import Checkpoint, ingredients, is_finite
 from xpconv.train.common import FINITE
 from xpconv.train.feed import Feed, images_for, place_of
 from xpconv.train.history import History
@@ -158,6 +158,8 @@ def fit(
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
         told = f"loss {history[-1].loss}" + (f"; of the numbers given {faults}" if faults else "")
         remedy = FINITE if faults else "a smaller learning rate may help; so may images scaled to 0..1."
+        if not is_finite(net):
+            remedy += "\n  the network itself now holds such numbers: begin again with net.initialize(seed)."
         warnings.warn(message("fit", rule, told, remedy), RuntimeWarning, stacklevel=3)  # past `explained`
     return history
 
