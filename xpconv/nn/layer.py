@@ -109,10 +109,13 @@ class Layer(Module):
             needs = (*needs[:-1], True)
         values = {name: _value(option) for name, option in options.items()}
         parameters = _parameters(args, options)
+        versions = [parameter.version for parameter in parameters]
         with packing.offering(parameters):
             y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
 
         def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:
+            if [parameter.version for parameter in parameters] != versions:
+                raise self._late()
             with packing.offering(parameters):
                 grads = backward(dy, *beside)
             for owner, grad in zip(owners, grads, strict=True):
@@ -121,6 +124,11 @@ class Layer(Module):
             return grads
 
         return y, pullback
+
+    def _late(self) -> ValueError:
+        rule = "a pullback was called after its parameters had changed, whose old values it needs."
+        remedy = "call it before the optimizer's step or an assign; run vjp anew for new values."
+        return ValueError(message(type(self).__name__, rule, "", remedy))
 
     def run(self, op: Callable[..., Any], args: list[Any], options: dict[str, Any]) -> Any:
         """Apply the op to the values of what `bind` gave."""

@@ -89,7 +89,7 @@ class Module(Tree):
         pullback : ``pullback(dy) -> dx``
             Adds into the ``grad`` of every trainable parameter, each time it is called, and returns the gradient of x
             (`None` where it is not wanted). It keeps what it needs until it is dropped, and must be called before an
-            ``assign`` or an optimizer's step, which write into the arrays that it reads.
+            ``assign`` or an optimizer's step, which write into the arrays that it reads: after it, a `Layer` refuses.
         """
         rule = "a layer of one's own must write vjp(x, training, needs_input), which returns y and its pullback."
         remedy = "a plain chain of layers needs none: nn.Sequential, with nn.Residual and nn.Parallel for branches."
