@@ -7,7 +7,7 @@ import pytest
 from targets import missing
 
 import xpconv
-from xpconv import ops, steps
+from xpconv import nn, ops, steps
 from xpconv.arguments import flags_of
 from xpconv.dispatch import OPS
 
@@ -125,6 +125,11 @@ BAD = {
         lambda: xpconv.use_backend("cuda:1"),
         xpconv.BackendError,
         ["no backend is called 'cuda:1'", "'cuda' is 'cupy' here", "known backends: numpy"],
+    ),
+    "channels first to a layer norm": (
+        lambda: nn.LayerNorm((6, 32, 32))(X),
+        ValueError,
+        ["last axes are (6, 32, 32)", "channels come last: (32, 32, 6)"],
     ),
     "one signal": (lambda: ops.conv(X[0, 0, :, 0], W), ValueError, ["x (32,)", "x[None, :, None]"]),
     "needs for all": (lambda: xpconv.vjp(ops.relu, X, needs=True), ValueError, ["each of 1 arrays (x)", "needs=True"]),

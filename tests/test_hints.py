@@ -30,6 +30,10 @@ def test_every_layer_shows_its_own_signature(kind):
             r"  Conv2d\(in_channels, out_channels, kernel_size, stride=1, .*\)\n  padding_mode: zeros are the default",
         ),
         (lambda: nn.ReLU(inplace=True), r"^ReLU: .*'inplace'\.\n  ReLU\(\)\n  inplace: results are always new"),
+        (
+            lambda: nn.models.resnet18(pretrained=True),
+            r"(?s)^resnet18: .*'pretrained'.*\n  pretrained: exchange\.load_t",
+        ),
         (lambda: nn.Flatten(1, 2), r"^Flatten: too many positional arguments\.\n  Flatten\(\)$"),
         (lambda: nn.MaxPool2d(2, return_indices=True, device=0), r"\n  return_indices: .*\n  device: net\.to"),
         (

@@ -89,7 +89,9 @@ def type_facts(kind: type) -> tuple[str, ModuleType]:
         return root, importlib.import_module(root)
     rule = "cannot be written into" if root == "jaxlib" else "is not an array of a known library"
     remedy = "make an array with xpconv.asarray(...)."
-    raise TypeError(message("xpconv", f"{root}.{kind.__qualname__} {rule}.", "", remedy))
+    raise TypeError(
+        message("xpconv", f"{root}.{kind.__qualname__}".removeprefix("builtins.") + f" {rule}.", "", remedy)
+    )
 
 
 _WHEREVER: AbstractContextManager[Any] = nullcontext()

@@ -30,6 +30,10 @@ _OPTIONS = {
     "weight": "of reduction='none' the pullback takes a weight for each label; see train.fit.",
     "pos_weight": "of reduction='none' the pullback takes a weight for each target; see train.fit.",
     "constant_values": "that is value.",
+    "dim": "that is axis.",
+    "start_dim": "the first axis stays, and all others become one.",
+    "pretrained": "exchange.load_torch(net, path) takes over a file of torchvision's weights.",
+    "weights": "exchange.load_torch(net, path) takes over a file of torchvision's weights.",
 }
 # What is called otherwise here; names that differ in case, underscores and the number of axes alone need no entry.
 _NAMES = {
