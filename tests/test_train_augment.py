@@ -59,6 +59,19 @@ def test_only_images_are_moved(augment: Any, shape: tuple[int, ...]) -> None:
         augment(np.zeros(shape), np.random.default_rng(0))
 
 
+def test_what_an_augmentation_and_a_schedule_return() -> None:
+    net, data = nn.Sequential(nn.Flatten(), nn.Linear(None, 2)), (np.zeros((4, 6, 6, 1)), [0, 1, 0, 1])
+    options: Any = {"epochs": 1, "batch_size": 2, "progress": False}
+    train.fit(net, data, augment=lambda x, rng: x + rng.normal(size=x.shape), **options)  # which is float64
+    for augment, said in ((lambda x, rng: None, "None"), (lambda x, rng: x[:1], r"given \(2, .*returned \(1, ")):
+        with pytest.raises(TypeError, match=rf"augment must return as many images as it was given\.\n  {said}"):
+            train.fit(net, data, augment=augment, **options)
+    with pytest.raises(TypeError, match=r"schedule must return a number"):
+        train.fit(net, data, schedule=lambda step, steps: None, **options)
+    with pytest.raises(TypeError, match=r"(?s)schedule: too many .*schedule is a function of \(step, total_steps\)"):
+        train.fit(net, data, schedule=lambda epoch: 1.0, **options)
+
+
 def test_an_augmentation_that_takes_something_else() -> None:
     net, data = nn.Sequential(nn.Flatten(), nn.Linear(None, 2)), (np.zeros((4, 6, 6, 1)), [0, 1, 0, 1])
     for augment in (train.augment.random_flip, lambda images: images):

@@ -224,6 +224,16 @@ def test_a_loss_of_ones_own(tmp_path: Path) -> None:
         fit(nets[0], (images, some), loss=mean_square, checkpoint=train.Checkpoint(kept.path, resume=True))
 
 
+def test_a_loss_of_ones_own_of_complex_outputs() -> None:
+    def loss(outputs: Any, targets: Any) -> tuple[Any, Any]:
+        return np.mean(np.abs(outputs - targets) ** 2), 2 / outputs.size * (outputs - targets)
+
+    x = np.exp(1j * np.arange(24).reshape(4, 6)).astype("complex64")
+    net = nn.Sequential(nn.Linear(6, 6)).to(dtype="complex64").initialize(0)
+    history = fit(net, (x, x[:, ::-1]), loss=loss, epochs=30, batch_size=4, optimizer=train.Adam(0.05))
+    assert history[-1].loss < 0.1 * history[0].loss
+
+
 @pytest.mark.parametrize("targets", [2 * np.eye(3)[[0, 1] * 20] - 1, 255 * np.eye(3)[[0, 1] * 20].astype("uint8")])
 def test_targets_that_are_no_probabilities(targets: Any) -> None:
     with pytest.raises(ValueError, match=r"(?s)must lie in 0\.\.1\.\n  they lie in .*masks of 0 and 255"):

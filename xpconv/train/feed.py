@@ -67,7 +67,8 @@ class Feed:
     def __init__(self, subject: str, net: Module, data: Any, objective: Objective, batch_size: int) -> None:
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             whole = "pass one of its parts: (data.train_images, data.train_labels)."
-            remedy = whole if hasattr(data, "train_images") else ""
+            stack = "stack its parts into two arrays first; memory-mapped ones may be larger than the memory."
+            remedy = whole if hasattr(data, "train_images") else stack if hasattr(data, "__iter__") else ""
             given = f"given: {type(data).__name__}"
             raise TypeError(message(subject, "data must be a pair (images, labels).", given, remedy))
         images, targets = _array(subject, "images", data[0]), _array(subject, "labels", data[1])

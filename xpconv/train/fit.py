@@ -69,7 +69,7 @@ def fit(
     validation : (images, labels), optional
         Measured after each epoch.
     augment : function of (images, rng), optional
-        Applied to each batch where the network is; see `train.augment`.
+        Applied to each batch where the network is, and cast back to its dtype; see `train.augment`.
     seed : int
         Of the shuffles and augmentations, which are then the same on every backend. The first weights and the dropout
         masks follow ``net.initialize(seed)``.

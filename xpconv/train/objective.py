@@ -81,8 +81,9 @@ class Objective:
             rule = "a loss of one's own must return the mean loss, one number, and its gradient in the outputs."
             evidence = describe_all(outputs=outputs, loss=loss, gradient=slope)
             raise TypeError(message(self.subject, rule, evidence))
-        place = backend_of(outputs)
-        return place.xp.reshape(place.asarray(loss, dtype_name(outputs.dtype)), ()), cast(slope, outputs.dtype)
+        place, dtype = backend_of(outputs), dtype_name(outputs.dtype)
+        number = place.asarray(loss, {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype))
+        return place.xp.reshape(number, ()), cast(slope, outputs.dtype)
 
     def right(self, outputs: Array, targets: Array) -> Array:
         """How many labels got the largest output, one number on the device."""
