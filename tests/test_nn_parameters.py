@@ -178,10 +178,10 @@ def test_a_layer_whose_parameter_shares_its_gradient_copies_it(activation):
     assert not np.shares_memory(layer.offset.grad, dx)
 
 
-def test_a_value_that_is_set_is_assigned_and_numpy_sees_it():
-    parameter = nn.Parameter(np.ones((2, 3)))
-    parameter.value = parameter.value - 0.5
-    assert parameter.version == 2
+def test_a_value_that_is_set_keeps_its_dtype_and_numpy_sees_it():
+    parameter = nn.Parameter(np.ones((2, 3), dtype="float32"))
+    parameter.value = parameter.value - np.float64(0.5)  # which is float64
+    assert (parameter.version, parameter.value.dtype) == (2, np.float32)
     assert float(np.linalg.norm(parameter)) == pytest.approx(1.5**0.5)
     with pytest.raises(ValueError, match=r"Parameter: has shape \(2, 3\)"):
         parameter.value = np.ones(3)

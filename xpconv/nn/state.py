@@ -61,12 +61,15 @@ class State:
 
     @property
     def value(self) -> Array | None:
-        """The array, to be read; to set it is to `assign`. `None` until it can be made. NumPy's are write-protected."""
+        """The array. `None` until it can be made; NumPy's are write-protected.
+
+        What it is set to is cast and moved to where it is; `assign` takes an array with its library and dtype.
+        """
         return self._value
 
     @value.setter
     def value(self, array: Array) -> None:
-        self.assign(array)
+        self.loading(array)()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """NumPy's view of a value of NumPy's: without it, np.asarray would put the parameter itself into an array."""
