@@ -56,6 +56,13 @@ def test_it_learns_digits_as_rows_and_as_images(digits):
 
 def test_arguments_that_do_not_fit(digits):
     X, y, *_ = digits
+    for outputs in (5, 15):
+        with pytest.raises(ValueError, match=rf"an output for each class\.\n  10 classes · outputs \(N, {outputs}\)"):
+            quick(model=nn.Sequential(nn.Flatten(), nn.Linear(None, outputs))).fit(X, y)
+    with pytest.raises(ValueError, match=r"given: X of 5 axes"):
+        quick().fit(X.reshape(-1, 4, 4, 4, 1), y)
+    with pytest.warns(RuntimeWarning, match=r"(?s)channels first.*x \(N=1, H=1, W=8, C=8\).*exchange\.to_nhwc"):
+        quick(image_shape=(1, 8, 8), epochs=1).fit(X, y)
     with pytest.raises(ValueError, match=r"image_shape must be \(H, W\) or \(H, W, C\)\.\n  given: image_shape=8"):
         quick(image_shape=8).fit(X, y)
     with pytest.raises(TypeError, match=r"(?s)^model: .*\n  model\(classes, channels\)"):

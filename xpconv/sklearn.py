@@ -194,6 +194,9 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         if shape is not None and not isinstance(shape, (tuple, list)):
             rule = "image_shape must be (H, W) or (H, W, C)."
             raise ValueError(message(type(self).__name__, rule, f"given: image_shape={shape!r}"))
+        if X.ndim > 4:
+            rule = "takes rows of features (N, F), or images (N, H, W) or (N, H, W, C)."
+            raise ValueError(message(type(self).__name__, rule, f"given: X of {X.ndim} axes"))
         if X.ndim > 2 or shape is None:
             return X if X.ndim == 4 else X[..., None]
         shape = (*shape, 1) if len(shape) == 2 else tuple(shape)
@@ -229,6 +232,11 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self._optimizer = train.AdamW(self.learning_rate, weight_decay=self.weight_decay)
         with self._place():
             self.net_ = _network(self.model, len(classes), images).initialize(seed)
+            outputs = train.predict(self.net_, self._standardised(images[:1])).shape
+        if outputs != (1, len(classes)):
+            rule = "the network must have an output for each class."
+            evidence = f"{len(classes)} classes · outputs (N, {', '.join(map(str, outputs[1:]))})"
+            raise ValueError(message(type(self).__name__, rule, evidence))
 
     def _train(self, images: np.ndarray, labels: np.ndarray, epochs: int, schedule: Any) -> None:
         with self._place():
