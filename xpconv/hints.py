@@ -19,6 +19,7 @@ from xpconv.errors import message
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_WEIGHTED = "reduction='none' gives a loss for each target, and its pullback takes a weight for each"
 _OPTIONS = {
     "padding_mode": "zeros are the default; for another border put nn.Pad(1, mode='reflect') before the layer.",
     "inplace": "results are always new arrays; leave it out.",
@@ -26,9 +27,9 @@ _OPTIONS = {
     "dtype": "net.to(dtype='float16') sets it for a whole network.",
     "return_indices": "ops.max_pool(x, 2, return_indices=True) gives them, for ops.max_unpool; no layer does.",
     "track_running_stats": "nn.BatchNorm always keeps running statistics, nn.InstanceNorm never does.",
-    "ignore_index": "of reduction='none' the pullback takes a weight for each label, 0 to leave it out; see train.fit.",
-    "weight": "of reduction='none' the pullback takes a weight for each label; see train.fit.",
-    "pos_weight": "of reduction='none' the pullback takes a weight for each target; see train.fit.",
+    "ignore_index": f"{_WEIGHTED}, 0 for those to be left out; an example is in train.fit's help.",
+    "weight": f"{_WEIGHTED}; an example is in train.fit's help.",
+    "pos_weight": f"{_WEIGHTED}; an example is in train.fit's help.",
     "constant_values": "that is value.",
     "callbacks": "progress= takes a train.Progress of one's own, which is told of every epoch.",
     "learning_rate": "the optimizer has it: optimizer=train.Adam(1e-3).",
@@ -44,9 +45,9 @@ _OPTIONS = {
 # What is called otherwise here; names that differ in case, underscores and the number of axes alone need no entry.
 _NAMES = {
     "BCEWithLogitsLoss": "ops.binary_cross_entropy_with_logits",
-    "CosineAnnealingLR": "train.schedule.Cosine()",
     "CircularPad": "nn.Pad(1, mode='wrap')",
     "ConstantPad": "nn.Pad(1, value=0.5)",
+    "CosineAnnealingLR": "train.schedule.Cosine()",
     "CrossEntropyLoss": "ops.softmax_cross_entropy",
     "MSELoss": "ops.mse",
     "MaxUnpool": "ops.max_unpool",
