@@ -431,6 +431,12 @@ def test_a_state_of_which_nothing_is_taken_is_told_of(renamed, said, load):
             load(net, state)
 
 
+def test_the_state_of_a_pytorch_module_goes_another_way():
+    t = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"(?s)state of a PyTorch module.*exchange\.load_torch"):
+        nn.Linear(3, 3).load_state_dict(t.nn.Linear(3, 3).state_dict())
+
+
 def test_a_state_is_no_path():
     with pytest.raises(TypeError, match=r"(?s)takes a dict of arrays\..*given: a str.*xpconv\.load\(path\)"):
         nn.Sequential(nn.Linear(2, 2)).load_state_dict("net.safetensors")

@@ -10,9 +10,12 @@ from xpconv.errors import message
 
 
 def check_mapping(subject: str, arrays: object, remedy: str = "") -> None:
-    """Raise a `TypeError` for what holds no arrays by name."""
+    """Raise a `TypeError` for what holds no arrays by name, or those of a PyTorch module."""
     if not isinstance(arrays, Mapping):
         raise TypeError(message(subject, "takes a dict of arrays.", f"given: a {type(arrays).__name__}", remedy))
+    if hasattr(arrays, "_metadata"):  # square weights would be taken over as they lie, turned
+        rule = "this is the state of a PyTorch module, whose weights have their axes in another order."
+        raise TypeError(message(subject, rule, "", "exchange.load_torch(net, state) takes it over."))
 
 
 def renaming(arrays: Mapping[str, Any], known: Collection[str]) -> str:
