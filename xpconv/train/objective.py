@@ -14,6 +14,7 @@ from xpconv.backend import Array, backend_of, cast, namespace, to_numpy
 from xpconv.dispatch import OPS, vjp
 from xpconv.errors import describe_all, dtype_name, message
 from xpconv.kinds import dtype_kind
+from xpconv.runtime import made
 
 Loss = str | Callable[..., Any]
 
@@ -90,7 +91,7 @@ class Objective:
         xp = namespace(outputs)
         if dtype_name(outputs.dtype) == "bfloat16":  # of which CuPy has no argmax
             outputs = cast(outputs, xp.float32)
-        return xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64))
+        return made(lambda: xp.asarray(xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64))))
 
 
 def _is_op(function: object) -> bool:
