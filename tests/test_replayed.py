@@ -305,6 +305,17 @@ def test_an_optimizer_of_ones_own_and_another_engine_take_their_steps_call_by_ca
     assert runtime_of(get("numpy")).records
 
 
+def test_a_loss_of_ones_own_takes_its_steps_call_by_call():
+    def loss(outputs, labels):
+        each, pullback = xpconv.vjp(ops.softmax_cross_entropy, outputs, labels, reduction="none")
+        return each.mean(), pullback(np.full_like(each, 1 / len(each)))[0]
+
+    batches = examples((5, 5, 3))
+    runs = [stepped(made("side by side"), batches, capture, loss=loss) for capture in (True, False)]
+    assert "a loss of one's own" in runs[0][2]
+    assert_same(*runs)
+
+
 def test_a_step_whose_memory_is_too_much_to_keep_is_done_once_and_not_kept(monkeypatch):
     monkeypatch.setattr(engine.reuse, "memory", lambda: 2**20)
     batches = examples((28, 28, 1), n=64)

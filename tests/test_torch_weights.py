@@ -406,6 +406,42 @@ def test_files_in_the_layout_of_this_package_are_not_read_as_pytorchs(tmp_path):
             read(path)
 
 
+@pytest.mark.parametrize(
+    ("renamed", "said"),
+    [
+        (lambda state: {"model." + name: x for name, x in state.items()}, r"drop 'model\.' from them"),
+        (
+            lambda state: {"net.body." + name: x for name, x in state.items()} | {"head": np.ones(1)},
+            r"drop 'net\.body\.'",
+        ),
+        (lambda state: {name.removeprefix("fc."): x for name, x in state.items()}, r"put 'fc\.' before them"),
+        (lambda state: {"epoch": 3, "state_dict": state}, r"pass the dict that 'state_dict' holds"),
+        (lambda state: {"other": np.ones(1)}, r"given: other · wanted: fc\.weight, fc\.bias$"),
+    ],
+)
+@pytest.mark.parametrize("load", [exchange.load_torch, nn.Module.load_state_dict])
+def test_a_state_of_which_nothing_is_taken_is_told_of(renamed, said, load):
+    net = nn.Sequential(fc=nn.Linear(2, 2)).initialize(0)
+    state = renamed(net.state_dict())
+    with pytest.warns(RuntimeWarning, match=said) as told:
+        assert len(load(net, state, strict=False)[0]) == 2
+    assert told[0].filename == __file__
+    if "given" not in said:
+        with pytest.raises(ValueError, match=said):
+            load(net, state)
+
+
+def test_the_state_of_a_pytorch_module_goes_another_way():
+    t = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"(?s)state of a PyTorch module.*exchange\.load_torch"):
+        nn.Linear(3, 3).load_state_dict(t.nn.Linear(3, 3).state_dict())
+
+
+def test_a_state_is_no_path():
+    with pytest.raises(TypeError, match=r"(?s)takes a dict of arrays\..*given: a str.*xpconv\.load\(path\)"):
+        nn.Sequential(nn.Linear(2, 2)).load_state_dict("net.safetensors")
+
+
 def test_a_word_before_all_names_is_told_and_open_sizes_take_any():
     ours = nn.Sequential(fc=nn.Linear(None, 2))
     given = {"fc.weight": np.ones((3, 4)), "fc.bias": np.ones(2)}

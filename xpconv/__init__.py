@@ -56,7 +56,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"xpconv.{name}")
     if name in _FROM_EXCHANGE:
         return getattr(importlib.import_module("xpconv.exchange"), name)
-    raise AttributeError(f"module 'xpconv' has no attribute {name!r}")
+    from xpconv import hints
+
+    return hints.missing(__name__)(name)
 
 
 def __dir__() -> list[str]:

@@ -226,8 +226,8 @@ def vjp(op: Callable[..., Any], /, *args: Any, needs: Needs | None = None, **opt
     known = registered(op)
     call = known.bind(*args, **options)
     entries = known.entries(args, options)
-    if needs is not None and len(needs) != entries:
-        rule = f"needs has {len(needs)} entries for {entries} arrays ({', '.join(known.arrays[:entries])})."
+    if needs is not None and (not isinstance(needs, (tuple, list)) or len(needs) != entries):
+        rule = f"needs has an entry for each of {entries} arrays ({', '.join(known.arrays[:entries])})."
         raise ValueError(message(known.name, rule, f"given: needs={needs!r}"))
     asked = (True,) * entries if needs is None else needs
     pairs = zip(call.arrays, (*asked, *(False,) * (len(call.arrays) - entries)), strict=True)

@@ -128,7 +128,8 @@ def summary(result: Result) -> list[dict[str, Any]]:
 
 def closing_lines(result: Result) -> list[str]:
     """What the rows come to."""
-    lines = ["", "ratio: a peer's time over xpconv's, above 1 xpconv is faster"] if result.plan.peers else []
+    legend = ["", "ratio: a peer's time over xpconv's, above 1 xpconv is faster"]
+    lines = legend if result.plan.peers and result.rows else []
     for entry in summary(result):
         lines.append(
             f"  {entry['peer']} {entry['direction']}: geometric mean {entry['geometric_mean']:.2f}, "

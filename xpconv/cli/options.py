@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -39,6 +40,9 @@ def _wrapped(line: str, width: int, indent: str) -> str:
 def read(argv: Sequence[str] | None) -> argparse.Namespace:
     """What was asked for; a mistake is told beside the usage of the command that it was made in."""
     whole = parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        whole.print_help()
+        raise SystemExit(0)
     options, left = whole.parse_known_args(argv)
     if left:
         options.parser.error(f"unrecognized arguments: {' '.join(left)}")

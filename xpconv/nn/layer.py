@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from xpconv.nn.state import Parameter, State
 from xpconv.ops import validate
 from xpconv.ops.activation import ACTIVATIONS
 
+_FEW = 4  # channels that images have at most, mostly
 ROOMY = 2**30  # cells of an axis that any window fits into, to judge a window's options by before an input is there
 Bound = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -57,9 +59,11 @@ class Layer(Module):
         validate.arrays(type(self).__name__, "fc", x=x)
         self._check_rank(x)
         size = self.open_size(x)
-        for _, state in self.members():
-            if isinstance(state, State):
-                state.settle(size)
+        states = [state for _, state in self.members() if isinstance(state, State)]
+        if any(None in state.shape for state in states):
+            _warn_if_turned(x)
+        for state in states:
+            state.settle(size)
 
     def __call__(self, x: Array) -> Any:
         """Inference."""
@@ -109,10 +113,13 @@ class Layer(Module):
             needs = (*needs[:-1], True)
         values = {name: _value(option) for name, option in options.items()}
         parameters = _parameters(args, options)
+        versions = [parameter.version for parameter in parameters]
         with packing.offering(parameters):
             y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
 
         def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:
+            if [parameter.version for parameter in parameters] != versions:
+                raise self._late()
             with packing.offering(parameters):
                 grads = backward(dy, *beside)
             for owner, grad in zip(owners, grads, strict=True):
@@ -121,6 +128,11 @@ class Layer(Module):
             return grads
 
         return y, pullback
+
+    def _late(self) -> ValueError:
+        rule = "a pullback was called after its parameters had changed, whose old values it needs."
+        remedy = "call it before the optimizer's step or an assign; run vjp anew for new values."
+        return ValueError(message(type(self).__name__, rule, "", remedy))
 
     def run(self, op: Callable[..., Any], args: list[Any], options: dict[str, Any]) -> Any:
         """Apply the op to the values of what `bind` gave."""
@@ -139,6 +151,14 @@ class Layer(Module):
             remedy = "one example becomes a batch with x[None]; one channel, without its axis, needs x[..., None]."
             rule = f"takes x {layout}."
             raise ValueError(message(type(self).__name__, rule, describe("x", x), remedy if one_short else ""))
+
+
+def _warn_if_turned(x: Array) -> None:
+    """Warn of images (N, C, H, W): a layer that reads its channels from the first input takes the width for them."""
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > _FEW:
+        rule = "the images seem to have their channels first, and the last axis is taken for the channels."
+        remedy = "exchange.to_nhwc(x) puts them last; a layer that is told its in_channels does not ask."
+        warnings.warn(message("nn", rule, describe("x", x), remedy), RuntimeWarning, stacklevel=2)
 
 
 def check_arguments(op: Callable[..., Any], *args: Any, **options: Any) -> None:

@@ -112,6 +112,8 @@ class Replayed:
             if self._runtime.eager and _undeclared(part):
                 kind = type(part).__name__
                 raise NotRecorded(f"the layer {kind} {name!r} does not say that its steps can (`capturable = True`)")
+        if self._runtime.eager and self._step.objective.own:
+            raise NotRecorded("a loss of one's own may compute what no compiled kernel does")
         if not self._step.optimizer.fused(self._step.parameters):
             kind = type(self._step.optimizer).__name__
             raise NotRecorded(f"no engine updates these parameters by {kind} with a rate and a count on the device")
