@@ -41,7 +41,7 @@ CASES = [Case(x, x.batch, d) for x in TINY for d in shapes._OF_OP.get(x.op, ("fo
 
 
 def outcome(seconds, error=0.1, **facts):
-    return Outcome(times={"a": list(seconds)}, errors={"a": error}, **facts)
+    return Outcome(turns={"a": [list(seconds)]}, errors={"a": error}, **facts)
 
 
 def measured():
