@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from xpconv import dispatch, packing
+from xpconv import derivatives, dispatch, packing
 from xpconv.backend import Array
 from xpconv.errors import describe, message
 from xpconv.nn.module import LayerPullback, Module
@@ -130,7 +130,7 @@ class Layer(Module):
         self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
     ) -> tuple[Any, dispatch.Pullback]:
         """Apply the op with its pullback, as `xpconv.vjp` does: its gradients are arrays of their own, or dy itself."""
-        return dispatch.vjp(op, *args, needs=needs, **options)
+        return derivatives.vjp(op, *args, needs=needs, **options)
 
     def _check_rank(self, x: Array) -> None:
         if self.rank is not None and getattr(x, "ndim", self.rank + 2) != self.rank + 2:

@@ -11,7 +11,8 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.backend import Array, cast, namespace, to_numpy
-from xpconv.dispatch import registered, vjp
+from xpconv.derivatives import vjp
+from xpconv.dispatch import registered
 from xpconv.errors import dtype_name, message
 from xpconv.kinds import dtype_kind
 
