@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from threading import get_ident
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -27,15 +28,51 @@ class Recording(Protocol, Generic[T]):
     """Work that was recorded once, to be run as often as wanted on the same memory."""
 
     result: T  # what the work returned; its arrays are written anew by each replay
+    burden: str  # why it had better not be kept, or nothing
 
     def replay(self) -> None:
         """Queue the work once more."""
 
 
+class Recorder(Protocol):
+    """Who notes the work of a thread, where no stream does it."""
+
+    def also(self, work: Callable[[], object]) -> None:
+        """Note what the library itself does between kernels."""
+
+
+recorders: dict[int, Any] = {}  # by thread; empty but while one records, so that looking costs next to nothing
+
+
+def also(work: Callable[[], object]) -> None:
+    """Do what writes into arrays by the library's own functions; where it is recorded, replays do it, too."""
+    work()
+    if recorders and (noting := recorders.get(get_ident())) is not None:
+        noting.also(work)
+
+
+def made(make: Callable[[], Array]) -> Array:
+    """An array that the library's own functions make; where that is recorded, replays write it anew."""
+    y: Any = make()
+    if recorders and (noting := recorders.get(get_ident())) is not None:
+        noting.also(lambda: y.__setitem__(..., make()))
+    return y
+
+
+def copied(x: Array) -> Array:
+    """A copy that shares nothing with x; where it is recorded, replays copy x anew."""
+    y: Any = namespace(x).asarray(x, copy=True, device=x.device)
+    if recorders and (noting := recorders.get(get_ident())) is not None:
+        noting.also(lambda: y.__setitem__(..., x))
+    return y
+
+
 class Runtime:
     """The runtime of libraries that compute when they are called: there is nothing to order, record or overlap."""
 
+    recording = ""  # what a recording is called here
     records = False  # whether work can be recorded and replayed here
+    eager = False  # whether work is done while it is recorded, and a replay of it is to be compared with the work once
 
     def working(self) -> AbstractContextManager[None]:
         """A block whose work is ordered among itself, after what was queued before it and before what follows it."""
@@ -50,7 +87,9 @@ class Runtime:
         return {}
 
     def record(self, work: Callable[[], T]) -> Recording[T]:
-        """Record what a function queues without running it; only within `working`, and once it ran as usual before.
+        """Record what a function does; only within `working`, and once it ran as usual before.
+
+        Nothing of it is run by that, unless the runtime is ``eager``.
 
         Raises
         ------
@@ -77,6 +116,9 @@ _AT_ONCE = Runtime()
 
 def runtime_of(place: Backend) -> Any:
     """The runtime of the device that a backend stands for."""
-    if place.library != "cupy":
-        return _AT_ONCE
-    return importlib.import_module("xpconv.engines.cupy.runtime").CudaRuntime(place.device)
+    if place.library == "cupy":
+        return importlib.import_module("xpconv.engines.cupy.runtime").CudaRuntime(place.device)
+    if place.library == "numpy":
+        with suppress(ImportError):  # without compiled kernels there is nothing to note
+            return importlib.import_module("xpconv.engines.numba.runtime").NumpyRuntime()
+    return _AT_ONCE

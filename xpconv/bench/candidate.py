@@ -11,7 +11,7 @@ import numpy as np
 
 from xpconv.backend import library
 
-GRAPH = ", CUDA graph"  # ends the name of a candidate that is replayed
+RECORDED = ", "  # between the name of a candidate and what its recording is called, where it is replayed
 
 
 class NotOfferedError(Exception):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from xpconv.bench import facts
-from xpconv.bench.candidate import GRAPH
+from xpconv.bench.candidate import RECORDED
 from xpconv.bench.case import Case
 from xpconv.bench.process import AbsentError, Process, SideError
 from xpconv.bench.result import OURS, Outcome, Plan, Result, Row, refusal, still_to_do, worth_another_try
@@ -219,10 +219,10 @@ def _turn(process: Process, outcome: Outcome) -> None:
 def _memory(case: Case, process: Process, candidate: str) -> int | None:
     """Of forward and backward together; on the host in a process that has done nothing else.
 
-    What a graph takes was taken when it was recorded: the same step call by call stands for it.
+    What a recording takes was taken when it was made: the same step call by call stands for it.
     """
     whole = replace(case, direction="both") if case.direction == "backward" else case
-    candidate = candidate.removesuffix(GRAPH)
+    candidate = candidate.partition(RECORDED)[0]
     try:
         if on_gpu():
             return process.ask("memory", whole, candidate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from xpconv.errors import describe, message
 from xpconv.nn import fusion
 from xpconv.nn.layer import check_activation
 from xpconv.nn.module import LayerPullback, Module
+from xpconv.runtime import also, made
 
 
 class _Group(Module):
@@ -206,7 +208,7 @@ class Parallel(_Group):
 
         def pullback(dy: Array) -> Array | None:
             shares: list[Any] = [back(dy[..., i:j]) for back, i, j in zip(backs, [0, *ends[:-1]], ends, strict=True)]
-            return sum(shares[1:], start=shares[0]) if needs_input else None
+            return functools.reduce(ops.add, shares) if needs_input else None
 
         return y, pullback
 
@@ -219,7 +221,7 @@ class Parallel(_Group):
                 "sizes that are halved k times and doubled again must be multiples of 2**k: pad or crop the images."
             )
             raise ValueError(message("Parallel", rule, given, halved if spatial else ""))
-        return namespace(parts[0]).concat(parts, axis=-1)
+        return made(lambda: namespace(parts[0]).concat(parts, axis=-1))
 
 
 class IdentityShortcut(Module):
@@ -243,13 +245,13 @@ class IdentityShortcut(Module):
         cells = (slice(None), *(slice(None, None, self.stride),) * (x.ndim - 2))
         kept = x[(*cells, slice(None))]
         y = xp.zeros((*kept.shape[:-1], self.out_channels), **like)
-        y[..., :channels] = kept
+        also(lambda: y.__setitem__((..., slice(channels)), kept))
 
         def pullback(dy: Array) -> Array | None:
             if not needs_input:
                 return None
             dx = xp.zeros(shape, **like)
-            dx[(*cells, slice(None))] = dy[..., :channels]
+            also(lambda: dx.__setitem__((*cells, slice(None)), dy[..., :channels]))
             return dx
 
         return y, pullback

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from xpconv.nn.init import stable_hash
 from xpconv.nn.layer import Bound, Layer
 from xpconv.nn.module import LayerPullback
 from xpconv.ops import validate
+from xpconv.runtime import also
 
 
 class Dropout(Layer):
@@ -27,11 +30,14 @@ class Dropout(Layer):
         if not 0 <= validate.number("Dropout", "p", p) < 1:
             raise ValueError(message("Dropout", f"p must be at least 0 and below 1, not {p!r}."))
         self.p = p
-        self._uses: Array | None = None  # counted on the device, so that a captured graph draws anew each time
+        self._uses: Any = None  # counted on the device, so that a captured graph draws anew each time
 
     def restart(self, draws: int = 0) -> None:
         """Count uses from 0 again, or go on after so many."""
-        self._uses = np.array(draws, np.int64) if draws else None  # moved to where the input is, once there is one
+        if self._uses is None:
+            self._uses = np.array(draws, np.int64)  # moved to where the input is, once there is one
+        else:
+            self._uses[...] = draws  # where a recorded step reads it
 
     def draws(self) -> int:
         """How often the layer was used in training."""
@@ -56,6 +62,5 @@ class Dropout(Layer):
         if not training:
             return x, lambda dy: dy if needs_input else None
         result = super().vjp(x, training, needs_input)
-        uses: Any = self._uses
-        uses += 1
+        also(functools.partial(operator.iadd, self._uses, 1))
         return result

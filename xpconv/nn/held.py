@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.backend import Array, library, namespace
+from xpconv.backend import Array, library
 
 
 def protect(x: Array, protected: bool) -> None:
@@ -28,8 +28,3 @@ def place_of(x: Array) -> tuple[Any, ...]:
     if type(x) is np.ndarray:  # whose device is the only one
         return "numpy", "cpu", x.dtype
     return library(x), x.device, x.dtype
-
-
-def copied(x: Array) -> Array:
-    """A copy that shares nothing with x."""
-    return namespace(x).asarray(x, copy=True, device=x.device)

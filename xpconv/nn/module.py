@@ -14,9 +14,9 @@ from xpconv.errors import dtype_name, message, misnamed
 from xpconv.hints import check_mode
 from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
-from xpconv.nn.held import copied
 from xpconv.nn.state import Key, Parameter, State, shown
 from xpconv.nn.tree import Tree
+from xpconv.runtime import copied
 from xpconv.settings import current
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class Module(Tree):
     ((2, 8, 8, 1), (3, 3, 1, 4))
     """
 
-    # Whether a training step may be recorded once and replayed (a CUDA graph): not where `vjp` depends on anything of
-    # the host that changes from step to step, such as a number drawn with NumPy.
+    # Whether a training step may be recorded once and replayed: not where `vjp` depends on anything of the host that
+    # changes from step to step, such as a number drawn with NumPy. On NumPy, whose own work no recording sees, a class
+    # of one's own says so itself: that its methods compute by ops and other layers alone.
     capturable = True
 
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # the arguments of the constructor

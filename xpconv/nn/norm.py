@@ -12,7 +12,7 @@ from xpconv import ops
 from xpconv.arguments import size_or_open
 from xpconv.arrays import check_array
 from xpconv.backend import HALVES, Array, cast, namespace
-from xpconv.dispatch import Pullback
+from xpconv.dispatch import Pullback, offered
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
 from xpconv.nn.layer import Bound, Layer, check_activation, check_arguments
@@ -100,14 +100,21 @@ class BatchNorm(Layer):
         if training:
             y, mean, var = y
             if count:
-                self._move(self.running_mean, mean, 1.0)
-                self._move(self.running_var, var, count / (count - 1))
+                self._move((mean, var), (1.0, count / (count - 1)))
         return y, pullback
 
-    def _move(self, running: Buffer, batch: Array, factor: float) -> None:
-        value: Any = running.value
-        step = cast(batch, value.dtype) * factor - value
-        running.advance(value + self.momentum * step)
+    def _move(self, batch: tuple[Array, Array], factors: tuple[float, float]) -> None:
+        """Bring the running statistics closer to a batch's, times the factors; by an engine, if one offers it."""
+        both = self.running_mean, self.running_var
+        values: list[Any] = [running.value for running in both]
+        together = offered("move_statistics", *values, *batch)
+        if together is None:
+            for running, value, found, factor in zip(both, values, batch, factors, strict=True):
+                running.advance(value + self.momentum * (cast(found, value.dtype) * factor - value))
+            return
+        together.run(*values, *batch, momentum=self.momentum, factors=factors)
+        for running in both:
+            running.touch()
 
 
 class LayerNorm(Layer):

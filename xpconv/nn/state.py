@@ -15,8 +15,9 @@ from xpconv.backend import HALVES, Array, Backend, backend_of, cast, dtype_named
 from xpconv.errors import describe, dtype_name, message
 from xpconv.kinds import dtype_kind
 from xpconv.nn import init as inits
-from xpconv.nn.held import copied, owned, place_of, protect
+from xpconv.nn.held import owned, place_of, protect
 from xpconv.packing import Place
+from xpconv.runtime import copied, made
 from xpconv.settings import current
 
 Shape = tuple[int | None, ...]  # an axis that is `None` is read from the first input
@@ -253,7 +254,8 @@ class Parameter(State):
             rule = "a gradient must have the shape, dtype, library and device of the value."
             raise ValueError(message(str(self), rule, f"{describe('grad', grad)} · {describe('value', value)}"))
         if self.grad is not None:
-            self.grad = self.grad + grad
+            before: Any = self.grad
+            self.grad = made(lambda: before + grad)
         else:
             self.grad = grad if fresh else copied(grad)
 

@@ -13,6 +13,7 @@ from xpconv.activations import FROM_OUTPUT
 from xpconv.backend import HALVES, Array, cast, conjugate, namespace, on_device_of
 from xpconv.dispatch import Call, Needs, Pullback, offered, select
 from xpconv.errors import dtype_name
+from xpconv.runtime import copied
 from xpconv.window import Window
 
 
@@ -90,7 +91,7 @@ class ConvCall(Call):
 
     def _residual_grad(self, dz: Array) -> Array:
         """dz itself, but for the caller's own dy, which it is where there is no activation."""
-        return _copied(dz) if self.activation is None else dz
+        return copied(dz) if self.activation is None else dz
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b, residual = self.arrays
@@ -128,7 +129,7 @@ class ConvTransposeCall(Call):
             _fprop(dy, conjugate(w), self.window, self.groups, Epilogue()) if needs[0] else None,
             conjugate(_wgrad(dy, x, self.window, self.groups)) if needs[1] else None,
             _bias_grad(dy, b, None) if needs[2] else None,
-            _copied(dy) if needs[3] else None,
+            copied(dy) if needs[3] else None,
         )
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
@@ -185,10 +186,6 @@ def _epilogue_grad(activation: str, kept: Array, dy: Array, sum_it: bool) -> tup
 def _bias_grad(dy: Array, b: Array, db: Array | None) -> Array:
     """db in the shape of b, summed here unless it is known already."""
     return namespace(b).reshape(select("bias_grad", dy).run(dy) if db is None else db, tuple(b.shape))
-
-
-def _copied(dy: Array) -> Array:
-    return namespace(dy).asarray(dy, copy=True)
 
 
 def _flat(b: Array | None) -> Array | None:

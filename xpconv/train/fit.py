@@ -21,9 +21,10 @@ from xpconv.train.history import History
 from xpconv.train.objective import Evaluation, Loss, Objective
 from xpconv.train.optim import Adam, Optimizer
 from xpconv.train.progress import Progress, display
+from xpconv.train.replayed import Replayed
 from xpconv.train.run import Run, measured
 from xpconv.train.schedule import Schedule
-from xpconv.train.step import Replayed, Step
+from xpconv.train.step import Step
 
 if TYPE_CHECKING:
     from xpconv.nn import Module
@@ -74,9 +75,12 @@ def fit(
     progress : bool or Progress
         Show a bar on a terminal, else a line per epoch; or tell a `Progress` of one's own.
     capture : bool
-        On CuPy, record the step as a CUDA graph once it has run twice, and replay it from then on; the results are the
-        same to the bit. Where it cannot be recorded, the display says why, and steps run call by call. What layers and
-        a loss of one's own decide on the host is then decided once; such a layer sets ``capturable = False``.
+        Record the step once it has run twice, and replay it from then on, without Python between its kernels: as a
+        CUDA graph on CuPy, by the compiled kernels' team on NumPy. The results are the same to the bit, and the memory
+        of one step is kept. Where it cannot be recorded, the display says why, and steps run call by call. What layers
+        and a loss of one's own decide on the host is then decided once; such a layer sets ``capturable = False``. On
+        NumPy a layer class of one's own is recorded only if it sets ``capturable = True``: it computes by ops and
+        other layers alone.
     checkpoint : Checkpoint, optional
         Where the run is kept after every epoch; with its ``resume``, the run that is there goes on.
 

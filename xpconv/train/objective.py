@@ -15,6 +15,7 @@ from xpconv.derivatives import vjp
 from xpconv.dispatch import registered
 from xpconv.errors import dtype_name, message
 from xpconv.kinds import dtype_kind
+from xpconv.runtime import made
 
 Loss = str | Callable[..., Any]
 
@@ -69,7 +70,7 @@ class Objective:
         xp = namespace(outputs)
         if dtype_name(outputs.dtype) == "bfloat16":  # of which CuPy has no argmax
             outputs = cast(outputs, xp.float32)
-        return xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64))
+        return made(lambda: xp.asarray(xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64))))
 
 
 class Tally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from xpconv.backend import HALVES, Array, backend_of, cast, dtype_named, library
 from xpconv.dispatch import Primitive, offered
 from xpconv.errors import describe, dtype_name, message
 from xpconv.kinds import dtype_kind
+from xpconv.runtime import also
 
 if TYPE_CHECKING:
     from xpconv.nn import Parameter
@@ -62,7 +65,10 @@ class Optimizer:
             rule, remedy = "step takes parameters by name.", "pass net.parameters()."
             raise TypeError(message(type(self).__name__, rule, f"given: {type(parameters).__name__}", remedy))
         rate = self._rate()
-        self.steps += 1  # in place where it is an array
+        if is_array(self.steps):
+            also(functools.partial(operator.iadd, self.steps, 1))  # in place
+        else:
+            self.steps += 1
         moving = {name: p for name, p in parameters.items() if p.trainable and p.grad is not None}
         if not moving:
             return
@@ -121,8 +127,7 @@ class Optimizer:
 
     def _rate(self) -> Any:
         """The learning rate; one that is an array is not looked at."""
-        on_device = hasattr(self.lr, "shape") and not isinstance(self.lr, np.generic)
-        return self.lr if on_device else self._checked("lr", self.lr)
+        return self.lr if is_array(self.lr) else self._checked("lr", self.lr)
 
     def _following(self, name: str, value: Array) -> _Kept:
         """What is kept for a parameter, moved to where the parameter is now (`net.to`, a loaded state)."""
@@ -220,6 +225,11 @@ class Optimizer:
             rule = f"{name} must be a number of at least 0 and {span}."
             raise ValueError(message(type(self).__name__, rule, f"given: {name}={value!r}"))
         return float(value)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a rate or a count is an array, which may lie on a device, and no number."""
+    return hasattr(value, "shape") and not isinstance(value, np.generic)
 
 
 def _working(x: Array) -> Array:

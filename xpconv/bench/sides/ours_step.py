@@ -1,4 +1,4 @@
-"""xpconv's training step, call by call and, on a GPU, as a captured graph; and an optimizer's update by itself."""
+"""xpconv's training step, call by call and recorded; and an optimizer's update by itself."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 from xpconv import nn, train
 from xpconv.backend import Backend
 from xpconv.bench import networks, updates
-from xpconv.bench.candidate import GRAPH, Candidate, NotOfferedError, waiting
+from xpconv.bench.candidate import RECORDED, Candidate, NotOfferedError, waiting
 from xpconv.bench.case import Case
 from xpconv.bench.sides.ours import host, placed
 from xpconv.runtime import Runtime, runtime_of
 from xpconv.settings import current
 from xpconv.train.objective import Objective
-from xpconv.train.step import Replayed, Step
+from xpconv.train.replayed import Replayed
+from xpconv.train.step import Step
 
-_UNTIL_RECORDED = 3  # steps: two as usual, and one that is recorded and replayed
+_UNTIL_REPLAYED = 4  # steps: two as usual, one that is recorded, one in which a replay may be put to the proof
 
 
 def make(case: Case, arrays: dict[str, np.ndarray], place: Backend) -> list[Candidate]:
@@ -27,27 +28,29 @@ def make(case: Case, arrays: dict[str, np.ndarray], place: Backend) -> list[Cand
         return [_update(case, arrays, place)]
     runtime = runtime_of(place)
     with runtime.working():
-        usual, note = _candidate(case, arrays, place, runtime, "")
+        usual = _candidate(case, arrays, place, None)
         if not runtime.records:
             return [usual]
         try:
-            recorded, note = _candidate(case, arrays, place, runtime, GRAPH)
+            recorded = _candidate(case, arrays, place, runtime)
         except Exception as error:  # whatever a capture runs into, the usual step has its time
-            return [replace(usual, note=f"no CUDA graph: {type(error).__name__}: {error}")]
-    return [replace(usual, note=note), recorded] if note.startswith("CUDA graph") else [replace(usual, note=note)]
+            return [replace(usual, note=f"no {runtime.recording}: {type(error).__name__}: {error}")]
+    note = recorded.note or f"{runtime.recording}: a step of {case.batch} images is recorded and replayed"
+    return [replace(usual, note=note), *([] if recorded.note else [recorded])]
 
 
-def _candidate(
-    case: Case, arrays: dict[str, np.ndarray], place: Backend, runtime: Runtime, kind: str
-) -> tuple[Candidate, str]:
-    """A step of its own kind, and what was told of recording it."""
+def _candidate(case: Case, arrays: dict[str, np.ndarray], place: Backend, runtime: Runtime | None) -> Candidate:
+    """A step call by call, or recorded by a runtime; the note says why it could not be."""
     timed, judged = (
         _Training(case, arrays, images, place) for images in (case.batch, networks.judged(case.layer, case.batch))
     )
-    told = [step.record(runtime) for step in (timed, judged)] if kind else [""]
-    name = current().backend + kind
-    made = Candidate(name, timed, lambda: {"losses": judged.losses()}, waiting(timed.x), within=runtime.working)
-    return made, next((text for text in told if not text.startswith("CUDA graph")), told[0])
+    name, refused = current().backend, ""
+    if runtime is not None:
+        name = f"{name}{RECORDED}{runtime.recording}"
+        why = timed.record(runtime) or judged.record(runtime)
+        refused = f"no {runtime.recording}: {why}" if why else ""
+    within = runtime_of(place).working
+    return Candidate(name, timed, lambda: {"losses": judged.losses()}, waiting(timed.x), refused, within)
 
 
 class _Training:
@@ -69,16 +72,15 @@ class _Training:
         return np.stack([host(self()) for _ in range(2)])
 
     def record(self, runtime: Runtime) -> str:
-        """Make the step a recording, at the first weights again, and pass on what is told of it."""
-        told: list[str] = []
-        self._step = Replayed(self._step, runtime, told.append)
-        for _ in range(_UNTIL_RECORDED):
+        """Make the step a recording, at the first weights again; why it cannot be one."""
+        self._step = replayed = Replayed(self._step, runtime, lambda _: None)
+        for _ in range(_UNTIL_REPLAYED):
             self()
         self._net.load_state_dict(self._first)  # into the arrays that the recording reads
         for kept in self._optimizer._kept.values():
             for slot in kept.slots:
                 slot[...] = 0
-        return " ".join(told)
+        return replayed.refused
 
 
 def _update(case: Case, arrays: dict[str, np.ndarray], place: Backend) -> Candidate:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.bench import networks
-from xpconv.bench.candidate import GRAPH, Candidate, NotOfferedError
+from xpconv.bench.candidate import RECORDED, Candidate, NotOfferedError
 from xpconv.bench.case import Case
 from xpconv.bench.sides import torch as eager
 from xpconv.bench.sides import torch_step
@@ -37,7 +37,7 @@ def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: A
             losses.append(float(loss))
         return {"losses": np.asarray(losses, "float32")}
 
-    return Candidate(name + GRAPH, graph.replay, answers, eager.wait)
+    return Candidate(f"{name}{RECORDED}CUDA graph", graph.replay, answers, eager.wait)
 
 
 def _captured(step: torch_step.Step) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 class CudaRuntime(Runtime):
     """The runtime of one CUDA device; `None` is the device that is current."""
 
+    recording = "CUDA graph"
     records = True
 
     def __init__(self, device: Any = None) -> None:
@@ -112,6 +113,8 @@ class CudaRuntime(Runtime):
 
 class _Graph(Generic[T]):
     """A graph with the memory that it works in."""
+
+    burden = ""
 
     def __init__(self, result: T, graph: Any, pool: Any) -> None:
         self.result, self._graph, self._pool, self._device = result, graph, pool, cupy.cuda.Device()

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from xpconv.engines.numba.fields import CACHE_LINE
+from xpconv.engines.numba.recording import hold, recorder
 from xpconv.engines.numba.reuse import LEAST, outputs
 from xpconv.packing import place_for
+from xpconv.runtime import also, recorders
 
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
@@ -31,13 +33,33 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     if nbytes <= _SMALL:
         return np.empty(shape, dtype)
     if nbytes >= LEAST:
-        return np.ndarray(shape, dtype, *outputs.take(nbytes))
+        noting = recorder()
+        store = outputs if noting is None else noting.memory
+        return np.ndarray(shape, dtype, *store.take(nbytes))
     memory = np.empty(nbytes + CACHE_LINE, np.uint8)
     return np.ndarray(shape, dtype, memory, -place(memory) % CACHE_LINE)
 
 
+def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of zeros that kernels may add to."""
+    x = np.zeros(shape, dtype)
+    if recorders:
+        also(lambda: x.fill(0))
+    return x
+
+
+def copied(x: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """A copy in C order."""
+    y = np.array(x, dtype, order="C")
+    if recorders:
+        also(lambda: np.copyto(y, x, casting="unsafe"))
+    return y
+
+
 def place(x: np.ndarray) -> int:
     """The address of the first element; of an array indeed, as `dense` answers with, for what else has none there."""
+    if recorders:
+        hold(x)
     return _read(id(x) + _DATA).value
 
 
@@ -60,12 +82,12 @@ _DENSE = (
 
 def dense(x: np.ndarray) -> np.ndarray:
     """The array itself if it lies in C order and aligned, else such a copy; NumPy's scalars, no arrays, become one."""
-    return x if isinstance(x, np.ndarray) and x.flags.num & _DENSE == _DENSE else np.array(x, order="C")
+    return x if isinstance(x, np.ndarray) and x.flags.num & _DENSE == _DENSE else copied(x)
 
 
 def dense_channels(x: np.ndarray) -> np.ndarray:
     """The array itself if its channels lie side by side, whatever the other strides are; else a copy in C order."""
-    return x if has_dense_channels(x) else np.array(x, order="C")
+    return x if has_dense_channels(x) else copied(x)
 
 
 def has_dense_channels(x: np.ndarray) -> bool:

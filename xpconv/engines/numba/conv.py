@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,7 +10,16 @@ import numpy as np
 
 from xpconv.dispatch import Primitive
 from xpconv.engines.numba import choice
-from xpconv.engines.numba.arrays import dense, dense_channels, empty, has_dense_channels, kept, place, unsupported
+from xpconv.engines.numba.arrays import (
+    copied,
+    dense,
+    dense_channels,
+    empty,
+    has_dense_channels,
+    kept,
+    place,
+    unsupported,
+)
 from xpconv.engines.numba.columns import columns
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.direct import Finish, Weights, direct
@@ -21,6 +31,7 @@ from xpconv.engines.numba.tiling import room
 from xpconv.engines.numba.winograd import winograd
 from xpconv.errors import dtype_name
 from xpconv.packing import place_for
+from xpconv.runtime import also
 from xpconv.window import Window
 
 _FEW = 16  # channels up to which neighbouring cells are taken together, to have more terms for each address
@@ -61,7 +72,7 @@ def dgrad(
     if steps[0].choice.run is columns:
         columns(dy, w, dx, window, steps[0].p, steps[0].choice.cut)
         if finish.residual is not None:
-            dx += finish.residual
+            also(functools.partial(np.add, dx, finish.residual, out=dx))
         return dx
     as_they_lie = Weights(place(w), o * groups * w.itemsize, o, c, groups, source, "input", math.prod(w.shape[:-2]))
     turned = as_they_lie
@@ -118,7 +129,7 @@ def input_weights(w: np.ndarray, groups: int) -> np.ndarray:
     c, o = w.shape[-2], w.shape[-1] // groups
     cells, dtype = math.prod(w.shape[:-2]), dtype_name(w.dtype)
     if c == o == 1:  # nothing to transpose
-        return np.array(w.reshape(cells, 1, groups)[::-1])
+        return copied(w.reshape(cells, 1, groups)[::-1])
     packed = empty((cells, o, c * groups), w.dtype)
     run(
         address("pack", "transpose", dtype, machine().lanes(dtype)),

@@ -11,6 +11,7 @@ from xpconv.engines.numba.arrays import place, place_of
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.fields import TERM_BLOCK, Direct, Walk
 from xpconv.engines.numba.plan import Pass, triple
+from xpconv.engines.numba.recording import hold
 from xpconv.engines.numba.scratch import borrowed, zeros_address
 from xpconv.engines.numba.team import run
 from xpconv.engines.numba.tiling import Channels, Room, Work, channels, shared_out
@@ -98,6 +99,7 @@ def cut(work: Work, room: Room) -> Cut:
 def walk(x: np.ndarray, y: np.ndarray, size: tuple[int, ...], p: Pass, cell: int) -> tuple[int, ...]:
     """The `Walk` of a pass over x (cells of so many bytes) and y, both with channels side by side."""
     first, rest = _route(x.shape[0], x.strides, y.strides, size, p, cell)
+    hold(p.taps)
     return (place(x), place(y) + first, *rest)
 
 

@@ -22,16 +22,23 @@ _DRAWN = 20  # what drawing a number costs, in numbers that are only moved
 
 def _dropout(x: np.ndarray, *, needs: Needs, rate: float, seed: int, counter: Any) -> tuple[np.ndarray, Any]:
     """y = x / (1 - rate) where the mask holds, else 0; any shape."""
-    x, step = dense(x), int(counter)
+    x = dense(x)
     y = empty(x.shape, x.dtype)
     mask = np.empty(x.size, np.uint8) if any(needs) else None
     scale = word(1.0 / (1.0 - rate))
-    limbs = seed & _LIMB, seed >> 32, step & _LIMB, (step >> 32) & _LIMB
+    arrays = place(x), place(y), place_of(mask), x.size, _BLOCKS
+
+    def words() -> tuple[int, ...]:
+        step = int(counter)
+        limbs = seed & _LIMB, seed >> 32, step & _LIMB, (step >> 32) & _LIMB
+        return (*arrays, *limbs, math.floor(rate * 2**32), scale)
+
     run(
         address("dropout", "forward", dtype_name(x.dtype), mask is not None),
         -(-x.size // (4 * _BLOCKS)),
-        *(place(x), place(y), place_of(mask), x.size, _BLOCKS, *limbs, math.floor(rate * 2**32), scale),
+        *words(),
         threads=threads_for(_DRAWN * x.size),
+        fresh=words,
     )
     return y, (mask, scale) if mask is not None else None
 

@@ -14,7 +14,7 @@ import numpy as np
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba import rownorm
 from xpconv.engines.numba.activation import word
-from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported
+from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported, zeros
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.fields import APPLY, SAMPLE_ROWS, SETTLE, SUM, Samples
 from xpconv.engines.numba.machine import machine
@@ -100,7 +100,7 @@ def _backward(kept: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | Non
         return rownorm.gradients(kept, dy, needs)
     x, dy, n, samples = kept.x, dense(dy), kept.x.shape[-1], kept.x.shape[0]
     dx = empty(x.shape, x.dtype) if needs[0] else None
-    both = np.zeros((2, n), dtype=x.dtype)  # of beta and gamma
+    both = zeros((2, n), x.dtype)  # of beta and gamma
     if x.size:
         kind = vector(x)
         past = dx is not None and streams(x, dx, kind.lanes)
@@ -114,7 +114,7 @@ def _backward(kept: Any, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | Non
                 settled("sums", "settle", x, slabs, sums, 2 * n, place(both))
     dbeta, dgamma = both
     others = zip((dgamma, dbeta), needs[1:], strict=True)
-    return dx, *(v.reshape(kept.parameters).copy() if need else None for v, need in others)
+    return dx, *(v.reshape(kept.parameters) if need else None for v, need in others)
 
 
 def _instance_norm(x: np.ndarray, gamma: Any, beta: Any, *, needs: Needs, eps: float) -> tuple[np.ndarray, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
-from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams
+from xpconv.engines.numba.arrays import copied, dense, empty, place, place_of, streams
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.pool_plan import PoolPlan, adaptive_plan, sliding_plan
 from xpconv.engines.numba.pooling import lanes_for, row_tasks, unfit
@@ -41,7 +41,7 @@ def max_pool(x: np.ndarray, *, needs: Needs, window: Window, ties: str, return_i
     if needs[0]:
         residuals = _Winners(codes, plan, x.shape) if first else _Maxima(x, y, plan)
     if return_indices:
-        return (y, codes[:, : x.shape[-1]].astype(np.int64).reshape(y.shape)), residuals
+        return (y, copied(codes[:, : x.shape[-1]], np.int64).reshape(y.shape)), residuals
     return y, residuals
 
 

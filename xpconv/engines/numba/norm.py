@@ -9,6 +9,8 @@ too.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.sums import PANEL, Slabs, settled, vector
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
+from xpconv.runtime import also
 
 # Rows of the tables that `kernels/norm.py` and `kernels/norm_back.py` fill.
 _ROWS = 6
@@ -60,10 +63,11 @@ def _batch_norm(
     gamma, beta, residual = (None if v is None else dense(v) for v in (gamma, beta, residual))
     table = np.empty((_ROWS, n), dtype=x.dtype)
     line = n, place(table), place_of(gamma), place_of(beta), word(eps)
-    if mean is None:
-        _fill_table(x, line)
+    stats = np.empty((2, n), dtype=x.dtype)  # mean and variance, for who asks for them
+    if mean is None or var is None:
+        _fill_table(x, stats, line)
     else:
-        table[_MEAN], table[_DRIFT], table[_VAR] = mean, 0.0, var
+        also(functools.partial(_give, table, stats, mean, var))
         run(address("norm", "line", dtype_name(x.dtype), PANEL), -(-n // PANEL), *line, threads=threads_for(64 * n))
     y, joined = empty(x.shape, x.dtype), residual is not None
     kind, per = vector(x), _run(n)
@@ -74,19 +78,22 @@ def _batch_norm(
     if any(needs):
         other = y if activation in FROM_OUTPUT else residual
         kept = _Kept(x, table, mean is not None, activation, joined, other if joined and activation else None)
-    if not return_stats:
-        return y, kept
-    return (y, table[_MEAN] + table[_DRIFT], table[_VAR].copy()), kept
+    return (y, *stats) if return_stats else y, kept
 
 
-def _fill_table(x: np.ndarray, line: tuple[int, ...]) -> None:
-    """Mean, drift and variance of this batch, and what `line` reads to make of them what y is made of."""
+def _give(table: np.ndarray, stats: np.ndarray, mean: np.ndarray, var: np.ndarray) -> None:
+    table[_MEAN], table[_DRIFT], table[_VAR] = mean, 0.0, var
+    stats[:] = mean, var
+
+
+def _fill_table(x: np.ndarray, stats: np.ndarray, line: tuple[int, ...]) -> None:
+    """Mean and variance of this batch, and the table that `line` makes of them, which y is made of."""
     slabs = Slabs.of(x, 5)
     with borrowed(slabs.nbytes) as parts:
         sizes = slabs.rows, slabs.columns, slabs.size
         run(address("norm", "moments", *vector(x)), slabs.tasks, place(x), *sizes, parts, slabs.step,
             threads=threads_for(x.size))  # fmt: skip
-        settled("norm", "merge", x, slabs, parts, slabs.rows, slabs.size, *line)
+        settled("norm", "merge", x, slabs, parts, slabs.rows, slabs.size, *line, place(stats))
 
 
 def _backward(kept: _Kept, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | None, ...]:
@@ -106,7 +113,7 @@ def _backward(kept: _Kept, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | N
         kernel = address("norm_back", "gradient", *kind, activation, kept.given, streams(x, dx, kind.lanes))
         words = place(x), place(dz), place(dx), rows, n, per, place(kept.table), place(result)
         run(kernel, -(-rows // per), *words, threads=threads_for(x.size))
-    others = (result[row].copy() if need else None for row, need in zip(_GRADIENTS, needs[1:5], strict=True))
+    others = (result[row] if need else None for row, need in zip(_GRADIENTS, needs[1:5], strict=True))
     return (dx, *others, dz if needs[5] else None)
 
 
@@ -122,6 +129,20 @@ def _settle(kept: _Kept, dy: np.ndarray, dz: np.ndarray, result: np.ndarray) -> 
         settled("norm_back", "settle_gradients", x, slabs, parts, *sizes[:2], table, place(result))
 
 
+def _advance(*arrays: np.ndarray, momentum: float, factors: tuple[float, float]) -> None:
+    """Running mean and variance (first) moved in place towards those of a batch (then), times the factors."""
+    running, batch = arrays[:2], list(map(dense, arrays[2:]))
+    each = zip(map(place, running), map(place, batch), map(word, factors), strict=True)
+    words = running[0].size, word(momentum), *itertools.chain(*each)
+    run(address("norm", "advance", dtype_name(running[0].dtype)), 2, *words)
+
+
+def _advances(*arrays: np.ndarray, **_: Any) -> str | None:
+    if len({x.dtype for x in arrays}) > 1 or not all(x.flags.c_contiguous for x in arrays[:2]):
+        return "moves contiguous statistics of one dtype only"
+    return unsupported(*arrays)
+
+
 def _run(channels: int) -> int:
     """Rows of a task."""
     return max(1, _RUN // max(channels, 1))
@@ -131,4 +152,7 @@ def _declines(*arrays: np.ndarray | None, **options: Any) -> str | None:
     return unsupported(*arrays)
 
 
-PRIMITIVES = {"batch_norm": Primitive(_batch_norm, _backward, _declines)}
+PRIMITIVES = {
+    "batch_norm": Primitive(_batch_norm, _backward, _declines),
+    "move_statistics": Primitive(_advance, declines=_advances),
+}

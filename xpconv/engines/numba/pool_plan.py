@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpconv.engines.numba.recording import hold
 from xpconv.window import Window
 
 Sizes = tuple[int, ...]
@@ -67,7 +68,13 @@ class PoolPlan:
             for looks in (axis.cells, axis.windows):
                 words += [self._keep(np.stack([looks.first, looks.number], axis=-1)), looks.step]
             words += [self._keep(np.arange(axis.n) % modulus * weight), self._keep(axis.divisors, np.float64)]
-        self.address = self._keep(np.asarray(words))
+        self._address = self._keep(np.asarray(words))
+
+    @property
+    def address(self) -> int:
+        """Of the kernels' words."""
+        hold(self)
+        return self._address
 
     def _keep(self, table: np.ndarray, dtype: Any = np.int64) -> int:
         self._tables.append(np.ascontiguousarray(table, dtype=dtype))

@@ -17,6 +17,7 @@ from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.sums import Slabs, settled
 from xpconv.engines.numba.team import run, threads_for
 from xpconv.errors import dtype_name
+from xpconv.runtime import made
 
 # Vectors: rows of fewer slopes are made whole vectors, since sums that are read again at once must not overlap.
 _FEW = 8
@@ -37,7 +38,7 @@ def _prelu(x: np.ndarray, slope: np.ndarray, *, needs: Needs) -> tuple[np.ndarra
     x, dtype = dense(x), dtype_name(x.dtype)
     lanes, y = machine().lanes(dtype), empty(x.shape, x.dtype)
     width, numbers = _row(slope.size, lanes)
-    slopes = dense(slope).reshape(-1)[numbers]
+    slopes = made(lambda: dense(slope).reshape(-1)[numbers])
     each, tasks, threads = share(x.size)
     words = place(x), place(slopes), place(y), x.size, width, each
     run(address("prelu", "forward", dtype, lanes, streams(x, y, lanes)), tasks, *words, threads=threads)

@@ -34,6 +34,7 @@ class Reuse:
         self._lock = fork_safe_lock()
         self._busy = False  # the lock is held, perhaps by this thread, which may take it twice
         self.nbytes = 0  # that wait
+        self.taken = 0  # bytes of all blocks that were ever made
 
     def take(self, nbytes: int) -> tuple[Any, int]:
         """Memory with room for so many bytes after an offset, as an object with a buffer, which gives it back when it
@@ -56,6 +57,7 @@ class Reuse:
             return blocks.pop()
 
     def _fresh(self, size: int) -> np.ndarray:
+        self.taken += size
         try:
             return np.empty(size, np.uint8)
         except MemoryError:
@@ -147,7 +149,7 @@ def _rounded(nbytes: int) -> int:
     return -(-nbytes // step) * step
 
 
-def _memory() -> int:
+def memory() -> int:
     """Bytes of memory that this process may use, as far as the system tells."""
     try:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -159,4 +161,4 @@ def _memory() -> int:
         return physical
 
 
-outputs = Reuse(max(0, min(_MOST, _memory() // _SHARE)))
+outputs = Reuse(max(0, min(_MOST, memory() // _SHARE)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.activation import word
-from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported
+from xpconv.engines.numba.arrays import dense, empty, place, place_of, streams, unsupported, zeros
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.fields import ROW_KEPT
 from xpconv.engines.numba.scratch import borrowed
@@ -50,7 +50,7 @@ def gradients(kept: Kept, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | No
     """dx = rstd (g - mean(g) - x̂ mean(g x̂)) with g = dy · gamma; dgamma = Σ dy x̂, dbeta = Σ dy."""
     x, dy = kept.x, dense(dy)
     dx = empty(kept.shape, x.dtype) if needs[0] else None
-    both = np.zeros((2, kept.gamma.size), dtype=x.dtype)
+    both = zeros((2, kept.gamma.size), x.dtype)
     if x.size:
         rows, n = x.shape
         # Few long rows are a task each; of short ones as many as make their sums' memory small beside theirs.
@@ -65,9 +65,7 @@ def gradients(kept: Kept, dy: np.ndarray, needs: Needs) -> tuple[np.ndarray | No
             if any(needs[1:]):
                 sums = slabs._replace(columns=2 * slabs.columns)
                 settled("sums", "settle", x, sums, parts, sums.columns, place(both))
-    return dx, *(
-        row.reshape(kept.parameters).copy() if need else None for row, need in zip(both, needs[1:], strict=True)
-    )
+    return dx, *(row.reshape(kept.parameters) if need else None for row, need in zip(both, needs[1:], strict=True))
 
 
 def _layer_norm(

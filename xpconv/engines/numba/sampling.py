@@ -18,6 +18,7 @@ from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.fields import CACHE_LINE, LINES_BYTES, TERM_BLOCK
 from xpconv.engines.numba.machine import machine
 from xpconv.engines.numba.pooling import row_tasks
+from xpconv.engines.numba.recording import hold
 from xpconv.engines.numba.scratch import borrowed
 from xpconv.engines.numba.team import run
 from xpconv.errors import dtype_name
@@ -58,7 +59,12 @@ class Plan:
             words += [axis.n, len(axis.length) - 1, *map(place, kept)]
             tables += kept
         self._tables = [*tables, np.asarray(words)]
-        self.address = place(self._tables[-1])
+
+    @property
+    def address(self) -> int:
+        """Of the words that say where the tables are."""
+        hold(self)
+        return place(self._tables[-1])
 
 
 def _most(axis: Axis) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpconv.engines.numba.arrays import place
 from xpconv.engines.numba.forks import fork_safe_lock
+from xpconv.engines.numba.recording import recorder
 
 ALIGNMENT = 4096
 _KEPT = 4  # blocks: one for each thread that is likely to be in an op at once
@@ -28,14 +29,19 @@ class borrowed:  # noqa: N801 - a context manager, cheaper than a generator's
         self._nbytes = nbytes
 
     def __enter__(self) -> int:
-        self._block = _take(self._nbytes)
+        noting = recorder()
+        self._block = _take(self._nbytes) if noting is None else noting.scratch(self._nbytes + ALIGNMENT)
         return -(-place(self._block) // ALIGNMENT) * ALIGNMENT
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        block = self._block
+        del self._block
+        if block.base is not None:  # a recording's, which takes it back by itself
+            return
         with _lock:
-            _free.append(self._block)
+            _free.append(block)
             if len(_free) > 1:
                 _free.sort(key=len)
                 del _free[:-_KEPT]

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpconv.dispatch import Needs, Primitive
 from xpconv.engines.numba.activation import word
-from xpconv.engines.numba.arrays import dense, empty, place, unsupported
+from xpconv.engines.numba.arrays import copied, dense, empty, place, unsupported
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.loss import factor
 from xpconv.engines.numba.machine import machine
@@ -60,7 +60,7 @@ def _cross_entropy(
     logits: np.ndarray, labels: np.ndarray, *, needs: Needs, reduction: str, label_smoothing: float
 ) -> tuple[np.ndarray, Any]:
     """-Σ target · log softmax(logits): (..., classes), integers (...) -> (...) or ()."""
-    logits, labels = dense(logits), dense(labels if labels.dtype == np.int64 else labels.astype(np.int64))
+    logits, labels = dense(logits), dense(labels if labels.dtype == np.int64 else copied(labels, np.int64))
     dtype, rows, n, threads = logits.dtype, labels.size, logits.shape[-1], threads_for(5 * logits.size)
     kept = np.empty((3, rows), dtype=dtype)  # losses, peaks, sums of exponentials
     losses, step, per = place(kept), rows * dtype.itemsize, rows if threads == 1 else _rows(n)
@@ -73,7 +73,7 @@ def _cross_entropy(
     if summed and tasks != 1:
         run(address("loss", "reduce", dtype_name(dtype)), 1, losses, rows, *sum_of)
     residuals = (logits, labels, kept, reduction, label_smoothing) if needs[0] else None
-    return loss if summed else loss.copy(), residuals
+    return loss if summed else copied(loss), residuals
 
 
 def _kind(x: np.ndarray) -> tuple[str, int]:

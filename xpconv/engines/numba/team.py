@@ -14,12 +14,14 @@ import os
 import sys
 import threading
 from array import array
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpconv.cores import usable_cores
 from xpconv.engines.numba import board as at
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.forks import fork_safe_lock
+from xpconv.engines.numba.recording import recorder
 from xpconv.settings import current
 
 ENOUGH = 2e5  # multiply-adds, or numbers moved: one thread does less, some 20 µs, sooner than it finds a second one
@@ -135,8 +137,23 @@ def start() -> Any:
     return _KERNEL(address("teamwork", "submit"))
 
 
-def run(kernel: int, tasks: int, *args: int, threads: int = 1) -> None:
-    """Do all tasks of a kernel (its address) with the integers it reads, on at most so many threads."""
+@functools.cache
+def _start_all() -> Any:
+    return _KERNEL(address("teamwork", "submit_all"))
+
+
+def run_all(jobs: array[int]) -> None:
+    """Do jobs that were noted (the addresses of their words), one after the other."""
+    _start_all()(jobs.buffer_info()[0], len(jobs), 0)
+
+
+def run(
+    kernel: int, tasks: int, *args: int, threads: int = 1, fresh: Callable[[], Sequence[int]] | None = None
+) -> None:
+    """Do all tasks of a kernel (its address) with the integers it reads, on at most so many threads.
+
+    Where these depend on what a recording is to read anew, ``fresh`` gives them again.
+    """
     if threads < 2 or tasks < 2:
         members = 0
         board = 0
@@ -147,6 +164,10 @@ def run(kernel: int, tasks: int, *args: int, threads: int = 1) -> None:
     job = words.buffer_info()[0]
     words[4] = job + 5 * words.itemsize
     start()(job, 0, 0)
+    noting = recorder()
+    if noting is not None:
+        noting.hold(_team)
+        noting.job(words, fresh)
 
 
 def threads_for(work: float) -> int:

@@ -166,8 +166,8 @@ def merger(dtype: str, lanes: int) -> Callable[..., Any]:
 def merge(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
     """Mean, drift and variance of a panel of channels, and what `line` makes of them.
 
-    Arguments: parts of `moments`, slabs, their step, rows, rows in a slab, then those of `line`. Squares are taken
-    about the rounded mean; the drift comes out of the same sums.
+    Arguments: parts of `moments`, slabs, their step, rows, rows in a slab, those of `line`, and where mean and variance
+    go, (2, channels). Squares are taken about the rounded mean; the drift comes out of the same sums.
     """
     at, splat = pointers(number_type(dtype)), vectors("float64", lanes).splat
     get, put = doubles(dtype, lanes)
@@ -187,6 +187,9 @@ def merge(dtype: str, lanes: int, panel: int) -> Callable[..., Any]:
             put(table, DRIFT * n + c, drift, left)
             put(table, VAR * n + c, choose(var < splat(0.0), splat(0.0), var), left)
         line(n, table, args[7], args[8], real(args[9]), first, last)
+        stats = at(args[10])
+        for c in range(first, last):
+            stats[c], stats[n + c] = table[MEAN * n + c] + table[DRIFT * n + c], table[VAR * n + c]
 
     return kernel
 
@@ -197,6 +200,22 @@ def line(dtype: str, panel: int) -> Callable[..., Any]:
 
     def kernel(args, task, slot):
         line(args[0], at(args[1]), args[2], args[3], real(args[4]), task * panel, min((task + 1) * panel, args[0]))
+
+    return kernel
+
+
+def advance(dtype: str) -> Callable[..., Any]:
+    """A running statistic moved to the batch's: r += momentum · (factor · b - r), rounded as NumPy does.
+
+    Arguments: channels, momentum, then r, b and the factor of each statistic, whose task it is; numbers as doubles.
+    """
+    number, at = number_type(dtype), pointers(number_type(dtype))
+
+    def kernel(args, task, slot):
+        momentum, i = number(real(args[1])), 2 + 3 * task
+        running, batch, factor = at(args[i]), at(args[i + 1]), number(real(args[i + 2]))
+        for c in range(args[0]):
+            running[c] = running[c] + momentum * (factor * batch[c] - running[c])
 
     return kernel
 

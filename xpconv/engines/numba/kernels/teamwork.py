@@ -141,45 +141,61 @@ def serve():
     return kernel
 
 
-def submit():
+@njit
+def _submit(args):
     """Do a job: ``args`` holds the board's address, the kernel's, the tasks, the threads wanted, then the kernel's own.
 
     With one task or thread, or while another thread's job has the team, the caller does it alone.
     """
+    board, job, tasks, threads = words(args[0]), args[1], args[2], args[3]
+    own = words(args[4])
+    helpers = min(threads, tasks) - 1
+    if helpers < 1 or exchange(board, BUSY, 1) != 0:
+        for task in range(tasks):
+            call_kernel(job, own, task, 0)
+        return
+    board[KERNEL], board[ARGS], board[TASKS] = job, args[4], tasks
+    store(board, NEXT, 0)
+    number = (load(board, WORD) >> 32) + 1
+    if number >= 0x7FFFFFFF:
+        number = 1
+    store(board, WORD, (number << 32) | _OPEN | (helpers << 16))
+    woken = 0
+    for i in range(board[TEAM]):
+        if woken < helpers:
+            me = MEMBERS + i * MEMBER
+            if load(board, me + PARKED) == 1 and exchange(board, me + PARKED, 0) == 1:
+                _send_elsewhere(board, me)
+                release(board[RELEASE], board[me + LOCK])
+            woken += 1
+    _take_tasks(job, own, board, tasks, 0)
+    while True:
+        word = load(board, WORD)
+        if replace(board, WORD, word, word & ~_OPEN):
+            break
+    waited = 0
+    while (load(board, WORD) & _COUNT) != 0:
+        relax()
+        waited += 1
+        if waited >= SPINS and board[YIELD] != 0:  # who is awaited may be waiting for this CPU
+            ask(board[YIELD])
+    store(board, BUSY, 0)
+
+
+def submit():
+    """Do a job."""
 
     def kernel(args, unused, also_unused):
-        board, job, tasks, threads = words(args[0]), args[1], args[2], args[3]
-        own = words(args[4])
-        helpers = min(threads, tasks) - 1
-        if helpers < 1 or exchange(board, BUSY, 1) != 0:
-            for task in range(tasks):
-                call_kernel(job, own, task, 0)
-            return
-        board[KERNEL], board[ARGS], board[TASKS] = job, args[4], tasks
-        store(board, NEXT, 0)
-        number = (load(board, WORD) >> 32) + 1
-        if number >= 0x7FFFFFFF:
-            number = 1
-        store(board, WORD, (number << 32) | _OPEN | (helpers << 16))
-        woken = 0
-        for i in range(board[TEAM]):
-            if woken < helpers:
-                me = MEMBERS + i * MEMBER
-                if load(board, me + PARKED) == 1 and exchange(board, me + PARKED, 0) == 1:
-                    _send_elsewhere(board, me)
-                    release(board[RELEASE], board[me + LOCK])
-                woken += 1
-        _take_tasks(job, own, board, tasks, 0)
-        while True:
-            word = load(board, WORD)
-            if replace(board, WORD, word, word & ~_OPEN):
-                break
-        waited = 0
-        while (load(board, WORD) & _COUNT) != 0:
-            relax()
-            waited += 1
-            if waited >= SPINS and board[YIELD] != 0:  # who is awaited may be waiting for this CPU
-                ask(board[YIELD])
-        store(board, BUSY, 0)
+        _submit(args)
+
+    return kernel
+
+
+def submit_all():
+    """Do some jobs one after the other: ``args`` holds the addresses of what `submit` is given."""
+
+    def kernel(args, jobs, unused):
+        for i in range(jobs):
+            _submit(words(args[i]))
 
     return kernel
