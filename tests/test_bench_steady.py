@@ -7,7 +7,7 @@ import json
 import pytest
 from benches import TINY, measured
 
-from xpconv import settings
+from xpconv import FileError, settings
 from xpconv.bench import facts, report, run, shapes, steady
 from xpconv.bench.candidate import Candidate
 from xpconv.bench.devices import FEW, Device, Timed
@@ -59,6 +59,11 @@ def test_slices_of_the_scheduler_are_told_in_a_file_too(tmp_path):
     report.write(result, tmp_path / "b.json")
     assert report.read(tmp_path / "b.json").rows[0].sides["torch"] == sliced
     assert sliced.unsteady == (0.016, 0.016)
+    document = json.loads((tmp_path / "b.json").read_text())
+    document["rows"][0]["sides"]["torch"]["calls"]["a"] = [2]
+    (tmp_path / "b.json").write_text(json.dumps(document))
+    with pytest.raises(FileError, match=r"3 times are not those of turns of \[2\] calls"):
+        report.read(tmp_path / "b.json")
 
 
 def test_what_is_wrong_in_one_try_gets_no_time():

@@ -156,5 +156,7 @@ def _side_read(side: Mapping[str, Any]) -> Outcome:
 
 def _cut(ms: Sequence[float], calls: Sequence[int]) -> list[list[float]]:
     """Seconds of the calls of each turn."""
+    if sum(calls) != len(ms) or min(calls) < 1:
+        raise TypeError(f"{len(ms)} times are not those of turns of {calls} calls")
     left = iter(ms)
     return [[taken / 1e3 for taken in islice(left, count)] for count in calls]
