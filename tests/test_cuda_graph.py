@@ -44,6 +44,17 @@ def test_replayed_steps_are_the_same_to_the_bit(name):
     assert all(p.grad is None for p in again.parameters().values())
 
 
+@pytest.mark.skipif(not hasattr(cupy, "emulation"), reason="a GPU does not tell")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_nothing_is_used_for_the_first_time_while_a_step_is_recorded(name):
+    """It would be compiled and loaded then."""
+    cupy.emulation.used.clear()
+    cupy.emulation.first_in_a_graph.clear()
+    trained(True, optimizer=OPTIMIZERS[name]())
+    assert len(cupy.emulation.used) > 30
+    assert cupy.emulation.first_in_a_graph == []
+
+
 def test_a_run_that_goes_on_from_a_checkpoint_is_recorded_anew(tmp_path):
     class Ending(Watch):
         def on_step(self, epoch: int, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from types import SimpleNamespace
 
 import apart
 import cudnn_interpreter
@@ -34,6 +35,35 @@ def test_where_no_handle_can_be_made_the_chain_goes_on(monkeypatch):
     assert "cannot start here: CUDNN_STATUS_NOT_INITIALIZED" in xpconv.explain(ops.conv, x, w)["cudnn"]
     close(ops.conv(x, w), x, w)
     assert not cudnn_interpreter.launches
+
+
+@pytest.mark.parametrize("at", ["planned", "built"])
+def test_a_lack_of_memory_is_no_refusal_to_be_remembered(monkeypatch, at):
+    """The library allocates by itself, and CuPy's pool may hold all that it does not use: it is asked for that once."""
+    x, w, planned = made(2, 6, 5, 16), made(3, 3, 16, 16), plans.planned
+    asked, freed = [], []
+
+    def short(*_):
+        raise library.Refusal[0]("Reason: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED")
+
+    def failing(*of):
+        asked.append(of)
+        if len(asked) > 2:
+            return planned(*of)
+        return (
+            short()
+            if at == "planned"
+            else SimpleNamespace(get_execution_plan_count=lambda: 1, build_plan_at_index=short)
+        )
+
+    plans.find.cache_clear()
+    monkeypatch.setattr(plans, "planned", failing)
+    monkeypatch.setattr(cupy.get_default_memory_pool(), "free_all_blocks", lambda: freed.append(len(asked)))
+    close(ops.conv(x, w), x, w)
+    assert not cudnn_interpreter.launches  # by the next engine
+    assert freed == [1]
+    close(ops.conv(x, w), x, w)
+    assert cudnn_interpreter.launches
 
 
 def handles_of_their_own(monkeypatch, create):

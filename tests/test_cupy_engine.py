@@ -11,7 +11,7 @@ from cupy_calls import EMULATED, on_device
 from targets import TestTarget
 
 import xpconv
-from xpconv import ops
+from xpconv import notices, ops
 from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
 from xpconv.engines import cupy as engine
@@ -219,6 +219,15 @@ def test_every_primitive_is_reached():
                 if primitive and not (primitive.declines and primitive.declines(*parts, **options)):
                     reached.add(name)
     assert reached == set(engine.PRIMITIVES) & set(portable.PRIMITIVES)  # others are not those of ops
+
+
+def test_whoever_shows_something_hears_of_kernels_that_are_waited_for():
+    waited = []
+    compiled._kernel.cache_clear()
+    with notices.told_to(waited.append, waited.append):
+        for _ in range(2):
+            ops.relu(cupy.ones(3))
+    assert [text.rstrip("0123456789 ready") for text in waited] == ["getting CUDA kernel"]
 
 
 def test_info_names_the_device_once(capsys):

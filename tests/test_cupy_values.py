@@ -88,10 +88,11 @@ def test_sums_over_many_rows(rows, channels, dtype):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize(
-    ("shape", "groups"), [((2, 70, 40), 4), ((2, 33, 320), 8), ((3, 90, 36), 36), ((2, 7, 30), 3), ((1, 3000, 12), 3)]
+    ("shape", "groups"),
+    [((2, 70, 40), 4), ((2, 150, 40), 4), ((2, 33, 320), 8), ((3, 90, 36), 36), ((2, 7, 30), 3), ((1, 3000, 12), 3)],
 )
 def test_groups_of_any_size(shape, groups, dtype):
-    """Whole in a block, with groups that begin within a vector and tiles of several; and more rows than it holds."""
+    """Whole in a block, or in a larger one, with groups that begin within a vector; and more rows than any holds."""
     rng = np.random.default_rng(groups)
     x = rng.standard_normal(shape) + 9 * (np.arange(shape[-1]) % 7)
     parameters = 1 + 0.1 * rng.standard_normal(shape[-1]), rng.standard_normal(shape[-1])
@@ -120,25 +121,37 @@ def test_response_norms_of_rows_that_blocks_hold_many_or_one_of(shape, dtype):
 
 
 @pytest.mark.parametrize(
-    ("op", "options", "ulps"),
-    [(ops.gelu, {}, 16), (ops.gelu, {"approximate": "tanh"}, 16), (ops.softplus, {}, 8)],
+    ("op", "options", "ulps", "dtype"),
+    [
+        (ops.gelu, {}, 16, "float32"),
+        (ops.gelu, {}, 16, "float64"),
+        (ops.gelu, {"approximate": "tanh"}, 16, "float32"),
+        (ops.softplus, {}, 8, "float32"),
+    ],
 )
-def test_approximations_are_right_everywhere(op, options, ulps):
+def test_approximations_are_right_everywhere(op, options, ulps, dtype):
     """What has polynomials of its own, all along the curve, and not where a sample happens to fall."""
-    x = np.linspace(-12, 12, 100_001, dtype=np.float32)
+    x = np.linspace(-12, 12, 100_001, dtype=dtype)
     y, pullback = xpconv.vjp(op, on_device(x), **options)
     true, true_pullback = xpconv.vjp(op, x.astype(np.float64), **options)
     (dx,), (true_dx,) = pullback(cupy.ones_like(y)), true_pullback(np.ones_like(true))
     for got, expected, scale in ((y, true, np.maximum(np.abs(true), 1e-3)), (dx, true_dx, np.abs(true_dx) + 1)):
-        assert error_in_bounds(got.get(), expected, ulps * scale, "float32") < 0.7  # of what parity permits
-    far = op(on_device(np.float32([np.inf, np.nan, 3e38, -3e38])), **options).get()
-    np.testing.assert_array_equal(far, np.float32([np.inf, np.nan, 3e38, 0]))
+        assert error_in_bounds(got.get(), expected, ulps * scale, dtype) < 0.7  # of what parity permits
+    far = op(on_device(np.array([np.inf, np.nan, 3e38, -3e38], dtype)), **options).get()
+    np.testing.assert_array_equal(far, np.array([np.inf, np.nan, 3e38, 0], dtype))
 
 
 @pytest.mark.parametrize("channels", [3, 8])
 @pytest.mark.parametrize("size", [(1, 9), (6, 7), (5, 8)])
 @pytest.mark.parametrize(
-    ("kernel", "options"), [(3, {"stride": 2}), (5, {"padding": ((1, 6), (0, 2))}), (2, {"dilation": 3}), (13, {})]
+    ("kernel", "options"),
+    [
+        (3, {"stride": 2}),
+        (5, {"stride": 2, "padding": 2}),
+        (5, {"padding": ((1, 6), (0, 2))}),
+        (2, {"dilation": 3}),
+        (13, {}),
+    ],
 )
 def test_depthwise_runs_of_any_length(channels, size, kernel, options):
     """Threads take four neighbours along a line, three cells of a row of a kernel, more than 128 terms in blocks."""

@@ -78,6 +78,22 @@ def test_no_step_copies_to_the_host(copies: list[tuple[int, ...]], optimizer: tr
     assert copies == [(3,)] * 8
 
 
+def test_a_look_at_the_loss_fetches_what_is_new(copies: list[tuple[int, ...]]) -> None:
+    """A display looks many times a second: what it has seen is not gathered again."""
+
+    class Looking(train.Progress):
+        def on_step(self, epoch: int, step: int) -> None:
+            if step != 2:
+                assert self.running is not None
+                self.running.result()
+
+    with xpconv.use_backend(DEVICE):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).initialize(seed=0)
+        data = np.ones((8, 2, 2, 1), "float32"), np.arange(8) % 2
+        train.fit(net, data, epochs=1, batch_size=2, progress=Looking())
+    assert [shape for shape in copies if len(shape) == 1] == [(1,), (1,), (2,), (2,), (1,), (1,)]
+
+
 def test_a_copy_would_be_seen(copies: list[tuple[int, ...]]) -> None:
     """That counting counts: a layer that looks at its input is found out."""
 

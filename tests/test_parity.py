@@ -138,6 +138,16 @@ def test_whatever_is_wrong_is_a_row_and_the_rest_goes_on(what, monkeypatch, caps
     assert (rows["relu"]["ok"], rows["max_unpool"]["ok"]) == (False, True)
 
 
+def test_where_a_device_is_lost_the_rest_is_not_called_wrong(monkeypatch, capsys, tmp_path):
+    spoiled(monkeypatch, run=lambda x, y: 1 / 0)
+    monkeypatch.setattr(parity, "to_numpy", lambda x: x.illegal_address)
+    assert run("--op", "relu,tanh", "--json", str(tmp_path / "p.json")) == 1
+    out = capsys.readouterr().out
+    assert "numpy/portable answers no more after relu (AttributeError" in out
+    assert "parity: 1 of 1 rows miss" in out
+    assert json.loads((tmp_path / "p.json").read_text())["complete"] is False
+
+
 def test_a_nan_must_show_where_it_was_selected(monkeypatch):
     sound = portable.PRIMITIVES["max_pool"]
 

@@ -201,6 +201,21 @@ def test_the_network_is_used_and_changed_between_steps():
     assert runs[0][1] == runs[1][1]
 
 
+def test_what_is_set_on_a_layer_between_steps_is_in_the_next_one():
+    batches, runs = examples((5, 5, 3), 12), []
+    for capture in (True, False):
+        net = flat(nn.BatchNorm(3), nn.Dropout(0.2)).initialize(seed=3)
+        norm, dropout = net[0], net[1]
+
+        def change(step: int, norm: Any = norm, dropout: Any = dropout) -> None:
+            dropout.p = 0.2 if step < 4 else 0.4
+            norm.momentum = 0.1 if step < 8 else 0.3
+
+        runs.append(stepped(net, batches, capture, between=change))
+    assert runs[0][2] == ""
+    assert_same(*runs)
+
+
 class Undeclared(nn.Module):
     def vjp(self, x, training=True, needs_input=True):
         return x, lambda dy: dy

@@ -152,11 +152,11 @@ def _setting(setting: settings.Setting, cores: int) -> dict[str, Any]:
 
 
 def _extra(name: str) -> dict[str, Any]:
-    """Which of an extra's packages are missing, by the record of this package's own installation."""
+    """Which of an extra's packages are missing, by the record of this package's own installation, if there is one."""
     try:
         wanted = [line for line in metadata.requires("xpconv") or [] if re.search(rf"extra == ['\"]{name}['\"]", line)]
     except metadata.PackageNotFoundError:
-        wanted = []
+        return {"for": EXTRAS[name], "missing": None}
     packages = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in wanted]
     return {"for": EXTRAS[name], "missing": [package for package in packages if _version(package) is None]}
 
@@ -226,6 +226,8 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _extra_note(name: str, fact: dict[str, Any]) -> str:
+    if fact["missing"] is None:
+        return f"for {fact['for']} (what it needs is not on record: xpconv runs from a checkout)"
     if not fact["missing"]:
         return f"installed: {fact['for']}"
     return f"pip install 'xpconv[{name}]' for {fact['for']} (missing: {', '.join(fact['missing'])})"

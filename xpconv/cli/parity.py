@@ -11,7 +11,7 @@ from typing import Any
 
 import xpconv
 from xpconv.atomic import replacing
-from xpconv.backend import get
+from xpconv.backend import get, to_numpy
 from xpconv.bench.facts import cpu_name
 from xpconv.cli.console import INTERRUPTED, UsageError, check_place, heading, progress, say
 from xpconv.cli.parity_table import Training, summary, table
@@ -27,6 +27,10 @@ from xpconv.settings import applied, current, precision
 FORMAT = 1
 OnNext = Callable[[str], None]
 _MISSED = 1  # the exit status where an answer is wrong
+
+
+class DeviceLost(Exception):  # noqa: N818 - an outcome, told in its message
+    """A device that answers no more: an error in a CUDA kernel ends all work of its process."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,15 +54,17 @@ def run(options: argparse.Namespace) -> int:
         report.complete = True
     except KeyboardInterrupt:
         say("stopped; what was checked so far:" if report.rows else "stopped before anything was checked")
+    except DeviceLost as lost:
+        say(f"\n{lost}")
     if report.rows or report.complete:
         say(summary(report.rows, report.training))
     if options.json:
         with replacing(options.json) as path:
             path.write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         say(f"wrote {options.json}")
-    if not report.complete:
-        return INTERRUPTED
-    return 0 if report.ok else _MISSED
+    if not report.ok:
+        return _MISSED
+    return 0 if report.complete else INTERRUPTED
 
 
 class Report:
@@ -75,6 +81,8 @@ class Report:
         try:
             for case in cases:
                 self.rows.append(check(target, case, _telling(on_next, f"{target.name} {case.name}")))
+                if self.rows[-1].faults:
+                    _check_answers(target, case.name)
             if networks:
                 told = _telling(on_next, f"{target.name} {joined.NAME}")
                 self.rows.append(joined.check(target, on_next=told))
@@ -104,6 +112,16 @@ class Report:
             "rows": [row.as_dict() for row in self.rows],
             "training": {name: training._asdict() for name, training in self.training.items()},
         }
+
+
+def _check_answers(target: Target, op: str) -> None:
+    """See that an array still goes to the target's device and back; else all that follows would be called wrong."""
+    try:
+        to_numpy(get(target.backend).asarray([0.0]))
+    except Exception as error:  # of whatever library
+        alone = f"xpconv parity --backend {target.backend} --op"
+        rule = f"{target.name} answers no more after {op} ({short(error)}), and this process can check no more."
+        raise DeviceLost(f"{rule}\n  `{alone} {op}` repeats it; `{alone} NAME,NAME` checks others.") from error
 
 
 def _telling(on_next: OnNext, what: str) -> OnNext:

@@ -221,7 +221,8 @@ class Parallel(_Group):
                 "sizes that are halved k times and doubled again must be multiples of 2**k: pad or crop the images."
             )
             raise ValueError(message("Parallel", rule, given, halved if spatial else ""))
-        return made(lambda: namespace(parts[0]).concat(parts, axis=-1))
+        engine = dispatch.offered("concat", *parts)
+        return made(lambda: namespace(parts[0]).concat(parts, axis=-1)) if engine is None else engine.run(*parts)
 
 
 class IdentityShortcut(Module):
@@ -245,13 +246,13 @@ class IdentityShortcut(Module):
         cells = (slice(None), *(slice(None, None, self.stride),) * (x.ndim - 2))
         kept = x[(*cells, slice(None))]
         y = xp.zeros((*kept.shape[:-1], self.out_channels), **like)
-        also(lambda: y.__setitem__((..., slice(channels)), kept))
+        _write(y[..., :channels], kept)
 
         def pullback(dy: Array) -> Array | None:
             if not needs_input:
                 return None
             dx = xp.zeros(shape, **like)
-            also(lambda: dx.__setitem__((*cells, slice(None)), dy[..., :channels]))
+            _write(dx[(*cells, slice(None))], dy[..., :channels])
             return dx
 
         return y, pullback
@@ -259,3 +260,12 @@ class IdentityShortcut(Module):
 
 def _same(dy: Array) -> Array:
     return dy
+
+
+def _write(y: Array, x: Array) -> None:
+    """Write x to where a part of another array is: by an engine, if one offers it."""
+    engine = dispatch.offered("write", y, x)
+    if engine is None:
+        also(lambda: y.__setitem__(..., x))
+    else:
+        engine.run(y, x)

@@ -73,29 +73,41 @@ class Objective:
         return made(lambda: xp.asarray(xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64))))
 
 
+class _Numbers:
+    """Numbers of the device, without axes: fetched when they are asked for, in one transfer, and each of them once."""
+
+    def __init__(self) -> None:
+        self._there: list[Array] = []
+        self._here = np.empty(0)
+
+    def add(self, number: Array) -> None:
+        self._there.append(number)
+
+    def fetched(self) -> np.ndarray:
+        """All of them, in double precision."""
+        if self._there:
+            new = to_numpy(namespace(self._there[0]).stack(self._there))
+            self._here, self._there = np.concatenate((self._here, new)), []
+        return self._here
+
+
 class Tally:
     """Losses and right answers of batches. They stay on the device until `result`, so that no step waits for them."""
 
     def __init__(self) -> None:
-        self._losses: list[Array] = []
-        self._right: list[Array] = []
+        self._losses, self._right = _Numbers(), _Numbers()
         self._samples: list[int] = []
         self._labels = 0
 
     def add(self, loss: Array, right: Array | None, targets: Array) -> None:
         """Note a batch: its mean loss, and of labels how many got the largest output."""
-        self._losses.append(loss)
+        self._losses.add(loss)
         self._samples.append(targets.shape[0])
         if right is not None:
-            self._right.append(right)
+            self._right.add(right)
             self._labels += math.prod(targets.shape)
 
     def result(self) -> Evaluation:
         """Means over all samples noted."""
-        loss = float(np.average(_fetched(self._losses).astype(np.float64), weights=self._samples))
-        return Evaluation(loss, int(_fetched(self._right).sum()) / self._labels if self._right else None)
-
-
-def _fetched(numbers: list[Array]) -> np.ndarray:
-    """Numbers of the device, in one transfer."""
-    return to_numpy(namespace(numbers[0]).stack(numbers))
+        loss = float(np.average(self._losses.fetched(), weights=self._samples))
+        return Evaluation(loss, int(self._right.fetched().sum()) / self._labels if self._labels else None)

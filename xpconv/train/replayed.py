@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xpconv.nn.state import State
 
 _WARM_UP = 2  # steps run as usual first: kernels are compiled, handles and constants made, state that is kept allocated
+_PLAIN = (bool, int, float, complex, str)
 _RECORDINGS = 4  # after so many, whatever keeps changing the network makes a recording useless
 
 
@@ -83,6 +84,7 @@ class Replayed:
             self._set(x, target, rate, steps)
             recording = self._runtime.record(lambda: self._step(*self._inputs))
         self._made_of, self._made = self._ingredients(), self._made + 1
+        self._latest, self._layers = type(self._step.net).latest, self._attributes()
         self._proven = not self._runtime.eager
         if self._made == 1 and not self._runtime.eager:
             kind, images = self._runtime.recording, x.shape[0]
@@ -128,6 +130,10 @@ class Replayed:
             for state in self._states:
                 state.touch()
 
+    def _attributes(self) -> list[dict[str, Any]]:
+        """Those of all layers, as they are set now."""
+        return [dict(vars(part)) for part in self._step.net.modules().values()]
+
     def _ingredients(self) -> tuple[list[Any], list[Any]]:
         """All that the recorded step is made of: choices, and arrays, which stay alive in here."""
         optimizer = self._step.optimizer
@@ -138,7 +144,13 @@ class Replayed:
     def _is_as_recorded(self) -> bool:
         """Whether the recording is still the step: the same choices, and the very same arrays."""
         (chosen, arrays), (now, there) = self._made_of, self._ingredients()
-        return chosen == now and len(arrays) == len(there) and all(a is b for a, b in zip(arrays, there, strict=True))
+        if chosen != now or len(arrays) != len(there) or any(a is not b for a, b in zip(arrays, there, strict=True)):
+            return False
+        latest = type(self._step.net).latest
+        if latest != self._latest:  # some attribute was set, somewhere
+            self._latest, attributes = latest, self._attributes()
+            return _alike(self._layers, attributes)
+        return True
 
     def _replay(self, x: Array, target: Array) -> Measured:
         assert self._recording is not None
@@ -167,6 +179,7 @@ class _Dials:
     def __init__(self, place: Backend) -> None:
         xp = place.xp
         self.rate, self.steps = (xp.zeros((), dtype=xp.float64, device=place.device) for _ in range(2))
+        self.steps += 1  # as the recorded step will: a kernel for it is made now, and not while that is recorded
         self._is: list[Any] = [None, None]
 
     def set(self, rate: Any, steps: Any) -> None:
@@ -188,6 +201,14 @@ def _undeclared(part: Module) -> bool:
     own = [kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] != "xpconv" and kind is not object]
     methods = {name for kind in own for name, member in vars(kind).items() if callable(member)} - {"__init__"}
     return bool(methods) and not any("capturable" in vars(kind) for kind in own)
+
+
+def _alike(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> bool:
+    """Whether layers have the attributes that they had: the very same objects, or equal numbers and names."""
+    if [list(one) for one in before] != [list(one) for one in now]:
+        return False
+    pairs = [(one[name], two[name]) for one, two in zip(before, now, strict=True) for name in one]
+    return all(a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and a == b) for a, b in pairs)
 
 
 @contextmanager

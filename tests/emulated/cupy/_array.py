@@ -150,6 +150,8 @@ class ndarray:
     def astype(
         self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
     ) -> ndarray:
+        if not copy and self.dtype == dtype and order == "K":
+            return self
         return apply(lambda x: x.astype(dtype, order=order, copy=copy), self)
 
     def fill(self, value: Any) -> None:
@@ -266,6 +268,9 @@ def apply(function: Callable[..., Any], *args: Any, writes: ndarray | None = Non
                 f"Array device must be same as the current device: "
                 f"array device = {a._device_id} while current = {cuda.current_device_id()}"
             )
+
+    code = getattr(function, "__code__", function)
+    _capture.note((code, *(a.dtype for a in arrays)))
 
     def run() -> Any:
         with np.errstate(all="ignore"):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from cupy import emulation
+
 Step = Callable[[], object]
 
 
@@ -38,6 +40,14 @@ def end() -> list[Step]:
 def record(step: Step) -> None:
     assert _local.steps is not None
     _local.steps.append(step)
+
+
+def note(function: object) -> None:
+    """Remember what is used, and what a capture uses that was not there before: compiling it is no work for a graph."""
+    if function not in emulation.used:
+        emulation.used.add(function)
+        if capturing():
+            emulation.first_in_a_graph.append(function)
 
 
 def forbid(what: str) -> None:

@@ -66,6 +66,7 @@ class Function:
         ]
         kept = (tuple(args), values)
         emulation.counts["launches"] += 1
+        _capture.note((self.name, self))
         if _capture.capturing():
             _capture.record(lambda: self._run(dims, *kept))
         else:

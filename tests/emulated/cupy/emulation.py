@@ -11,6 +11,8 @@ NAME = "emulated on the CPU"
 DEVICES = 2
 
 counts: Counter[str] = Counter()  # "synchronisations", "launches" and, with those of graphs, "runs"
+used: set[object] = set()  # functions and kernels so far, with the dtypes of their arrays
+first_in_a_graph: list[object] = []  # those of them that were used for the first time while a stream was captured
 from_the_last: bool | None = None  # whether launches run threads from the last to the first; None: every other one
 
 

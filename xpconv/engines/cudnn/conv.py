@@ -94,7 +94,7 @@ def _answer(problem: Problem) -> Plan | str:
     try:
         library.prepare(problem.device)
         return _found(problem)
-    except RuntimeError as error:  # no handle (for want of memory, perhaps), or a graph is captured: not remembered
+    except (RuntimeError, MemoryError) as error:  # no handle or no memory, or a graph is captured: not remembered
         return "cannot start here: " + " ".join(line.strip() for line in str(error).splitlines())
 
 

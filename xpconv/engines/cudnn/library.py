@@ -6,17 +6,20 @@ Everything that needs a device to be there is in this file, so that a test witho
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import cudnn
 import cupy
 
 from xpconv.errors import EngineError, message
 
+T = TypeVar("T")
 INSTALL = "pip install 'xpconv[cudnn13]'"
 
 
@@ -41,6 +44,26 @@ VERSION = _checked("cuDNN", _library_version(), (9, 19))
 
 # How a graph is refused: outright, for impossible sizes, for operations that an earlier frontend calls otherwise.
 Refusal = (cudnn.cudnnGraphNotSupportedError, RuntimeError, ValueError, TypeError)
+_SHORT = re.compile(r"ALLOC(ATION)?_FAILED|out.?of.?memory", re.IGNORECASE)  # as cuDNN and CUDA call it
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether something failed for want of memory, which may pass: nobody is to remember it."""
+    return isinstance(error, MemoryError) or _SHORT.search(str(error)) is not None
+
+
+def with_room(work: Callable[[], T]) -> T:
+    """What some work gives; where memory is short, once more without what CuPy's pool keeps and nobody uses.
+
+    The library allocates by itself, and CuPy's pool gives nothing back before CuPy asks for more.
+    """
+    try:
+        return work()
+    except (MemoryError, *Refusal) as error:
+        if not short_of_memory(error):
+            raise
+    cupy.get_default_memory_pool().free_all_blocks()
+    return work()
 
 
 class _Handles(dict[int, list[Any]]):
@@ -95,11 +118,19 @@ def _new_handle(device: int) -> list[Any]:
     if time.monotonic() - since < _PATIENCE:
         raise RuntimeError(reason)
     try:
-        made = cudnn.create_handle()
+        made = with_room(_created)
     except RuntimeError as error:
-        _failed[device] = time.monotonic(), f"{error} {cudnn.get_last_error_string()}".strip()
-        raise RuntimeError(_failed[device][1]) from error
+        _failed[device] = time.monotonic(), str(error)
+        raise
     return [made, None, getattr(made, "backend_handle", made)]  # a number itself in earlier frontends
+
+
+def _created() -> Any:
+    """A handle, or all that the library says of why there is none."""
+    try:
+        return cudnn.create_handle()
+    except RuntimeError as error:
+        raise RuntimeError(f"{error} {cudnn.get_last_error_string()}".strip()) from error
 
 
 def place(device: int) -> dict[str, Any]:

@@ -12,13 +12,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
 from time import monotonic
 from typing import Any
 
 import cudnn
 import cupy
 
+from xpconv import notices
 from xpconv.backend import Array
 from xpconv.engines.cudnn import library, tune
 from xpconv.engines.cudnn.graph import drawn, refused_notes
@@ -76,19 +76,23 @@ class Plan:
     def _tune(self, call: Callable[[Way], Any]) -> None:
         """Time the call, with all copies that a layout asks for; take the fastest way, and keep its name."""
         self.tuned = True  # before, so that another thread runs on rather than times too
+        notices.wait(f"timing plans of a convolution, {kept()} so far")
         tried = list(_candidates(self.way))
-        times = [_seconds(partial(call, way)) for way in tried]
+        failures: list[Exception] = []
+        times = [_seconds(partial(call, way), failures) for way in tried]
         best = min(range(len(tried)), key=times.__getitem__)
         if math.isfinite(times[best]):
             self.way = tried[best]
-            tune.keep(self.problem, self.way.choice)
+            if not any(map(library.short_of_memory, failures)):  # another time there may be enough
+                tune.keep(self.problem, self.way.choice)
 
 
-def _seconds(run: Callable[[], None]) -> float:
-    """The time that a candidate takes, endless for one that does not run: for want of memory, say."""
+def _seconds(run: Callable[[], None], failures: list[Exception]) -> float:
+    """The time that a candidate takes, endless for one that does not run."""
     try:
         return tune.seconds(run)
-    except (RuntimeError, MemoryError):
+    except (RuntimeError, MemoryError) as error:
+        failures.append(error)
         return math.inf
 
 
@@ -99,10 +103,11 @@ _captured: set[Way] = set()
 
 @lru_cache(maxsize=MOST_PLANS)
 def find(problem: Problem) -> Plan | str:
-    """The plan for a problem, or the library's reason why there is none."""
+    """The plan for a problem, or the library's reason why there is none; a lack of memory is raised, not remembered."""
     library.outside_capture("plan a convolution")
+    notices.wait(f"planning convolution {kept() + 1}")
     with cupy.cuda.Device(problem.device):
-        return _best(problem, library.place(problem.device))
+        return library.with_room(lambda: _best(problem, library.place(problem.device)))
 
 
 def _best(problem: Problem, place: dict[str, Any]) -> Plan | str:
@@ -111,7 +116,7 @@ def _best(problem: Problem, place: dict[str, Any]) -> Plan | str:
     try:
         graph = planned(problem, place)
     except library.Refusal as error:
-        return f"refuses it: {_reason(error)}"
+        return f"refuses it: {_lasting(error)}"
     refusals: list[str] = []
     for way in _fitting(graph, problem, refusals):
         return Plan(problem, way, tuned=not problem.autotune)
@@ -150,8 +155,9 @@ def _most_fused(problem: Problem, place: dict[str, Any], name: str = "") -> Iter
     for asked in (problem, *problem.lesser):
         found = ways(asked, place, name)
         if (first := next(found, None)) is not None:
-            return chain((first,), found)
-    return iter(())
+            yield first
+            yield from found
+            return
 
 
 def ways(problem: Problem, place: dict[str, Any], name: str = "") -> Iterator[Way]:
@@ -180,7 +186,10 @@ def planned(problem: Problem, place: dict[str, Any]) -> Any:
 
 
 def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None, name: str = "") -> Iterator[Way]:
-    """A way for each plan (of a name) that can be built and fits the limit with the copies it needs, best first."""
+    """A way for each plan (of a name) that can be built and fits the limit with the copies it needs, best first.
+
+    ``refusals`` are kept by who will remember them: a lack of memory is none, and raised.
+    """
     for index in range(graph.get_execution_plan_count()):
         if name and graph.get_plan_name_at_index(index) != name:
             continue  # nor built: it may have to be compiled
@@ -188,7 +197,7 @@ def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None, na
             graph.build_plan_at_index(index)
             workspace = graph.get_workspace_size_plan_at_index(index)
         except library.Refusal as error:
-            reason = _reason(error)
+            reason = _reason(error) if refusals is None else _lasting(error)
         else:
             if workspace + problem.copies <= problem.workspace_limit:
                 yield Way(problem, graph, index, workspace)
@@ -196,6 +205,13 @@ def _fitting(graph: Any, problem: Problem, refusals: list[str] | None = None, na
             reason = "its plans need more workspace than workspace_limit allows"
         if refusals is not None:
             refusals.append(reason)
+
+
+def _lasting(error: Exception) -> str:
+    """The reason for a refusal, if it will be the same another time."""
+    if library.short_of_memory(error):
+        raise MemoryError(_reason(error)) from error
+    return _reason(error)
 
 
 def _reason(error: Exception) -> str:

@@ -1,17 +1,23 @@
-"""Which way a convolution goes: the one that moves the fewest bytes, a launch counting as what is moved meanwhile."""
+"""Which way a convolution goes: the one that moves the fewest bytes, a launch counting as what is moved meanwhile.
+
+To reckon it takes the host longer than to launch it, so it is done once for each kind of call.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from xpconv.backend import Array
 from xpconv.engines.cupy import shifted
 from xpconv.engines.cupy.arrays import computed_in, is_half
 from xpconv.engines.cupy.columns import Sizes
-from xpconv.engines.cupy.gemm import terms_of_a_block
+from xpconv.engines.cupy.gemm import fast, terms_of_a_block
 from xpconv.engines.cupy.shifted import Shifts
 from xpconv.engines.cupy.windows import outs, taps
+from xpconv.settings import current
 
 _LAUNCH = 8 * 2**20  # bytes that a large GPU's memory moves while a launch takes its turn (about 4 µs at 2 TB/s)
 _MOST_CELLS = 65535
@@ -34,8 +40,39 @@ class Way(NamedTuple):
         return f"{self.name}: about {self.mebibytes:.3g} MiB moved in {self.launches} launches{pieces}"
 
 
+class _Kind(NamedTuple):
+    """What an array is without its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
 def forward(x: Array, sizes: Sizes) -> Way:
     """The way of the sums for each output."""
+    return _reckoned(_forward, x, sizes)
+
+
+def backward(dy: Array, sizes: Sizes) -> Way:
+    """The way of the sums for each cell of the input."""
+    return _reckoned(_backward, dy, sizes)
+
+
+def weights(x: Array, sizes: Sizes) -> Way:
+    """The way of the sums for each weight."""
+    return _reckoned(_weights, x, sizes)
+
+
+def _reckoned(of: Callable[..., Way], x: Array, sizes: Sizes) -> Way:
+    return _once(of, _Kind(x.shape, x.dtype), sizes, current().workspace_limit, fast())
+
+
+@functools.lru_cache(maxsize=4096)
+def _once(of: Callable[..., Way], x: Any, sizes: Sizes, *settings: Any) -> Way:
+    """The way, under the settings that are in force."""
+    return of(x, sizes)
+
+
+def _forward(x: Array, sizes: Sizes) -> Way:
     rows = x.shape[0] * outs(sizes.window)
     if _depthwise(sizes):
         return _by_thread(x, sizes, rows)
@@ -45,8 +82,7 @@ def forward(x: Array, sizes: Sizes) -> Way:
     return min(ways, key=lambda way: way.cost)
 
 
-def backward(dy: Array, sizes: Sizes) -> Way:
-    """The way of the sums for each cell of the input."""
+def _backward(dy: Array, sizes: Sizes) -> Way:
     rows = dy.shape[0] * outs(sizes.window)
     if _depthwise(sizes):
         return _by_thread(dy, sizes, rows)
@@ -56,8 +92,7 @@ def backward(dy: Array, sizes: Sizes) -> Way:
     return min(ways, key=lambda way: way.cost)
 
 
-def weights(x: Array, sizes: Sizes) -> Way:
-    """The way of the sums for each weight."""
+def _weights(x: Array, sizes: Sizes) -> Way:
     rows = x.shape[0] * outs(sizes.window)
     if _depthwise(sizes):
         return _by_thread(x, sizes, rows)

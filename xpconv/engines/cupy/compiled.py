@@ -7,6 +7,7 @@ and more) and WIDTH, then the files that it shares with others, then its own. Cu
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import cupy
 import numpy as np
 
+from xpconv import notices
 from xpconv.backend import Array
 from xpconv.errors import dtype_name
 
@@ -58,8 +60,12 @@ def options(module: str) -> tuple[str, ...]:
     return ("-std=c++17", "--fmad=false") if module in _EXACT else ("-std=c++17",)
 
 
+_count = itertools.count(1)  # of the kernels that this process has asked for
+
+
 @functools.cache
 def _kernel(device: int, module: str, name: str, dtype: str, index: str, width: int) -> Any:
+    notices.wait(f"getting CUDA kernel {next(_count)} ready")  # a second or two where CuPy has not kept it
     return cupy.RawModule(code=source(module, dtype, index, width), options=options(module)).get_function(name)
 
 

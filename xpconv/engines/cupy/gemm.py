@@ -10,6 +10,7 @@ they lose on the way up to 2¹⁶ terms.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -22,8 +23,8 @@ from xpconv.engines.cupy.cublas import batched_product
 from xpconv.errors import dtype_name
 from xpconv.settings import current
 
-_ONE = {name: np.ones((), dtype=name) for name in ("float32", "float64")}
-_ZERO = {name: np.zeros((), dtype=name) for name in ("float32", "float64")}
+_FACTORS = {double: np.array([0, 1], "float64" if double else "float32") for double in (False, True)}
+_FACTORS_AT = {double: numbers.ctypes.data for double, numbers in _FACTORS.items()}  # to ask takes a microsecond
 _LONG = 2**16  # terms of a sum on tensor cores
 _NO_HALF_SUMS = 16  # CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION
 
@@ -69,6 +70,9 @@ def fast() -> bool:
 def product(a: Matrix, b: Matrix, into: Matrix, *, batch: int = 1, add: bool = False) -> None:
     """into = a @ b (+ into), in blocks of terms; of each of a batch of matrices."""
     block = terms_of_a_block(a.columns, a.array)
+    if 0 < a.columns <= block:
+        gemm(a, b, into, batch=batch, add=add)
+        return
     everything = slice(0, a.rows), slice(0, b.columns)
     for start in range(0, a.columns, block):
         terms = slice(start, min(start + block, a.columns))
@@ -84,9 +88,10 @@ def gemm(a: Matrix, b: Matrix, into: Matrix, *, batch: int = 1, add: bool = Fals
     double = dtype_name(into.array.dtype) == "float64"
     exact = cublas.CUBLAS_COMPUTE_64F if double else cublas.CUBLAS_COMPUTE_32F
     compute = cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if fast() and left == kinds["float32"] else exact
-    number = "float64" if double else "float32"
     sizes = (int(b.turned), int(a.turned), into.columns, into.rows, a.columns)
-    one, more = _ONE[number].ctypes.data, (_ONE if add else _ZERO)[number].ctypes.data
+    zero = _FACTORS_AT[double]
+    one = zero + _FACTORS[double].itemsize
+    more = one if add else zero
     half = is_half(into.array)
     before = cublas.getMathMode(handle) if half else 0
     try:
@@ -101,6 +106,7 @@ def gemm(a: Matrix, b: Matrix, into: Matrix, *, batch: int = 1, add: bool = Fals
             cublas.setMathMode(handle, before)
 
 
+@functools.cache
 def _kinds() -> dict[str, int]:
     runtime = cupy.cuda.runtime
     return {

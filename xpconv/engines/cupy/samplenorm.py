@@ -25,7 +25,8 @@ from xpconv.engines.cupy.norm import (
 )
 from xpconv.errors import dtype_name
 
-_THREADS = 256
+# Of a block; the second, of which a processor has room for one or two, where the first cannot hold the rows.
+_THREADS = 256, 512
 _ROWS = 8  # as in the kernels' source: of a thread
 _CHANNELS = 256  # likewise: of a block
 _LINE = 32  # bytes of a row that are worth a load from memory
@@ -37,6 +38,7 @@ class _Tiles(NamedTuple):
     layout: Layout
     width: int
     across: int
+    down: int
 
     @classmethod
     @functools.lru_cache(maxsize=4096)
@@ -44,14 +46,16 @@ class _Tiles(NamedTuple):
         """The tiles with the fewest threads that have no channels; `None` where no block holds enough rows."""
         unit, packs = math.lcm(layout.each, width) // width, -(-layout.channels // width)
         least = min(-(-_LINE // (width * itemsize)), packs)
-        fitting = [
-            across
-            for across in range(unit, min(_CHANNELS // width, -(-packs // unit) * unit) + 1, unit)
-            if across >= least and layout.rows <= _ROWS * _down(across)
-        ]
-        if not fitting:
-            return None
-        return cls(layout, width, min(fitting, key=lambda across: (-(-packs // across) * across, -across)))
+        for threads in _THREADS:
+            fitting = [
+                across
+                for across in range(unit, min(_CHANNELS // width, -(-packs // unit) * unit) + 1, unit)
+                if across >= least and layout.rows <= _ROWS * _down(across, threads)
+            ]
+            if fitting:
+                across = min(fitting, key=lambda across: (-(-packs // across) * across, -across))
+                return cls(layout, width, across, _down(across, threads))
+        return None
 
     def launch(self, name: str, x: Array, *args: Any) -> None:
         """Launch a kernel on a grid of (tiles of channels, batches)."""
@@ -59,12 +63,12 @@ class _Tiles(NamedTuple):
         grid = -(-channels // (self.across * self.width)), batches
         largest = max(x.size, STATISTICS * batches * channels)
         compiled = kernel("norm_tiles", name, dtype_name(x.dtype), largest, self.width)
-        compiled(grid, (self.across, _down(self.across)), pointers((*args, self.layout.struct())))
+        compiled(grid, (self.across, self.down), pointers((*args, self.layout.struct())))
 
 
-def _down(across: int) -> int:
+def _down(across: int, threads: int) -> int:
     """Threads below one another, a power of two."""
-    return 1 << (_THREADS // across).bit_length() - 1
+    return 1 << (threads // across).bit_length() - 1
 
 
 def _tiles(layout: Layout, x: Array, *arrays: Array | None) -> _Tiles | None:

@@ -6,6 +6,7 @@ So the products of all cells are added up in a grid of the padded size; what fal
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -32,11 +33,13 @@ class Shifts(NamedTuple):
     offsets: tuple[int, ...]  # in rows, for each kernel cell in row-major order
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)
     def forward(cls, window: Window) -> Shifts:
         before = tuple(lo for lo, _ in window.padding)
         return cls(before, window.padded, window.out, _offsets(window, window.padded, backward=False))
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)
     def backward(cls, window: Window) -> Shifts:
         """Of the input gradient, which reads dy with the kernel turned around."""
         reach = tuple(d * (k - 1) for d, k in zip(window.dilation, window.kernel, strict=True))

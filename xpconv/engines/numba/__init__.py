@@ -27,6 +27,7 @@ try:
         machine,
         norm,
         pad,
+        parts,
         pool,
         prelu,
         resize,
@@ -46,7 +47,7 @@ except OSError as error:  # llvmlite's own library
 PRIMITIVES = {
     name: primitive
     for module in (
-        *(activation, add, conv, dropout, groupnorm, linear, loss, norm, pad),
+        *(activation, add, conv, dropout, groupnorm, linear, loss, norm, pad, parts),
         *(pool, prelu, resize, responsenorm, rownorm, softmax, sums, update),
     )
     for name, primitive in module.PRIMITIVES.items()

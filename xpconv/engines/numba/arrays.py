@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.engines.numba import strided
 from xpconv.engines.numba.fields import CACHE_LINE
 from xpconv.engines.numba.recording import hold, recorder
 from xpconv.engines.numba.reuse import LEAST, outputs
@@ -23,6 +24,7 @@ _DATA = object.__basicsize__
 _read = ctypes.c_size_t.from_address  # a third of the time of asking the array, a thousand times in a training step
 
 _CACHED = 2**24  # bytes of x and y together; beyond, what is stored would push out what is yet to be read
+_LITTLE = 2**16  # bytes up to which NumPy copies as fast
 _SMALL = 4096  # bytes up to which aligning an array costs more than it saves
 
 
@@ -50,6 +52,10 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def copied(x: np.ndarray, dtype: Any = None) -> np.ndarray:
     """A copy in C order."""
+    if dtype is None and getattr(x, "nbytes", 0) > _LITTLE and strided.copies(x.itemsize, x.shape, x.strides):
+        y = empty(x.shape, x.dtype)
+        strided.copy(place(x), place(y), x.itemsize, x.shape, x.strides, y.strides)
+        return y
     y = np.array(x, dtype, order="C")
     if recorders:
         also(lambda: np.copyto(y, x, casting="unsafe"))

@@ -241,6 +241,13 @@ static inline long long clock64() {
 }
 static inline float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
 static inline float __int_as_float(int x) { float y; memcpy(&y, &x, 4); return y; }
+static inline int __double2loint(double x) { int y; memcpy(&y, &x, 4); return y; }
+static inline double __hiloint2double(int high, int low) {
+  double y;
+  uint64_t x = (uint64_t)(uint32_t)high << 32 | (uint32_t)low;
+  memcpy(&y, &x, 8);
+  return y;
+}
 static inline unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
 template <class T> inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> inline T max(T a, T b) { return a < b ? b : a; }

@@ -17,6 +17,11 @@ template <class E, bool WHOLE> struct WaitingOf { typedef PackOf<E> Type; };
 template <class E> struct WaitingOf<E, false> { typedef Words<E> Type; };
 template <class E> using Waiting = typename WaitingOf<E, WIDTH == 1 || sizeof(E) >= 4>::Type;
 template <class E> __device__ __forceinline__ Waiting<E> load_early(const E *from) { return *(const Waiting<E> *)from; }
+// Has the compiler forget what it made of a pack that waits on: it would keep the numbers of 16 bits, in twice the registers.
+template <class E> __device__ __forceinline__ void still_packed(Words<E> &pack) {
+  for (unsigned &word : pack.words) asm volatile("" : "+r"(word));
+}
+template <class E> __device__ __forceinline__ void still_packed(PackOf<E> &) {}
 
 __device__ __forceinline__ Values widened(const Pack &pack) {
   Values values;

@@ -125,10 +125,43 @@ outputs(const T *x, const T *weights, const A *scale, const A *shift, const T *b
   }
 }
 
+// Adds what SPAN taps see of a line of windows two cells apart: each window is loaded and widened once. `reach` cells lie
+// between the start of window 0 and the run's first cell, an ODD number of them or not.
+template <bool ODD>
+__device__ __forceinline__ void slide_by_twos(RunOfSums &sum, const T *line, Index channels, int reach, int windows,
+                                              const T *weight) {
+  constexpr int MOST = (RUN + SPAN - 1 + ODD) / 2;
+  int first = ((reach + ODD) >> 1) - SPAN / 2;
+  const T *from = line + first * channels;
+  Waiting<T> held[MOST];
+#pragma unroll
+  for (int j = 0; j < MOST; j++, from += channels)
+    if ((unsigned)(first + j) < (unsigned)windows) held[j] = load_early(from);
+  Values by[SPAN];
+#pragma unroll
+  for (int t = 0; t < SPAN; t++) by[t] = widened(load(weight + t * channels));
+#pragma unroll
+  for (int j = 0; j < MOST; j++)
+    if ((unsigned)(first + j) < (unsigned)windows) {
+      Values back = widened(held[j]);
+#pragma unroll
+      for (int t = 0; t < SPAN; t++) {
+        constexpr int BEHIND = SPAN / 2 * 2 - ODD;
+        int u = 2 * j + t - BEHIND;
+        if (u >= 0 && u < RUN) sum.add(u, back, by[t]);
+      }
+    }
+  sum.counted(SPAN);
+}
+
 // Adds what a line of windows two cells apart has for a run, whose first cell is `reach` cells behind the start of window 0:
 // under each tap every other cell has one, the same for all runs of the line, and those of neighbours are neighbours.
 __device__ __forceinline__ void every_other(RunOfSums &sum, const T *line, Index channels, int reach, int windows, int taps,
                                             const T *weight) {
+  for (; taps >= SPAN; taps -= SPAN, reach -= SPAN, weight += SPAN * channels) {
+    if (reach & 1) slide_by_twos<true>(sum, line, channels, reach, windows, weight);
+    else slide_by_twos<false>(sum, line, channels, reach, windows, weight);
+  }
   for (int t = 0; t < taps; t++, weight += channels) {
     bool odd = (reach - t) & 1;
     int window = (reach - t + odd) >> 1;

@@ -52,7 +52,9 @@ struct SumOf {
 };
 
 // Sums over all rows of each channel's group, from those over a thread's rows.
-__device__ inline Values group_sums(const Values &x, const Tile &tile) { return of_groups(column_sums(x), tile, SumOf()); }
+__device__ inline Values group_sums(const Values &x, const Tile &tile) {
+  return of_groups(column_sums<MOST_THREADS>(x), tile, SumOf());
+}
 
 // y = x̂ · gamma + beta; `table`, where wanted, is what x̂ is made of.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS)
@@ -71,6 +73,7 @@ normalise_tiles(const T *x, const T *gamma, const T *beta, T *y, A *table, doubl
   off = group_sums(off, tile);
   for (int k = 0; k < WIDTH; k++) off.v[k] *= share;
   tile.each_row([&](int r) {
+    still_packed(held[r]);
     Values of = widened(held[r]);
     for (int k = 0; k < WIDTH; k++) {
       A rest = (of.v[k] - first.v[k]) - off.v[k];
@@ -99,6 +102,7 @@ normalise_tiles(const T *x, const T *gamma, const T *beta, T *y, A *table, doubl
     store(to + RSTD * tile.channels, at.rstd);
   }
   tile.each_row([&](int r) {
+    still_packed(held[r]);
     Values z = at.centred(held[r]);
     for (int k = 0; k < WIDTH; k++) z.v[k] = z.v[k] * at.scale.v[k] + at.beta.v[k];
     store(y + tile.place(r), narrowed(z));
@@ -125,8 +129,8 @@ gradient_tiles(const T *x, const T *dy, const A *table, const T *gamma, T *dx, A
     }
   });
   for (int k = 0; k < WIDTH; k++) weighted.v[k] *= at.rstd.v[k];
-  plain = column_sums(plain);
-  weighted = column_sums(weighted);
+  plain = column_sums<MOST_THREADS>(plain);
+  weighted = column_sums<MOST_THREADS>(weighted);
   if (tile.mine() && threadIdx.y == 0) {
     A *to = parts + blockIdx.y * 2 * tile.channels + tile.c;
     store(to, plain);
@@ -147,6 +151,8 @@ gradient_tiles(const T *x, const T *dy, const A *table, const T *gamma, T *dx, A
     by.v[k] *= rstd;
   }
   tile.each_row([&](int r) {
+    still_packed(held[r]);
+    still_packed(held_back[r]);
     Values apart = at.centred(held[r]), z = widened(held_back[r]);
     for (int k = 0; k < WIDTH; k++)
       z.v[k] = z.v[k] * by.v[k] - (plain.v[k] + apart.v[k] * weighted.v[k]);

@@ -23,9 +23,10 @@ __device__ __forceinline__ void walk(Index r, Index end, Index step, Get get, Ta
   for (; r < end; r += step) take(get(r), r);
 }
 
-// Sums over threadIdx.y, for each threadIdx.x; all threads of a column get them. Every thread of the block must come here.
-__device__ inline Values column_sums(Values x) {
-  __shared__ A parts[WIDTH][256];
+// Sums over threadIdx.y, for each threadIdx.x, in blocks of up to THREADS; all threads of a column get them. Every thread of
+// the block must come here.
+template <int THREADS = 256> __device__ inline Values column_sums(Values x) {
+  __shared__ A parts[WIDTH][THREADS];
   int me = threadIdx.y * blockDim.x + threadIdx.x;
   __syncthreads();  // the last use of `parts` is over
   for (int k = 0; k < WIDTH; k++) parts[k][me] = x.v[k];
