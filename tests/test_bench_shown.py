@@ -10,12 +10,7 @@ import pytest
 from benches import CONV, TINY, measured
 from PIL import Image
 
-from xpconv.bench import (
-    ceiling,
-    chart,
-    report,
-    table,
-)
+from xpconv.bench import ceiling, chart, report, table
 from xpconv.bench.case import Case
 from xpconv.bench.result import Outcome, Plan, Result
 from xpconv.cli import main

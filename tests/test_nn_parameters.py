@@ -106,13 +106,13 @@ def test_inputs_and_dy_are_left_alone():
 def asked(monkeypatch):
     """What ops are asked for: (name, needs) of every `xpconv.vjp` that a layer makes."""
     calls = []
-    original = xpconv.dispatch.vjp
+    original = xpconv.derivatives.vjp
 
     def vjp(op, *args, needs, **options):
         calls.append((op.__name__, needs))
         return original(op, *args, needs=needs, **options)
 
-    monkeypatch.setattr(xpconv.dispatch, "vjp", vjp)
+    monkeypatch.setattr(xpconv.derivatives, "vjp", vjp)
     return calls
 
 

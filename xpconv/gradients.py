@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from xpconv.backend import Array, backend_of, to_numpy
-from xpconv.dispatch import registered, vjp
+from xpconv.derivatives import vjp
+from xpconv.dispatch import registered
 from xpconv.errors import GradientError, dtype_name, message
 
 _STEP = 1e-5  # near the cube root of float64's roundoff, where truncation and rounding balance

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpconv.arguments import flag
 from xpconv.backend import Array, namespace
-from xpconv.errors import message
+from xpconv.errors import message, misnamed
 from xpconv.nn import Module
 from xpconv.nn.names import renaming, warn_if_none
 from xpconv.nn.state import Shape, State, shown
@@ -110,7 +110,7 @@ def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: 
     names = {name for name, _ in taken}
     unexpected = [name for name in arrays if name not in names]
     if strict:
-        problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
+        problems += misnamed(missing, unexpected)
     if any(problems):
         remedy = "strict=False takes what has the right name." if strict else ""
         if strict and any(name.endswith("running_mean") for name in unexpected):

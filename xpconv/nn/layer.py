@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from xpconv import dispatch, packing
+from xpconv import derivatives, dispatch, packing
 from xpconv.backend import Array
 from xpconv.errors import describe, message
 from xpconv.nn.module import LayerPullback, Module
-from xpconv.nn.state import Parameter, State
+from xpconv.nn.state import Parameter, State, value_of
 from xpconv.ops import validate
 from xpconv.ops.activation import ACTIVATIONS
 
@@ -69,9 +69,9 @@ class Layer(Module):
         """Inference."""
         self._check_rank(x)
         op, args, options = self._bound(x, False)
-        values = {name: _value(option) for name, option in options.items()}
+        values = {name: value_of(option) for name, option in options.items()}
         with packing.offering(_parameters(args, options)):
-            return self.run(op, [*map(_value, args)], values)
+            return self.run(op, [*map(value_of, args)], values)
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
         """See `Module.vjp`."""
@@ -111,11 +111,11 @@ class Layer(Module):
         needs = (needs_input and owners[0] is x, *learning)
         if side is not None:
             needs = (*needs[:-1], True)
-        values = {name: _value(option) for name, option in options.items()}
+        values = {name: value_of(option) for name, option in options.items()}
         parameters = _parameters(args, options)
         versions = [parameter.version for parameter in parameters]
         with packing.offering(parameters):
-            y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
+            y, backward = self.run_vjp(op, [*map(value_of, args)], values, needs)
 
         def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:
             if [parameter.version for parameter in parameters] != versions:
@@ -142,7 +142,7 @@ class Layer(Module):
         self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
     ) -> tuple[Any, dispatch.Pullback]:
         """Apply the op with its pullback, as `xpconv.vjp` does: its gradients are arrays of their own, or dy itself."""
-        return dispatch.vjp(op, *args, needs=needs, **options)
+        return derivatives.vjp(op, *args, needs=needs, **options)
 
     def _check_rank(self, x: Array) -> None:
         if self.rank is not None and getattr(x, "ndim", self.rank + 2) != self.rank + 2:
@@ -176,10 +176,6 @@ def check_activation(layer: str, name: str | None) -> None:
     """Judge the name of an activation that a layer applies to its sums."""
     if name is not None:
         validate.one_of(layer, "activation", name, ACTIVATIONS)
-
-
-def _value(argument: Any) -> Any:
-    return argument.value if isinstance(argument, State) else argument
 
 
 def _parameters(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Parameter, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpconv.arguments import flag, integer
 from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
-from xpconv.errors import dtype_name, message
+from xpconv.errors import dtype_name, message, misnamed
 from xpconv.hints import check_method
 from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
@@ -258,7 +258,7 @@ class Module(Tree):
         unfit = [name for name in common if not own[name].fits(shapes[name])]
         problems = [f"{name} {shapes[name]} should be {shown(own[name].shape)}" for name in unfit]
         if strict:
-            problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
+            problems += misnamed(missing, unexpected)
         if problems:
             remedy = renaming(state, own) or "strict=False takes what has the right name."
             rule = "the state is not this network's."

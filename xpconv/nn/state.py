@@ -307,3 +307,8 @@ class Buffer(State):
 
     def _kept_in(self, dtype: str) -> str:
         return "float32" if dtype in HALVES else dtype
+
+
+def value_of(argument: Any) -> Any:
+    """What an op is given for it: the value of an array that a layer owns, and anything else as it is."""
+    return argument.value if isinstance(argument, State) else argument

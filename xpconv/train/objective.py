@@ -11,7 +11,8 @@ import numpy as np
 
 from xpconv import ops
 from xpconv.backend import Array, backend_of, cast, namespace, to_numpy
-from xpconv.dispatch import OPS, vjp
+from xpconv.derivatives import vjp
+from xpconv.dispatch import OPS
 from xpconv.errors import describe_all, dtype_name, message
 from xpconv.kinds import dtype_kind
 from xpconv.runtime import made
