@@ -1,11 +1,17 @@
-"""Tiny rows for the tests of `xpconv bench`, and what a run of some came to."""
+"""Tiny rows for the tests of `xpconv bench`, runs of them, and what one of some came to."""
 
 from __future__ import annotations
 
-from xpconv.bench import shapes
+import math
+
+import pytest
+
+from xpconv import settings
+from xpconv.bench import run, shapes, steady
 from xpconv.bench.case import Case
 from xpconv.bench.layer import Layer
 from xpconv.bench.result import Outcome, Plan, Result, Row
+from xpconv.cli import main
 
 CONV = Layer("tiny", "5² 3→4 3×3", "conv", (5, 5, 3), {"w": (3, 3, 3, 4), "b": (4,)}, {"padding": 1}, batch=2)
 TINY = (
@@ -41,7 +47,7 @@ CASES = [Case(x, x.batch, d) for x in TINY for d in shapes._OF_OP.get(x.op, ("fo
 
 
 def outcome(seconds, error=0.1, **facts):
-    return Outcome(times={"a": list(seconds)}, errors={"a": error}, **facts)
+    return Outcome(turns={"a": [list(seconds)]}, errors={"a": error}, **facts)
 
 
 def measured():
@@ -53,3 +59,17 @@ def measured():
         peer = Outcome(failed="RuntimeError: no") if theirs is None else outcome(theirs)
         made.rows.append(Row(case, {"xpconv": outcome((0.002, 0.002, 0.5)), "torch": peer}))
     return made
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    """For whoever imports it: one short turn, on an engine that needs no compiling."""
+    monkeypatch.setattr(run, "_TURN", 0.0)
+    monkeypatch.setattr(run, "_SETTLE", 0.0)
+    monkeypatch.setattr(steady, "FACTOR", math.inf)  # nothing is measured again: how fast this machine is, is no matter
+    settings.use_engine("portable")
+
+
+def bench(*arguments):
+    """The command with two rounds of turns, in this process."""
+    return main(["bench", "--rounds", "2", *map(str, arguments)])

@@ -8,11 +8,13 @@ import array_api_strict
 import cudnn_on_host
 import numpy as np
 import pytest
+from benches import TINY
 from command import xpconv
 from nets import BACKENDS, assorted, corners, images
 from targets import missing
 
 from xpconv import settings
+from xpconv.bench import shapes
 
 cudnn_on_host.install_if_emulated()  # before tests are collected: which calls there are depends on what an engine takes
 
@@ -50,6 +52,29 @@ def learned():
 def path(tmp_path):
     """Where a network may be saved."""
     return tmp_path / "net.safetensors"
+
+
+@pytest.fixture
+def numba_alone():
+    """Whatever is computed is computed by the compiled engine, or refused."""
+    with settings.use_engine("numba"):
+        yield
+
+
+@pytest.fixture
+def forgetful():
+    """Choices made under a patch are not remembered beyond it."""
+    from numba_conv import forget
+
+    yield
+    forget()
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A set of tiny rows of `xpconv bench`, which is the default."""
+    for name in ("tiny", "quick"):
+        monkeypatch.setitem(shapes.SETS, name, lambda: list(TINY[:2]))
 
 
 @pytest.fixture(params=BACKENDS)

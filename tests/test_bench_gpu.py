@@ -37,7 +37,7 @@ def emulated(*command):
 
 
 def bench(path, *options):
-    done = emulated("-m", "xpconv", "bench", "--backend", "cupy", "--rounds", 1, "--json", path, *options)
+    done = emulated("-m", "xpconv", "bench", "--backend", "cupy", "--rounds", 1, "--tries", 1, "--json", path, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(path.read_text()), done.stdout
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 import pytest
 from benches import CONV, TINY
 
-from xpconv.bench import (
-    architectures,
-    shapes,
-)
+from xpconv.bench import architectures, shapes
 from xpconv.bench.case import Case
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """A set of tiny rows, which is the default."""
-    for name in ("tiny", "quick"):
-        monkeypatch.setitem(shapes.SETS, name, lambda: list(TINY[:2]))
 
 
 def test_the_convolutions_of_the_networks_are_those_published():

@@ -10,12 +10,7 @@ import pytest
 from benches import CONV, TINY, measured
 from PIL import Image
 
-from xpconv.bench import (
-    ceiling,
-    chart,
-    report,
-    table,
-)
+from xpconv.bench import ceiling, chart, report, table
 from xpconv.bench.case import Case
 from xpconv.bench.result import Outcome, Plan, Result
 from xpconv.cli import main
@@ -58,6 +53,9 @@ def test_the_summary_counts_and_averages(result):
     text = "\n".join(table.closing_lines(result))
     assert "below 1 in 1 of 2" in text
     assert "interrupted" not in text
+    nothing = "\n".join(table.closing_lines(replace(result, rows=[])))
+    assert "0 of 3 rows were measured" in nothing
+    assert "ratio" not in nothing
 
 
 def test_the_share_of_the_peak_is_of_what_bounds_the_case():

@@ -40,7 +40,6 @@ from xpconv.cli import console, info, main
         (["predict", "nowhere.safetensors", "x.png"], "nowhere.safetensors: No such file or directory"),
         (["predict", __file__, "x.png"], "no safetensors file"),
         (["dance"], "invalid choice: 'dance'"),
-        ([], "required: COMMAND"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
@@ -52,6 +51,14 @@ def test_mistakes_are_one_message_and_status_2(arguments, said, tmp_path, monkey
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_no_command_at_all_is_answered_with_the_help(capsys):
+    assert status([]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("usage: xpconv")
+    assert "xpconv predict xpconv-run" in shown.out
+    assert shown.err == ""
 
 
 def test_a_warning_is_a_line(monkeypatch, capsys):

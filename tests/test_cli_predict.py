@@ -26,7 +26,7 @@ def test_predict_finds_the_right_classes(trained, tmp_path, capsys):
     assert head.split() == ["image", "class", "probability", "second", "probability", "third", "probability"]
     assert [line.split()[0] for line in lines] == names
     assert [int(line.split()[1]) for line in lines] == labels.tolist()
-    assert lines[1].endswith("resized from 16×24 to 8×8")
+    assert lines[1].endswith("resized from 16×24 to 8×8, from colour to grey")
     assert len({re.search(r"\s\d +[01]\.\d{4}", line).start() for line in lines}) == 1, "aligned"
 
 
@@ -53,6 +53,22 @@ def test_predict_answers_machines_in_json(trained, tmp_path):
         chances = [best["probability"] for best in answer["classes"]]
         assert chances == sorted(chances, reverse=True)
         assert sum(chances) == pytest.approx(1, abs=1e-5)  # of three classes, all
+
+
+def test_a_picture_of_other_colours_than_the_network_takes_is_told(trained, tmp_path, capsys):
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    names = [str(tmp_path / name) for name in ("colour.png", "grey.png", "colour.npy", "grey.npy")]
+    for name, given in zip(names, (pixels, pixels[..., 0]) * 2, strict=True):
+        np.save(name, given) if name.endswith("npy") else Image.fromarray(given).save(name)
+    model = str(trained[0] / "model.safetensors")
+    assert main(["predict", model, *names, "--json"]) == 0
+    was = [answer["converted_from"] for answer in json.loads(capsys.readouterr().out)]
+    assert was == ["colour", None, "colour", None]
+    assert main(["predict", model, *names]) == 0
+    assert [line.endswith("from colour to grey") for line in capsys.readouterr().out.splitlines()[1:]] == [
+        True,
+        False,
+    ] * 2
 
 
 def test_an_array_and_an_image_file_of_the_same_pixels_get_the_same_answer(trained, tmp_path, capsys):

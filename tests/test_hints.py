@@ -30,6 +30,10 @@ def test_every_layer_shows_its_own_signature(kind):
             r"  Conv2d\(in_channels, out_channels, kernel_size, stride=1, .*\)\n  padding_mode: zeros are the default",
         ),
         (lambda: nn.ReLU(inplace=True), r"^ReLU: .*'inplace'\.\n  ReLU\(\)\n  inplace: results are always new"),
+        (
+            lambda: nn.models.resnet18(pretrained=True),
+            r"(?s)^resnet18: .*'pretrained'.*\n  pretrained: exchange\.load_t",
+        ),
         (lambda: nn.Flatten(1, 2), r"^Flatten: too many positional arguments\.\n  Flatten\(\)$"),
         (lambda: nn.MaxPool2d(2, return_indices=True, device=0), r"\n  return_indices: .*\n  device: net\.to"),
         (
@@ -55,6 +59,22 @@ def test_a_call_that_does_not_fit_is_shown_the_signature(call, said):
         call()
 
 
+def test_a_module_that_is_submodule_or_unknown_is_imported_as_ever():
+    from xpconv.nn import models
+
+    assert models is nn.models
+    with pytest.raises(ImportError, match=r"^cannot import name 'nothing' from 'xpconv\.nn'"):
+        from xpconv.nn import nothing  # noqa: F401
+
+
+@pytest.mark.parametrize("given", [dict, lambda parameters: list(parameters.values())])
+@pytest.mark.parametrize("rate", [{}, {"lr": 0.1}])
+def test_an_optimizer_takes_no_parameters(given, rate):
+    parameters = given(nn.Linear(2, 2).parameters())
+    with pytest.raises(TypeError, match=r"(?s)^SGD: takes a learning rate.*given: a \w+ of parameters.*\.step\(net\."):
+        train.SGD(parameters, **rate)
+
+
 def test_errors_from_within_a_call_that_fits_pass_unchanged(monkeypatch):
     def refuse(*args, **kwargs):
         raise TypeError("from within")
@@ -77,6 +97,9 @@ def test_errors_from_within_a_call_that_fits_pass_unchanged(monkeypatch):
         (nn, "CrossEntropyLoss", r"ops\.softmax_cross_entropy"),
         (ops, "conv2d", r"ops\.conv"),
         (ops, "interpolate", r"ops\.resize"),
+        (nn, "ModuleList", r"list"),
+        (train, "CosineAnnealingLR", r"train\.schedule\.Cosine\(\)"),
+        (xpconv, "optim", r"xpconv\.train"),
     ],
 )
 def test_a_name_that_is_pytorchs_leads_to_ours(package, name, nearest):
@@ -86,6 +109,10 @@ def test_a_name_that_is_pytorchs_leads_to_ours(package, name, nearest):
         AttributeError, match=rf"^{package.__name__}: has no '{name}'\.\n  the nearest here is {nearest}\.$"
     ):
         getattr(package, name)
+    with pytest.raises(
+        ImportError, match=rf"^{package.__name__}: has no '{name}'\.\n  the nearest here is {nearest}\.$"
+    ):
+        exec(f"from {package.__name__} import {name}")
     with pytest.raises(AttributeError, match=rf"^module '{package.__name__}' has no attribute 'nothing'$"):
         package.nothing  # noqa: B018
 
@@ -94,7 +121,7 @@ def test_what_is_pointed_to_is_there():
     from xpconv import hints
 
     for text in hints._NAMES.values():
-        eval(text, {"nn": nn, "ops": ops, "xpconv": xpconv})
+        eval(text, {"nn": nn, "ops": ops, "train": train, "xpconv": xpconv})
 
 
 def test_a_network_has_no_modes_and_says_so():
@@ -108,6 +135,8 @@ def test_a_network_has_no_modes_and_says_so():
         assert not hasattr(net, name)
         with pytest.raises(AttributeError, match=r"^Sequential: .*\n  there is no mode to set: net\(x\) is inference"):
             getattr(net, name)
+    with pytest.raises(AttributeError, match=r"^Sequential: has no 'cuda'\.\n  net\.to\('cupy'\) moves it\.$"):
+        net.cuda()
     with pytest.raises(AttributeError, match=r"^'Sequential' object has no attribute 'nothing'$"):
         net.nothing  # noqa: B018
     with pytest.raises(AttributeError, match=r"^'numpy.ndarray' object has no attribute 'nothing'$"):

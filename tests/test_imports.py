@@ -25,6 +25,7 @@ STOREYS = (
     ("nn",),
     ("steps", "gradients"),
     ("ops",),
+    ("derivatives",),
     ("dispatch",),
     ("window", "arrays", "kinds", "packing"),
     ("runtime",),

@@ -99,6 +99,10 @@ CASES = {
     "avg pool 3d": (nn.AvgPool3d(2, divisor_override=3), VOLUME, {}, ops.avg_pool, (2,), {"divisor": 3}),
     "adaptive": (nn.AdaptiveAvgPool2d((3, 2)), IMAGES, {}, ops.adaptive_avg_pool, ((3, 2),), {}),
     "adaptive max": (nn.AdaptiveMaxPool2d((3, 2)), IMAGES, {}, ops.adaptive_max_pool, ((3, 2),), {}),
+    "adaptive 1d": (nn.AdaptiveAvgPool1d(2), SIGNAL, {}, ops.adaptive_avg_pool, (2,), {}),
+    "adaptive 3d": (nn.AdaptiveAvgPool3d(2), VOLUME, {}, ops.adaptive_avg_pool, (2,), {}),
+    "adaptive max 1d": (nn.AdaptiveMaxPool1d(2), SIGNAL, {}, ops.adaptive_max_pool, (2,), {}),
+    "adaptive max 3d": (nn.AdaptiveMaxPool3d(2), VOLUME, {}, ops.adaptive_max_pool, (2,), {}),
     "lp pool 1d": (nn.LpPool1d(3, 2, 1), SIGNAL, {}, ops.lp_pool, (2,), {"p": 3, "stride": 1}),
     "lp pool 2d": (
         nn.LpPool2d(2, 3, 2, 1, ceil_mode=True),

@@ -106,13 +106,13 @@ def test_inputs_and_dy_are_left_alone():
 def asked(monkeypatch):
     """What ops are asked for: (name, needs) of every `xpconv.vjp` that a layer makes."""
     calls = []
-    original = xpconv.dispatch.vjp
+    original = xpconv.derivatives.vjp
 
     def vjp(op, *args, needs, **options):
         calls.append((op.__name__, needs))
         return original(op, *args, needs=needs, **options)
 
-    monkeypatch.setattr(xpconv.dispatch, "vjp", vjp)
+    monkeypatch.setattr(xpconv.derivatives, "vjp", vjp)
     return calls
 
 
@@ -176,3 +176,16 @@ def test_a_layer_whose_parameter_shares_its_gradient_copies_it(activation):
     dx = pullback(dy)
     assert not np.shares_memory(layer.offset.grad, dy)
     assert not np.shares_memory(layer.offset.grad, dx)
+
+
+def test_a_value_that_is_set_keeps_its_dtype_and_numpy_sees_it():
+    parameter = nn.Parameter(np.ones((2, 3), dtype="float32"))
+    parameter.value = parameter.value - np.float64(0.5)  # which is float64
+    assert (parameter.version, parameter.value.dtype) == (2, np.float32)
+    assert float(np.linalg.norm(parameter)) == pytest.approx(1.5**0.5)
+    with pytest.raises(ValueError, match=r"Parameter: has shape \(2, 3\)"):
+        parameter.value = np.ones(3)
+    with pytest.raises(TypeError, match=r"(?s)has no NumPy array as its value.*parameter\.value"):
+        np.asarray(nn.Parameter((2, 3)))
+    with pytest.raises(TypeError, match=r"Parameter: the value is a int, not a plain array"):
+        nn.Parameter(3)

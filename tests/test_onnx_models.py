@@ -140,7 +140,7 @@ def test_before_version_4_of_the_format_constants_are_no_inputs():
         ((image()[:, :2],), {}, ValueError, "'image' must be of shape \\(N, 3, H, W\\)"),
         ((np.moveaxis(image(), 1, -1),), {}, ValueError, "channels first, \\(N, C, .*to_nchw"),
         ((image()[0],), {}, ValueError, "must be of shape"),
-        ((image().tolist(),), {}, TypeError, "image is a builtins.list"),
+        ((image().tolist(),), {}, TypeError, "image is a list"),
     ],
 )
 def test_wrong_inputs_are_told(args, named, error, said):

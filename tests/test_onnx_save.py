@@ -173,6 +173,7 @@ def test_every_layer_has_a_sample():
     made = {type(m) for make in OF_IMAGES.values() for m in make().modules().values()}
     others = {nn.Conv1d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool3d}
     others |= {nn.LpPool1d, nn.LpPool3d, nn.ConvTranspose1d, nn.ConvTranspose3d}
+    others |= {nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool3d}
     public = [kind for name in nn.__all__ if isinstance(kind := getattr(nn, name), type)]
     layers = {kind for kind in public if issubclass(kind, nn.Module)} - {nn.Module, nn.Layer}
     assert layers - made == others

@@ -87,6 +87,13 @@ def test_lp_pool_neither_overflows_nor_vanishes():
     np.testing.assert_allclose(pullback(np.ones_like(y))[0][0, :, 0], [0.6, 0.8, 0.6, -0.8], rtol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("p", [64, 150, 1e5])
+def test_a_norm_of_high_power_is_near_the_largest_magnitude(p, dtype):
+    x = np.asarray([[[1.9], [-1.9], [1.0], [0.1]]], dtype=dtype)
+    np.testing.assert_allclose(ops.lp_pool(x, 4, p=p), np.full((1, 1, 1), 1.9 * 2 ** (1 / p)), rtol=1e-6)
+
+
 @on_backends
 @pytest.mark.parametrize("engine", ["auto", "portable"])
 def test_the_gradient_of_a_sum_of_magnitudes_is_the_sign_whatever_else_the_window_holds(name, engine):

@@ -189,8 +189,6 @@ def test_the_network_is_used_and_changed_between_steps(monkeypatch):
         if step == 13:
             xpconv.set_num_threads(1)
         if step == 15:
-            net.drop.p = 0.1
-        if step == 17:
             net.drop = nn.Identity()
 
     monkeypatch.setattr(importlib.import_module("xpconv.train.replayed"), "_RECORDINGS", 9)
@@ -205,6 +203,21 @@ def test_the_network_is_used_and_changed_between_steps(monkeypatch):
         runs.append((run, [x.tobytes() for x in seen]))
     assert_same(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1]
+
+
+def test_what_is_set_on_a_layer_between_steps_is_in_the_next_one():
+    batches, runs = examples((5, 5, 3), 12), []
+    for capture in (True, False):
+        net = flat(nn.BatchNorm(3), nn.Dropout(0.2)).initialize(seed=3)
+        norm, dropout = net[0], net[1]
+
+        def change(step: int, norm: Any = norm, dropout: Any = dropout) -> None:
+            dropout.p = 0.2 if step < 4 else 0.4
+            norm.momentum = 0.1 if step < 8 else 0.3
+
+        runs.append(stepped(net, batches, capture, between=change))
+    assert runs[0][2] == ""
+    assert_same(*runs)
 
 
 class Undeclared(nn.Module):
@@ -223,9 +236,13 @@ class Looking(Undeclared):
 
 
 class Declared(Undeclared):
+    """It keeps what it has seen."""
+
     capturable = True
+    calls = 0
 
     def vjp(self, x, training=True, needs_input=True):
+        self.seen, self.calls = x, self.calls + 1
         return xpconv.vjp(ops.tanh, x)[0], lambda dy: dy
 
 
@@ -325,6 +342,17 @@ def test_an_optimizer_of_ones_own_and_another_engine_take_their_steps_call_by_ca
     with xpconv.use_engine("portable"):
         assert not runtime_of(get("numpy")).records
     assert runtime_of(get("numpy")).records
+
+
+def test_a_loss_of_ones_own_takes_its_steps_call_by_call():
+    def loss(outputs, labels):
+        each, pullback = xpconv.vjp(ops.softmax_cross_entropy, outputs, labels, reduction="none")
+        return each.mean(), pullback(np.full_like(each, 1 / len(each)))[0]
+
+    batches = examples((5, 5, 3))
+    runs = [stepped(made("side by side"), batches, capture, loss=loss) for capture in (True, False)]
+    assert "a loss of one's own" in runs[0][2]
+    assert_same(*runs)
 
 
 def test_a_step_whose_memory_is_too_much_to_keep_is_done_once_and_not_kept(monkeypatch):

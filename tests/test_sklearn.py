@@ -43,8 +43,30 @@ def test_it_learns_digits_as_rows_and_as_images(digits):
     np.testing.assert_array_equal(images.predict_proba(X_test.reshape(-1, 8, 8)), expected)
     np.testing.assert_array_equal(channels.predict_proba(X_test.reshape(-1, 8, 8, 1)), expected)
     np.testing.assert_allclose(expected.sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(rows.predict_log_proba(X_test)), expected)
+    for fitted, given, said in (
+        (rows, X_test.reshape(-1, 8, 8), r"rows of fea.*\n.*\n  X\.resh"),
+        (images, X_test, "images"),
+    ):
+        with pytest.raises(ValueError, match=rf"^ConvNetClassifier: was fitted to {said}"):
+            fitted.predict(given)
     assert len(rows.history_) == 10
     assert rows.history_[-1].loss < rows.history_[0].loss
+
+
+def test_arguments_that_do_not_fit(digits):
+    X, y, *_ = digits
+    for outputs in (5, 15):
+        with pytest.raises(ValueError, match=rf"an output for each class\.\n  10 classes · outputs \(N, {outputs}\)"):
+            quick(model=nn.Sequential(nn.Flatten(), nn.Linear(None, outputs))).fit(X, y)
+    with pytest.raises(ValueError, match=r"given: X of 5 axes"):
+        quick().fit(X.reshape(-1, 4, 4, 4, 1), y)
+    with pytest.warns(RuntimeWarning, match=r"(?s)channels first.*x \(N=1, H=1, W=8, C=8\).*exchange\.to_nhwc"):
+        quick(image_shape=(1, 8, 8), epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match=r"image_shape must be \(H, W\) or \(H, W, C\)\.\n  given: image_shape=8"):
+        quick(image_shape=8).fit(X, y)
+    with pytest.raises(TypeError, match=r"(?s)^model: .*\n  model\(classes, channels\)"):
+        quick(model=lambda classes, channels: nn.Flatten()).fit(X, y)
 
 
 def test_channels_are_standardised_by_the_training_data():

@@ -262,9 +262,23 @@ def test_a_checkpoint_that_tells_of_numpys_numbers_is_of_the_same_run(path: Path
     assert len(old) > len(words) + 20
     save_file(load_file(path), path, {"xpconv.run": old})
     assert len(run(network(), path, resume=True, epochs=4)) == 4
+    save_file(load_file(path), path, {"xpconv.run": words.replace("bias=False", "bias=0")})  # or judged flags
+    assert len(run(network(), path, resume=True, epochs=5)) == 5
     save_file(load_file(path), path, {"xpconv.run": words.replace("Linear(16, 3)", "Linear(16, np.int64(4))")})
     with pytest.raises(FileError, match=r"network: 4: Linear\(16, 4\) there · 4: Linear\(16, 3\) here"):
         run(network(), path, resume=True)
+
+
+class Plain(train.SGD):
+    """An optimizer as people write them: the state that it loads is all that it is told."""
+
+    def load_state_dict(self, state: Any) -> None:  # type: ignore[override]
+        super().load_state_dict(state)
+
+
+def test_an_optimizer_of_ones_own_may_load_its_state_alone(path: Path) -> None:
+    run(network(), path, epochs=2, optimizer=Plain(0.1, 0.9))
+    assert len(run(network(), path, resume=True, epochs=3, optimizer=Plain(0.1, 0.9))) == 3
 
 
 def test_a_damaged_checkpoint_is_told(path: Path) -> None:

@@ -194,11 +194,63 @@ def test_a_loss_with_options_or_an_op() -> None:
     assert smooth.accuracy == train.evaluate(net, data, loss=ops.softmax_cross_entropy).accuracy
 
 
+def mean_square(outputs: Any, targets: Any) -> tuple[Any, Any]:
+    return np.mean((outputs - targets) ** 2, dtype=float), 2 / outputs.size * (outputs - targets).astype(float)
+
+
+def of_all_but(label: int, outputs: Any, labels: Any) -> tuple[float, Any]:
+    each, pullback = xpconv.vjp(
+        ops.softmax_cross_entropy, outputs, np.where(labels == label, 0, labels), reduction="none"
+    )
+    weights = (labels != label).astype("float32")
+    return float((each * weights).mean()), pullback(weights / weights.size)[0]
+
+
+def test_a_loss_of_ones_own(tmp_path: Path) -> None:
+    """As the op would do it; and of labels that it may leave out, of which there is no accuracy."""
+    images, labels = blobs()
+    nets, targets = (small_net(), small_net()), np.eye(3)[labels]
+    own, known = (fit(net, (images, targets), loss=loss) for net, loss in zip(nets, (mean_square, "mse"), strict=True))
+    assert [record.loss for record in own] == pytest.approx([record.loss for record in known], rel=1e-5)
+    assert train.evaluate(nets[0], (images, targets), loss=mean_square).accuracy is None
+    loss = functools.partial(of_all_but, 255)
+    assert train.evaluate(nets[0], (images, labels), loss=loss) == pytest.approx(
+        train.evaluate(nets[0], (images, labels)), rel=1e-6
+    )
+    some = np.where(labels == 2, 255, labels)
+    kept = train.Checkpoint(tmp_path / "run.safetensors")
+    assert fit(nets[0], (images, some), loss=loss, checkpoint=kept)[-1].accuracy is None
+    with pytest.raises(xpconv.FileError, match=r"loss: .*of_all_but>, 255\) there · <function mean_square> here"):
+        fit(nets[0], (images, some), loss=mean_square, checkpoint=train.Checkpoint(kept.path, resume=True))
+
+
+def test_a_loss_of_ones_own_of_complex_outputs() -> None:
+    def loss(outputs: Any, targets: Any) -> tuple[Any, Any]:
+        return np.mean(np.abs(outputs - targets) ** 2), 2 / outputs.size * (outputs - targets)
+
+    x = np.exp(1j * np.arange(24).reshape(4, 6)).astype("complex64")
+    net = nn.Sequential(nn.Linear(6, 6)).to(dtype="complex64").initialize(0)
+    history = fit(net, (x, x[:, ::-1]), loss=loss, epochs=30, batch_size=4, optimizer=train.Adam(0.05))
+    assert history[-1].loss < 0.1 * history[0].loss
+
+
+@pytest.mark.parametrize("targets", [2 * np.eye(3)[[0, 1] * 20] - 1, 255 * np.eye(3)[[0, 1] * 20].astype("uint8")])
+def test_targets_that_are_no_probabilities(targets: Any) -> None:
+    with pytest.raises(ValueError, match=r"(?s)must lie in 0\.\.1\.\n  they lie in .*masks of 0 and 255"):
+        fit(small_net(), (blobs()[0], targets), loss="binary_cross_entropy_with_logits")
+
+
 @pytest.mark.parametrize(
     ("loss", "kind", "said"),
     [
         ("hinge", ValueError, r"(?s)fit: loss 'hinge' is not known\..*softmax_cross_entropy, mse"),
-        (np.mean, TypeError, r"is not an op"),
+        (3, TypeError, r"(?s)must be a name, an op, or a function of \(outputs, targets\)\.\n  given: loss=3"),
+        (
+            lambda y, t: y,
+            TypeError,
+            r"(?s)must return the mean loss, .*gradient in the outputs.*loss \(16, 3\) float32",
+        ),
+        (lambda y, t: (0.0, y[:1]), TypeError, r"(?s)gradient in the outputs.*loss=0\.0 · gradient \(1, 3\) float32"),
         (functools.partial(ops.mse, reduction="sum"), ValueError, r"the loss must be the mean over a batch"),
     ],
 )
@@ -228,6 +280,32 @@ def test_targets_that_are_not_finite_are_named_as_the_cause() -> None:
     said = r"(?s)not finite in epoch 1; .*1 of 120 not finite, the first at targets\[7, 2\].*np\.nan_to_num"
     with pytest.warns(RuntimeWarning, match=said):
         fit(small_net(), (images, targets), loss="mse")
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_network_that_is_spoilt_is_told_of() -> None:
+    net, data = small_net(), blobs()
+    with pytest.warns(
+        RuntimeWarning, match=r"a smaller learning rate may help.*\n  .*begin again with net\.initialize"
+    ):
+        fit(net, data, epochs=9, optimizer=train.SGD(1e30))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "kind", "said"),
+    [
+        ([np.zeros((4, 4, 1)), np.zeros((5, 4, 1))], [0, 1], ValueError, r"(?s)images must all be of one shape.*crop"),
+        (
+            np.zeros((2, 4, 4, 1)),
+            np.array([0, "a"], object),
+            ValueError,
+            r"(?s)must be integers.*such as 0.*return_inv",
+        ),
+    ],
+)
+def test_data_that_are_no_numbers(images: Any, labels: Any, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        fit(small_net(), (images, labels))
 
 
 class OwnFlatten(nn.Module):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from xpconv import ops
 from xpconv.backend import asarray, to_numpy, use_backend
-from xpconv.dispatch import explain, vjp
+from xpconv.derivatives import vjp
+from xpconv.dispatch import explain
 from xpconv.errors import BackendError, EngineError, FileError, GradientError
 from xpconv.gradients import check_gradients
 from xpconv.settings import autotune, deterministic, precision, set_num_threads, use_engine, workspace_limit
@@ -56,7 +57,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"xpconv.{name}")
     if name in _FROM_EXCHANGE:
         return getattr(importlib.import_module("xpconv.exchange"), name)
-    raise AttributeError(f"module 'xpconv' has no attribute {name!r}")
+    from xpconv import hints
+
+    return hints.missing(__name__)(name)
 
 
 def __dir__() -> list[str]:

@@ -35,6 +35,15 @@ def integer(subject: str, name: str, value: Any, *, least: int | None = None) ->
     return number
 
 
+def shape_of_one(subject: str, value: Any) -> tuple[int, ...]:
+    """The shape of one example, without the batch."""
+    if not isinstance(value, (tuple, list)):
+        remedy = "pass x.shape[1:]." if getattr(value, "shape", ()) else ""
+        evidence = f"given: a {type(value).__name__}"
+        raise TypeError(message(subject, "input_shape is the shape of one example, (H, W, C).", evidence, remedy))
+    return tuple(integer(subject, "input_shape", n, least=0) for n in value)
+
+
 def size_or_open(subject: str, name: str, value: Any) -> int | None:
     """A size of at least 1, or `None`, which the first input will settle."""
     return None if value is None else integer(subject, name, value, least=1)

@@ -56,11 +56,15 @@ def _accepted(kind: type) -> str | None:
 
 
 def _not_an_array(op: str, name: str, x: Any) -> TypeError:
-    kind = f"{type(x).__module__}.{type(x).__qualname__}"
+    kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
     if isinstance(x, np.ma.MaskedArray):
         remedy = "the mask would be lost: fill it first, as in x.filled(0)."
     elif isinstance(x, np.ndarray):
         remedy = "what the subclass means would be lost: pass np.asarray(x)."
+    elif name == "dy" and x is None:
+        remedy = "the layer that comes after must return from its pullback the gradient of its input."
+    elif name == "dy" and isinstance(x, (int, float)):
+        remedy = "it is an array of the shape of y: np.ones_like(y)."
     else:
         remedy = "make an array with xpconv.asarray(...)."
     return TypeError(message(op, f"{name} is a {kind}, not a plain array of a known library.", "", remedy))

@@ -24,6 +24,7 @@ Array = Any  # an array of any supported library; array-API namespaces have no c
 HALVES = ("float16", "bfloat16")  # computed in float32, rounded once
 
 _KNOWN = ("numpy", "cupy", "torch", "array_api_strict")
+_OTHERWISE = {"cuda": "cupy", "gpu": "cupy", "cpu": "numpy", "pytorch": "torch"}  # what others call them
 _BFLOAT16_FROM = "2.1.2"  # NumPy; with an earlier one CuPy leaves bfloat16 out
 # These libraries' own namespaces deviate from the standard; array-api-compat mends them.
 _WRAPPED = {"cupy": "array_api_compat.cupy", "torch": "array_api_compat.torch"}
@@ -88,7 +89,9 @@ def type_facts(kind: type) -> tuple[str, ModuleType]:
         return root, importlib.import_module(root)
     rule = "cannot be written into" if root == "jaxlib" else "is not an array of a known library"
     remedy = "make an array with xpconv.asarray(...)."
-    raise TypeError(message("xpconv", f"{root}.{kind.__qualname__} {rule}.", "", remedy))
+    raise TypeError(
+        message("xpconv", f"{root}.{kind.__qualname__}".removeprefix("builtins.") + f" {rule}.", "", remedy)
+    )
 
 
 _WHEREVER: AbstractContextManager[Any] = nullcontext()
@@ -191,7 +194,7 @@ def get(name: str) -> Backend:
             message(
                 "use_backend",
                 f"no backend is called {name!r}.",
-                "",
+                f"{root!r} is {_OTHERWISE[root]!r} here." if root in _OTHERWISE else "",
                 f"known backends: {', '.join(_KNOWN)}, 'auto'; a device follows a colon, as in 'cupy:1'.",
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 _SPATIAL = {1: ("W",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -32,6 +33,11 @@ def message(subject: str, rule: str, evidence: str = "", remedy: str = "") -> st
 def counted(number: int, what: str) -> str:
     """``1 round``, ``2 rounds``."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def misnamed(missing: Iterable[str], unexpected: Iterable[str]) -> list[str]:
+    """``w is missing`` and ``v is unexpected``, a line for each."""
+    return [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
 
 
 def describe(name: str, x: Any, last: tuple[str, ...] = ()) -> str:

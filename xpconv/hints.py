@@ -6,9 +6,11 @@ The names are PyTorch's, for those who come from it. Nothing of this is asked be
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import re
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -17,6 +19,7 @@ from xpconv.errors import message
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_WEIGHTED = "reduction='none' gives a loss for each target, and its pullback takes a weight for each"
 _OPTIONS = {
     "padding_mode": "zeros are the default; for another border put nn.Pad(1, mode='reflect') before the layer.",
     "inplace": "results are always new arrays; leave it out.",
@@ -24,24 +27,61 @@ _OPTIONS = {
     "dtype": "net.to(dtype='float16') sets it for a whole network.",
     "return_indices": "ops.max_pool(x, 2, return_indices=True) gives them, for ops.max_unpool; no layer does.",
     "track_running_stats": "nn.BatchNorm always keeps running statistics, nn.InstanceNorm never does.",
+    "ignore_index": f"{_WEIGHTED}, 0 for those to be left out; an example is in train.fit's help.",
+    "weight": f"{_WEIGHTED}; an example is in train.fit's help.",
+    "pos_weight": f"{_WEIGHTED}; an example is in train.fit's help.",
+    "constant_values": "that is value.",
+    "callbacks": "progress= takes a train.Progress of one's own, which is told of every epoch.",
+    "learning_rate": "the optimizer has it: optimizer=train.Adam(1e-3).",
+    "lr": "the optimizer has it: optimizer=train.Adam(1e-3).",
+    "validation_data": "that is validation.",
+    "validation_split": "validation= takes the images and labels that are held out.",
+    "verbose": "that is progress.",
+    "dim": "that is axis.",
+    "start_dim": "the first axis stays, and all others become one.",
+    "pretrained": "exchange.load_torch(net, path) takes over a file of torchvision's weights.",
+    "weights": "exchange.load_torch(net, path) takes over a file of torchvision's weights.",
 }
 # What is called otherwise here; names that differ in case, underscores and the number of axes alone need no entry.
 _NAMES = {
     "BCEWithLogitsLoss": "ops.binary_cross_entropy_with_logits",
     "CircularPad": "nn.Pad(1, mode='wrap')",
     "ConstantPad": "nn.Pad(1, value=0.5)",
+    "CosineAnnealingLR": "train.schedule.Cosine()",
     "CrossEntropyLoss": "ops.softmax_cross_entropy",
     "MSELoss": "ops.mse",
     "MaxUnpool": "ops.max_unpool",
+    "ModuleDict": "dict",
+    "ModuleList": "list",
+    "OneCycleLR": "train.schedule.OneCycle()",
+    "RandomCrop": "train.augment.random_shift(4)",
+    "RandomHorizontalFlip": "train.augment.random_flip()",
     "ReflectionPad": "nn.Pad(1, mode='reflect')",
     "ReplicationPad": "nn.Pad(1, mode='edge')",
+    "StepLR": "train.schedule.Step(1 / 3, 0.1)",
     "ZeroPad": "nn.Pad(1)",
     "cross_entropy": "ops.softmax_cross_entropy",
+    "from_numpy": "xpconv.asarray",
     "functional": "xpconv.ops",
     "interpolate": "ops.resize",
+    "lr_scheduler": "train.schedule",
     "mse_loss": "ops.mse",
+    "optim": "xpconv.train",
+    "tensor": "xpconv.asarray",
 }
-_MODES = ("train", "eval", "forward")
+_NO_MODE = "there is no mode to set: net(x) is inference, net.vjp(x) is training."
+_METHODS = {
+    **dict.fromkeys(("train", "eval", "forward"), _NO_MODE),
+    "backward": "net.vjp(x) returns y and a pullback, which takes the gradient of y.",
+    "cpu": "net.to('numpy') moves it.",
+    "cuda": "net.to('cupy') moves it.",
+    "double": "net.to(dtype='float64') casts it.",
+    "half": "net.to(dtype='float16') casts it.",
+    "named_modules": "net.modules() is a dict by name.",
+    "named_parameters": "net.parameters() is a dict by name.",
+    "requires_grad_": "a parameter's trainable = False keeps it as it is: for p in net.parameters().values().",
+    "save": "xpconv.save(net, path) writes it.",
+}
 
 
 def check_call(
@@ -51,7 +91,10 @@ def check_call(
 
     To be asked once a call has raised one, which may be of something else; ``remedy`` is for too many by position.
     """
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of a function that has none, as those of other libraries may
+        return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -86,16 +129,28 @@ def explained(remedy: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def missing(module: str) -> Callable[[str], NoReturn]:
-    """The ``__getattr__`` of a package: an `AttributeError` that says which of its names is the nearest."""
+    """The ``__getattr__`` of a package: an `AttributeError` that says which of its names is the nearest.
+
+    Where ``from package import name`` asks, it is an `ImportError`, since Python drops what an `AttributeError` says.
+    """
 
     def asked(name: str) -> NoReturn:
         package = sys.modules[module]
         nearest = _nearest(name, module.rpartition(".")[2], getattr(package, "__all__", ()))
         told = message(module, f"has no {name!r}.", "", f"the nearest here is {nearest}.")
+        if nearest and _importing(sys._getframe(1)) and importlib.util.find_spec(f"{module}.{name}") is None:
+            raise ImportError(told, name=module)
         plain = f"module {module!r} has no attribute {name!r}"
         raise AttributeError(told if nearest else plain, name=name, obj=package)
 
     return asked
+
+
+def _importing(frame: types.FrameType | None) -> bool:
+    """Whether Python's ``from package import name`` asks for a name, by way of the package's own ``__getattr__``."""
+    while frame is not None and frame.f_code.co_name == "__getattr__":
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_name == "_handle_fromlist"
 
 
 def _nearest(name: str, package: str, public: tuple[str, ...]) -> str:
@@ -107,8 +162,8 @@ def _nearest(name: str, package: str, public: tuple[str, ...]) -> str:
     return next((f"{package}.{own[each]}" for each in wanted if each in own), "")
 
 
-def check_mode(module: object, name: str) -> None:
-    """Raise an `AttributeError` where an attribute that a module lacks is one of PyTorch's for its two modes."""
-    if name in _MODES:
-        rule, remedy = f"has no {name!r}.", "there is no mode to set: net(x) is inference, net.vjp(x) is training."
-        raise AttributeError(message(type(module).__name__, rule, "", remedy), name=name, obj=module)
+def check_method(module: object, name: str) -> None:
+    """Raise an `AttributeError` that says what to do instead, where a module is asked for a method of PyTorch's."""
+    if name in _METHODS:
+        told = message(type(module).__name__, f"has no {name!r}.", "", _METHODS[name])
+        raise AttributeError(told, name=name, obj=module)

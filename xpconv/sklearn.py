@@ -16,6 +16,7 @@ import numpy as np
 from xpconv import nn, train
 from xpconv.backend import use_backend
 from xpconv.errors import message
+from xpconv.hints import check_call
 from xpconv.train.common import optional
 
 optional("sklearn", "xpconv.sklearn")
@@ -34,8 +35,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     ----------
     model : str, function or Module
         ``"small"``: two convolutions with pools and two linear layers, for signals and images of any size; a name from
-        `nn.models.MODELS`; a function of ``(num_classes, in_channels)`` that returns a network; or a network, which is
-        copied and must have an output for each class.
+        `nn.models.MODELS`; a function of the keywords ``num_classes`` and ``in_channels`` that returns a network; or a
+        network, which is copied and must have an output for each class.
     image_shape : tuple of int, optional
         ``(H, W)`` or ``(H, W, C)`` of the images that the rows of X hold; without it, rows are signals of one channel.
     epochs, batch_size : int
@@ -155,14 +156,19 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self._train(images, labels, 1, None)
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the classes, (N, classes), in the order of ``classes_``."""
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of the probabilities of the classes, (N, classes), in the order of ``classes_``."""
         check_is_fitted(self)
+        self._check_axes(X)
         images = self._images(validate_data(self, X, reset=False, allow_nd=True, dtype=np.float32))
         self._check_shape(images)
         logits = train.predict(self.net_, self._standardised(images)).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        logits -= logits.max(axis=1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes, (N, classes), in the order of ``classes_``."""
+        return np.exp(self.predict_log_proba(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each example, (N,)."""
@@ -179,11 +185,18 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     def _checked(self, X: Any, y: Any, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(self, X, y, reset=reset, allow_nd=True, dtype=np.float32)
         check_classification_targets(y)
+        self._of_rows = X.ndim == 2
         return self._images(X), y
 
     def _images(self, X: np.ndarray) -> np.ndarray:
         """What the network sees: (N, *spatial, C)."""
-        shape = self.image_shape
+        shape: Any = self.image_shape
+        if shape is not None and not isinstance(shape, (tuple, list)):
+            rule = "image_shape must be (H, W) or (H, W, C)."
+            raise ValueError(message(type(self).__name__, rule, f"given: image_shape={shape!r}"))
+        if X.ndim > 4:
+            rule = "takes rows of features (N, F), or images (N, H, W) or (N, H, W, C)."
+            raise ValueError(message(type(self).__name__, rule, f"given: X of {X.ndim} axes"))
         if X.ndim > 2 or shape is None:
             return X if X.ndim == 4 else X[..., None]
         shape = (*shape, 1) if len(shape) == 2 else tuple(shape)
@@ -192,6 +205,14 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             evidence = f"image_shape={self.image_shape} · {X.shape[1]} features"
             raise ValueError(message(type(self).__name__, rule, evidence))
         return X.reshape(len(X), *shape)
+
+    def _check_axes(self, X: Any) -> None:
+        """Refuse images where rows were fitted, and rows where images were: scikit-learn counts features alone."""
+        axes = len(getattr(X, "shape", ()))  # a list has none that would be known without a copy of it
+        if axes > 1 and (axes == 2) != self._of_rows:
+            rule = f"was fitted to {'rows of features (N, F)' if self._of_rows else 'images'}."
+            remedy = "X.reshape(len(X), -1) makes rows of images." if self._of_rows else ""
+            raise ValueError(message(type(self).__name__, rule, f"given: X of {axes} axes", remedy))
 
     def _check_shape(self, images: np.ndarray) -> None:
         if images.shape[1:] != self._shape:
@@ -211,6 +232,11 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self._optimizer = train.AdamW(self.learning_rate, weight_decay=self.weight_decay)
         with self._place():
             self.net_ = _network(self.model, len(classes), images).initialize(seed)
+            outputs = train.predict(self.net_, self._standardised(images[:1])).shape
+        if outputs != (1, len(classes)):
+            rule = "the network must have an output for each class."
+            evidence = f"{len(classes)} classes · outputs (N, {', '.join(map(str, outputs[1:]))})"
+            raise ValueError(message(type(self).__name__, rule, evidence))
 
     def _train(self, images: np.ndarray, labels: np.ndarray, epochs: int, schedule: Any) -> None:
         with self._place():
@@ -264,7 +290,12 @@ def _network(model: Model, classes: int, images: np.ndarray) -> nn.Module:
     if model == "small":
         return _small(classes, images.ndim - 2)
     make = _MODELS[model] if isinstance(model, str) else model
-    return make(num_classes=classes, in_channels=images.shape[-1])
+    options = {"num_classes": classes, "in_channels": images.shape[-1]}
+    try:
+        return make(**options)
+    except TypeError:
+        check_call("model", make, (), options)
+        raise
 
 
 def _small(classes: int, rank: int) -> nn.Sequential:

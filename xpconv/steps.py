@@ -15,7 +15,8 @@ import numpy as np
 
 from xpconv.arrays import check_array
 from xpconv.backend import Array, asarray, namespace
-from xpconv.dispatch import registered, vjp
+from xpconv.derivatives import vjp
+from xpconv.dispatch import registered
 from xpconv.errors import describe_all, message
 from xpconv.ops import avg_pool, conv, max_pool, validate
 from xpconv.ops import pad as pad_op

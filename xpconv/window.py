@@ -153,8 +153,15 @@ def _pads(op: str, given: Any, size: Any, kernel: Any, stride: Any, dilation: An
                 op,
                 f"padding in pairs needs {rank} (before, after) pairs, one per spatial axis.",
                 f"given: padding={given!r}",
+                f"of np.pad's pairs leave out those of N and C: {given[1:-1]}." if len(given) == rank + 2 else "",
             )
         return tuple(per_axis(op, "padding", part, 2, least=0) for part in given)  # type: ignore[misc]
+    if isinstance(given, tuple) and len(given) != rank and len(given) in (2, 4, 6):
+        pairs = tuple(zip(given[::2], given[1::2], strict=True))[::-1]
+        pairs = ((0, 0),) * (rank - len(pairs)) + pairs
+        same = f"PyTorch's pairs, which begin with the last axis, are padding={pairs} here."
+        rule = f"padding needs an int or {rank} of them, one per spatial axis, or pairs."
+        raise _fail(op, rule, f"given: padding={given!r}", same if len(pairs) == rank else "")
     return tuple((p, p) for p in per_axis(op, "padding", given, rank, least=0))
 
 

@@ -3,8 +3,8 @@
 From the names to the figures: `architectures` derives the convolutions of the published networks, `shapes` gathers
 the named layers into sets, a `case` is one of them at a batch size in one direction. Each of the `sides` lives in a
 process of its own (`worker`, spoken to through `process`) and sleeps while another is timed; `truth` judges its answer
-in float64 before any time counts. `run` goes through the cases, `ceiling` says what the machine could do at most, and
-`table`, `report` and `chart` show what came of it.
+in float64 before any time counts. `run` goes through the cases, and again through those that are not `steady`;
+`ceiling` says what the machine could do at most, and `table`, `report` and `chart` show what came of it.
 """
 
 from xpconv.bench.case import Case

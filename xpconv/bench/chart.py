@@ -101,7 +101,12 @@ def _dots(axes: Any, at: int, row: Row, peers: Sequence[str]) -> None:
         ratio = row.ratio(peer)
         if ratio is not None:
             colour, marker = _PEERS.get(peer, _OTHERS)
-            axes.plot([ratio], [at], marker, color=colour, markersize=5, markeredgewidth=0, zorder=2)
+            look = (
+                {"fillstyle": "none", "markersize": 4}
+                if row.doubtful(peer)
+                else {"markeredgewidth": 0, "markersize": 5}
+            )
+            axes.plot([ratio], [at], marker, color=colour, zorder=2, **look)
 
 
 def _scale(axes: Any, slowest: float, fastest: float) -> None:
@@ -141,6 +146,10 @@ def _legend(figure: Any, result: Result) -> None:
         colour, marker = _PEERS.get(peer, _OTHERS)
         name = f"{peer} {result.facts.get('versions', {}).get(peer, '')}".strip()
         marks.append(Line2D([], [], linestyle="", marker=marker, color=colour, markeredgewidth=0, label=name))
+    if any(row.doubtful(peer) for row in result.rows for peer in result.plan.peers):
+        marks.append(
+            Line2D([], [], linestyle="", marker="o", color=canvas.INK, fillstyle="none", label="hollow: unsteady")
+        )
     figure.legend(
         handles=marks,
         loc="outside lower center",

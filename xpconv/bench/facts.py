@@ -21,7 +21,7 @@ def gathered(dtype: str, rounds: int, versions: dict[str, str]) -> dict[str, Any
     """The facts of a run under the settings in force."""
     settings = current()
     return {
-        **_commit(),
+        **commit(),
         "date": date.today().isoformat(),
         "cpu": cpu_name(),
         "cores": usable_cores()[0],
@@ -74,7 +74,7 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def _commit() -> dict[str, str]:
+def commit() -> dict[str, str]:
     """The commit of the checkout that xpconv is run from, if it is one."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from xpconv.bench.result import OURS, Result
+from xpconv.bench.steady import RULE
 
 _HOW = {
     "time": "each side in a process of its own, in turns, each round beginning with another side; medians and "
     "quartiles of all calls but those of the first 20 ms of each turn; a result is dropped before the next call; "
     "packing and dispatch are counted",
+    "steady": RULE,
     "forward": "the op alone, with no gradient asked for",
     "backward": "all gradients from dy by a pullback made beforehand, without the forward pass; torch: autograd.grad "
     "with retain_graph; jax: a compiled function that takes the vjp's residuals as arguments",
@@ -44,7 +46,15 @@ def of(result: Result) -> dict[str, str]:
     """What is said of this result."""
     gpu = "gpu" in result.facts
     texts = {**_HOW, **(_ON_A_GPU if gpu else {})}
-    used = {"time", "flops", "fraction_of_peak", "error", "ratio", *(row.case.direction for row in result.rows)}
+    used = {
+        "time",
+        "steady",
+        "flops",
+        "fraction_of_peak",
+        "error",
+        "ratio",
+        *(row.case.direction for row in result.rows),
+    }
     used |= {OURS, *result.plan.peers} | ({"memory"} if result.plan.memory else set())
     used |= {"host_us", "ceiling"} if gpu else set()
     return {name: text for name, text in texts.items() if name in used}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,24 +52,32 @@ def _row(row: Row, result: Result) -> dict[str, Any]:
         "bytes": case.bytes,
         "bound_by": least[1] if least else None,
         "ratio": {peer: _rounded(row.ratio(peer)) for peer in result.plan.peers},
-        "sides": {name: _side(outcome, case.flops, least) for name, outcome in row.sides.items()},
+        "sides": {name: _side(outcome, case.flops, least, row.tries) for name, outcome in row.sides.items()},
     }
 
 
-def _side(outcome: Outcome, flops: float | None, least: tuple[float, str] | None) -> dict[str, Any]:
+def _side(outcome: Outcome, flops: float | None, least: tuple[float, str] | None, tries: int) -> dict[str, Any]:
     if outcome.failed:
         return {"failed": outcome.failed}
     if outcome.absent:
         return {"not_offered": outcome.absent}
-    seconds = statistics.median(outcome.times[outcome.best])
+    times = outcome.times
+    seconds = statistics.median(times[outcome.best])
     facts: dict[str, Any] = {
         "ms": _rounded(1e3 * seconds),
         "quartiles_ms": [_rounded(1e3 * q) for q in outcome.quartiles or ()],
         "gflops": _rounded(flops / seconds / 1e9) if flops else None,
         "fraction_of_peak": _rounded(least[0] / seconds) if least else None,
         "error": _rounded(outcome.error),
-        "times_ms": {name: [_rounded(1e3 * t) for t in times] for name, times in outcome.times.items()},
+        "times_ms": {name: [_rounded(1e3 * t) for t in taken] for name, taken in times.items()},
+        "calls": {name: [len(turn) for turn in turns] for name, turns in outcome.turns.items()},
     }
+    if outcome.tick:
+        facts["tick_ms"] = _rounded(1e3 * outcome.tick)
+    if tries > 1:  # of the row, and told here, since all else in a row is taken for shapes
+        facts["tries"] = tries
+    if outcome.unsteady is not None:
+        facts["unsteady_ms"] = [_rounded(1e3 * t) for t in outcome.unsteady]
     if len(outcome.errors) > 1:
         facts["best"] = outcome.best
         facts["errors"] = {name: _rounded(error) for name, error in outcome.errors.items()}
@@ -129,14 +138,25 @@ def _row_read(entry: Mapping[str, Any], dtype: str) -> Row:
     batch, *x = entry["x"]
     layer = Layer(entry["set"], entry["name"], entry["op"], tuple(x), shapes, entry["options"], batch)
     sides = {name: _side_read(side) for name, side in entry["sides"].items()}
-    return Row(Case(layer, batch, entry["direction"], dtype), sides)
+    tries = max((side.get("tries", 1) for side in entry["sides"].values()), default=1)
+    return Row(Case(layer, batch, entry["direction"], dtype), sides, tries)
 
 
 def _side_read(side: Mapping[str, Any]) -> Outcome:
     if "ms" not in side:
         return Outcome(failed=side.get("failed", ""), absent=side.get("not_offered", ""))
-    times = {name: [ms / 1e3 for ms in taken] for name, taken in side["times_ms"].items()}
-    errors = side.get("errors") or dict.fromkeys(times, side["error"])
-    right = {name: taken for name, taken in times.items() if errors[name] <= 1}
+    calls = side.get("calls", {})  # files of before do not tell turns: all calls are one
+    turns = {name: _cut(taken, calls.get(name, [len(taken)])) for name, taken in side["times_ms"].items()}
+    errors = side.get("errors") or dict.fromkeys(turns, side["error"])
+    right = {name: taken for name, taken in turns.items() if errors[name] <= 1}
     host = {side.get("best", next(iter(right))): [side["host_us"] / 1e6]} if "host_us" in side else {}
-    return Outcome("", "", right, errors, side.get("engine", ""), side.get("memory_bytes"), host)
+    tick = side.get("tick_ms", 0.0) / 1e3
+    return Outcome("", "", right, errors, side.get("engine", ""), side.get("memory_bytes"), host, tick)
+
+
+def _cut(ms: Sequence[float], calls: Sequence[int]) -> list[list[float]]:
+    """Seconds of the calls of each turn."""
+    if sum(calls) != len(ms) or min(calls) < 1:
+        raise TypeError(f"{len(ms)} times are not those of turns of {calls} calls")
+    left = iter(ms)
+    return [[taken / 1e3 for taken in islice(left, count)] for count in calls]

@@ -13,7 +13,8 @@ from xpconv.bench import facts
 from xpconv.bench.candidate import RECORDED
 from xpconv.bench.case import Case
 from xpconv.bench.process import AbsentError, Process, SideError
-from xpconv.bench.result import OURS, Outcome, Plan, Result, Row, refusal, still_to_do
+from xpconv.bench.result import OURS, Outcome, Plan, Result, Row, refusal, still_to_do, worth_another_try
+from xpconv.bench.steady import scheduler_tick
 from xpconv.bench.truth import judge
 from xpconv.errors import message
 from xpconv.settings import current
@@ -30,17 +31,17 @@ def measure(
     on_case: Callable[[Case], None],
     earlier: Result | None = None,
 ) -> Result:
-    """Measure a plan under the settings in force.
+    """Measure a plan under the settings in force, rows that are unsteady more than once.
 
     Parameters
     ----------
     plan : Plan
     on_row : function of (result, row)
-        Called with each finished row.
+        Called with each finished row, and again when it was measured again.
     on_case : function of case
         Called before each.
     earlier : Result, optional
-        Gone on with: its rows are kept, but for those in which a side failed, and what the plan has beyond is measured.
+        Gone on with: its rows are kept, but for those that `remaining` tells, and what the plan has beyond is measured.
 
     Returns
     -------
@@ -64,6 +65,11 @@ def measure(
                 row = Row(case, _outcomes(case, sides, plan))
                 result.rows.append(row)
                 on_row(result, row)
+            for row in _once_more(plan, sides, result):
+                on_case(row.case)
+                timed = {name: sides[name] for name, outcome in row.sides.items() if outcome.timed}
+                row.join(_outcomes(row.case, timed, replace(plan, memory=False)))
+                on_row(result, row)
             if not on_gpu():  # others may have had the machine when it was asked first
                 result.ceiling = _highest([result.ceiling, _ceiling(sides, plan)])
         except KeyboardInterrupt:
@@ -71,12 +77,32 @@ def measure(
     return result
 
 
+def _once_more(plan: Plan, sides: Sides, result: Result) -> Iterator[Row]:
+    """Rows that are unsteady, all of them before any comes a second time; each side begins anew before."""
+    while unsteady := worth_another_try(plan, result):
+        for process in sides.values():
+            process.close()
+        yield from unsteady
+
+
+def remaining(plan: Plan, earlier: Result | None) -> list[Case]:
+    """The cases of a plan that have no row yet, or none to go on with.
+
+    A row in which a side failed is measured anew; and of another commit one that was unsteady, since calls of two
+    versions are not put together.
+    """
+    todo = {case.name for case in still_to_do(plan.cases, earlier)}
+    if earlier is not None and earlier.facts.get("commit") != facts.commit().get("commit"):
+        todo |= {row.case.name for row in worth_another_try(plan, earlier)}
+    return [case for case in plan.cases if case.name in todo]
+
+
 def _resumed(earlier: Result, now: Result) -> Result:
     """The earlier rows that count, as part of a run that goes on."""
     if list(earlier.plan.peers) != list(now.plan.peers):
         evidence = f"there: {', '.join(earlier.plan.peers) or 'none'}; here: {', '.join(now.plan.peers) or 'none'}"
         raise ValueError(message("--resume", "the file compares with other peers.", evidence))
-    again = {case.name for case in still_to_do(now.plan.cases, earlier)}
+    again = {case.name for case in remaining(now.plan, earlier)}
     rows = [row for row in earlier.rows if row.case.name not in again]
     cases = [*(row.case for row in rows), *(case for case in now.plan.cases if case.name in again)]
     wanted = [*earlier.missing, *(case.name for case in earlier.plan.cases)]
@@ -153,7 +179,8 @@ def _prepared(case: Case, arrays: dict[str, Any], process: Process) -> Outcome:
     right = [name for name, error in errors.items() if error <= 1]
     if not right:
         return Outcome(failed=refusal(errors), errors=errors)
-    return Outcome(times={name: [] for name in right}, errors=errors, note=offered[0]["note"])
+    tick = 0.0 if on_gpu() else scheduler_tick()
+    return Outcome(turns={name: [] for name in right}, errors=errors, note=offered[0]["note"], tick=tick)
 
 
 def _after_failure(process: Process) -> None:
@@ -178,13 +205,13 @@ def _turn(process: Process, outcome: Outcome) -> None:
     if not on_gpu():
         time.sleep(_SETTLE)
     try:
-        rounds = process.ask("turn", _TURN, list(outcome.times))
+        found = process.ask("turn", _TURN, list(outcome.turns))
     except SideError as error:
         outcome.failed = str(error)
         _after_failure(process)
         return
-    for name, more in zip(outcome.times, rounds, strict=True):
-        outcome.times[name].extend(more.times)
+    for name, more in zip(outcome.turns, found, strict=True):
+        outcome.turns[name].append(more.times)
         if more.host:
             outcome.host.setdefault(name, []).extend(more.host)
 

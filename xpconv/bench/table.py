@@ -8,6 +8,7 @@ from typing import Any
 
 from xpconv.bench.case import Case
 from xpconv.bench.result import OURS, Outcome, Result, Row, refusal
+from xpconv.errors import counted
 
 _NONE = "-"
 _COLUMN = 5  # characters of a column at least
@@ -61,6 +62,10 @@ class Table:
             elif outcome.absent and (name, outcome.absent) not in self._told:  # once is enough
                 self._told.add((name, outcome.absent))
                 shown.append(f"    {name}: {outcome.absent}")
+            elif outcome.unsteady:
+                shown.append(f"    {name}: {_unsteady(*outcome.unsteady)}")
+        if row.tries > 1:
+            shown.append(f"    measured {row.tries} times, all calls count")
         return shown
 
     def _all_names(self) -> list[str]:
@@ -96,6 +101,11 @@ class Table:
         return f"  {short:<{self._label}}" + aligned
 
 
+def _unsteady(fastest: float, slowest: float) -> str:
+    """The mark of a side whose times disagree."""
+    return f"unsteady, {milliseconds(fastest)} ms at the fastest, {milliseconds(slowest)} ms in a turn"
+
+
 def _width(name: str) -> int:
     return 6 if name == "peak" else max(_COLUMN, len(name))  # of which "175% m" has six
 
@@ -105,11 +115,8 @@ def summary(result: Result) -> list[dict[str, Any]]:
     found = []
     for peer in result.plan.peers:
         for direction in dict.fromkeys(row.case.direction for row in result.rows):
-            ratios = {
-                row.case.name: ratio
-                for row in result.rows
-                if row.case.direction == direction and (ratio := row.ratio(peer)) is not None
-            }
+            rows = [row for row in result.rows if row.case.direction == direction and row.ratio(peer) is not None]
+            ratios = {row.case.name: row.ratio(peer) or 0.0 for row in rows}
             if ratios:
                 slowest = min(ratios, key=lambda name: ratios[name])
                 found.append(
@@ -121,6 +128,7 @@ def summary(result: Result) -> list[dict[str, Any]]:
                         "below_1": sum(ratio < 1 for ratio in ratios.values()),
                         "least": round(ratios[slowest], 3),
                         "least_at": slowest,
+                        "unsteady": sum(row.doubtful(peer) for row in rows),
                     }
                 )
     return found
@@ -128,17 +136,23 @@ def summary(result: Result) -> list[dict[str, Any]]:
 
 def closing_lines(result: Result) -> list[str]:
     """What the rows come to."""
-    lines = ["", "ratio: a peer's time over xpconv's, above 1 xpconv is faster"] if result.plan.peers else []
+    legend = ["", "ratio: a peer's time over xpconv's, above 1 xpconv is faster"]
+    lines = legend if result.plan.peers and result.rows else []
     for entry in summary(result):
+        doubtful = f", unsteady {entry['unsteady']}" if entry["unsteady"] else ""
         lines.append(
             f"  {entry['peer']} {entry['direction']}: geometric mean {entry['geometric_mean']:.2f}, "
-            f"below 1 in {entry['below_1']} of {entry['rows']}"
+            f"below 1 in {entry['below_1']} of {entry['rows']}{doubtful}"
         )
         lines.append(f"    least {entry['least']:.2f}, {entry['least_at']}")
     failed = sum(bool(row.sides[OURS].failed) for row in result.rows)
     if failed:
         lines.append(f"  xpconv failed in {failed} of {len(result.rows)} rows")
-    if not result.complete:
+    again = sum(row.tries > 1 for row in result.rows)
+    if again:
+        still = sum(row.tries > 1 and row.unsteady for row in result.rows)
+        lines.append(f"  {counted(again, 'row')} measured again, {still} of them unsteady still")
+    if result.interrupted or not result.complete:
         said, wanted = "interrupted" if result.interrupted else "not complete", len(result.rows) + len(result.missing)
         lines += ["", f"{said}: {len(result.rows)} of {wanted} rows were measured"]
     return lines

@@ -24,7 +24,7 @@ from xpconv.backend import use_backend
 from xpconv.bench import updates
 from xpconv.bench.case import ACTIVATIONS, Case
 from xpconv.bench.networks import judged
-from xpconv.dispatch import vjp
+from xpconv.derivatives import vjp
 from xpconv.parity import case_of
 from xpconv.parity.bounds import NAMED, Truth, error_in_bounds
 from xpconv.settings import current, use_engine

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from xpconv.bench import chart, facts, report, shapes, sides
 from xpconv.bench.case import DIRECTIONS
-from xpconv.bench.result import OURS, Plan, Result, Row, still_to_do
-from xpconv.bench.run import measure, on_gpu
+from xpconv.bench.result import OURS, Plan, Result, Row
+from xpconv.bench.run import measure, on_gpu, remaining
 from xpconv.bench.sides import ours
 from xpconv.bench.table import Table, closing_lines
 from xpconv.cli.console import (
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if ours.device().emulated and not options.emulated:
         rule = "this CuPy only stands for a GPU, and its times mean nothing."
         raise UsageError(message("bench", rule, "", "--emulated goes through the motions, to test them."))
-    plan = Plan(cases, peers, options.rounds, options.memory, options.dtype)
+    plan = Plan(cases, peers, options.rounds, options.memory, options.dtype, options.tries)
     if not options.threads:
         return _run(options, plan)
     with set_num_threads(options.threads):
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace, plan: Plan) -> int:
         if options.json:
             report.write(result, Path(options.json))
 
-    with progress(len(still_to_do(plan.cases, earlier))) as on_next, from_options():
+    with progress(len(remaining(plan, earlier))) as on_next, from_options():
         result = measure(plan, on_row, lambda case: on_next(case.name), earlier)
     say("\n".join(closing_lines(result)))
     if options.json:
@@ -129,7 +129,7 @@ def _header(plan: Plan, earlier: Result | None) -> list[tuple[str, str]]:
         beside += f" (not installed: {', '.join(missing)}; pip install 'xpconv[bench]')"
     rows = f"{counted(len(plan.cases), 'row')}, {counted(plan.rounds, 'round')}"
     if earlier is not None:
-        rows += f"; {len(plan.cases) - len(still_to_do(plan.cases, earlier))} of them there already"
+        rows += f"; {len(plan.cases) - len(remaining(plan, earlier))} of them there already"
     return [
         ("machine", f"{facts.cpu_name()}, {threads} of {cores} cores"),
         ("compute", f"backend {settings.backend}, engine {engines}, precision {settings.precision}, {plan.dtype}"),

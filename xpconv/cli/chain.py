@@ -14,7 +14,7 @@ from xpconv.cli.console import UsageError
 from xpconv.dispatch import engine_primitives, offered, registered, select
 from xpconv.errors import message
 from xpconv.nn.gate import Watch, watcher
-from xpconv.nn.state import State
+from xpconv.nn.state import value_of
 from xpconv.settings import TOTAL, current, use_engine
 
 
@@ -50,7 +50,7 @@ class _Asked(Watch):
     def __call__(self, module: Any, x: Array, run: Callable[[], Any]) -> Any:
         if isinstance(module, nn.Layer):
             op, args, options = module.bind(x, True)
-            self.of(op, tuple(map(_value, args)), {name: _value(option) for name, option in options.items()})
+            self.of(op, tuple(map(value_of, args)), {name: value_of(option) for name, option in options.items()})
         return run()
 
     def of(self, op: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -59,7 +59,3 @@ class _Asked(Watch):
         with use_engine(*self.engines):
             refused = [name for name, arrays, opts in call.parts() if offered(name, *arrays, **opts) is None]
         self.missing |= dict.fromkeys(refused)
-
-
-def _value(argument: Any) -> Any:
-    return argument.value if isinstance(argument, State) else argument

@@ -85,7 +85,7 @@ def terminal_width() -> int | None:
 def progress(total: int) -> Iterator[Callable[[str], None]]:
     """A line on the standard error that tells how far the run is; where that is no terminal, nothing.
 
-    Gives a function that is told the name of what comes next.
+    Gives a function that is told the name of what comes next, which may turn out to be more than ``total``.
     """
     terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if not terminal or importlib.util.find_spec("rich") is None:
@@ -109,7 +109,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
 
     def on_next(name: str) -> None:
         nonlocal done
-        bar.update(task, description=name, completed=done)
+        bar.update(task, description=name, completed=done, total=max(total, done + 1))
         done += 1
 
     with bar:

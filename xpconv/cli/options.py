@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -39,6 +40,9 @@ def _wrapped(line: str, width: int, indent: str) -> str:
 def read(argv: Sequence[str] | None) -> argparse.Namespace:
     """What was asked for; a mistake is told beside the usage of the command that it was made in."""
     whole = parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        whole.print_help()
+        raise SystemExit(0)
     options, left = whole.parse_known_args(argv)
     if left:
         options.parser.error(f"unrecognized arguments: {' '.join(left)}")
@@ -210,7 +214,13 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "too narrow, ±, GFLOP/s and error are left out, in this order; --json has all of them.\n\n"
         "A share above 100 % is no mistake: GFLOP/s count the operations of the definition, of which Winograd's "
         "algorithm does fewer. But on a busy machine all figures are off, the ceiling's too. It is measured at "
-        "the start, which the shares here go by, and at the end: --json keeps the higher one, and --show goes by it.",
+        "the start, which the shares here go by, and at the end: --json keeps the higher one, and --show goes by it."
+        "\n\nUnsteady is a side in a row where the median of one of its turns is more than 1.5 times its fastest "
+        "call, the slowest third of its turns left out, or where most of its calls end with a tick of the system's "
+        "scheduler: its threads took turns on one core, or others had the machine. Such rows are measured again "
+        "after all others, every side and in new processes. The calls of all tries count, so that nobody chooses "
+        "among them. Rows that stay unsteady are marked, here, in the file and as hollow dots; their ratios may be "
+        "off by as much. What slows every turn of a side alike is not noticed.",
         formatter_class=_Wrapped,
     )
     parser.add_argument("--set", type=_names, default=["quick"], metavar="S,S", help="what to time (default: quick)")
@@ -233,6 +243,9 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds these words")
     parser.add_argument("--rounds", type=_positive_int, default=5, metavar="N", help="turns of each side (default: 5)")
+    parser.add_argument(
+        "--tries", type=_positive_int, default=3, metavar="N", help="times an unsteady row is measured (default: 3)"
+    )
     parser.add_argument("--threads", type=_positive_int, metavar="N", help="of every side (default: all cores)")
     parser.add_argument("--memory", action="store_true", help="also the peak memory of forward and backward")
     parser.add_argument("--json", metavar="FILE", help="write all figures here, after each row")

@@ -17,6 +17,8 @@ Shape = tuple[int, int, int]  # (H, W, C)
 
 _LUMA = np.asarray([0.299, 0.587, 0.114], dtype="float32")  # ITU-R BT.601, as Pillow turns colours grey
 
+_GREY = ("1", "L", "LA", "La", "I", "F")  # Pillow's modes of one channel
+
 _SLACK = 0.01  # how far outside 0..1 rounding and resampling may leave a pixel
 
 
@@ -26,6 +28,7 @@ class Picture(NamedTuple):
     name: str
     pixels: np.ndarray  # (H, W, C) float32, 0..1
     resized_from: tuple[int, int] | None  # (height, width), where it had another size
+    converted_from: str | None  # "colour" or "grey", where the network takes the other
 
 
 # What full brightness usually is in arrays of numbers that are no fractions: scikit-learn's digits, 8 and 16 bits.
@@ -53,8 +56,10 @@ def _from_file(path: Path, wanted: Images) -> Picture:
         raise _of_another_kind(path)
     with opened(path) as image:
         width, height = ImageOps.exif_transpose(image).size
+        grey = image.mode in _GREY or image.mode.startswith("I;16")
         fitted = pixels(image, shape)
-    return Picture(str(path), fitted, None if (height, width) == shape[:2] else (height, width))
+    resized = None if (height, width) == shape[:2] else (height, width)
+    return Picture(str(path), fitted, resized, _converted(1 if grey else 3, shape[2]))
 
 
 def _of_another_kind(path: Path) -> FileError:
@@ -96,8 +101,13 @@ def _from_array(path: Path, wanted: Images) -> list[Picture]:
     size = images.shape[1:3]
     resized = None if size == shape[:2] else (int(size[0]), int(size[1]))
     names = [str(path)] if single else [f"{path}[{i}]" for i in range(len(images))]
-    fitted = (_fitted(image, shape) for image in scaled)
-    return [Picture(name, image, resized) for name, image in zip(names, fitted, strict=True)]
+    fitted, converted = (_fitted(image, shape) for image in scaled), _converted(images.shape[-1], shape[2])
+    return [Picture(name, image, resized, converted) for name, image in zip(names, fitted, strict=True)]
+
+
+def _converted(given: int, wanted: int) -> str | None:
+    """What a picture of so many channels was, where the network takes another number."""
+    return None if given == wanted else "grey" if given == 1 else "colour"
 
 
 def _in_units(path: Path, images: np.ndarray, full: float | None) -> np.ndarray:

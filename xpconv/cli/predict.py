@@ -63,6 +63,7 @@ def _result(picture: Picture, row: np.ndarray, class_names: tuple[str, ...]) -> 
     return {
         "image": picture.name,
         "resized_from": picture.resized_from,
+        "converted_from": picture.converted_from,
         "classes": [{"class": class_names[i], "probability": _probability(row[i])} for i in best],
     }
 
@@ -79,7 +80,8 @@ def _table(results: list[dict[str, Any]], shape: tuple[int, int, int]) -> str:
     for result in results:
         best = [(found["class"], found["probability"]) for found in result["classes"]]
         cells = [cell for name, p in best for cell in (name, "nan" if p is None else f"{p:.4f}")]
-        resized = result["resized_from"]
-        note = f"resized from {resized[0]}×{resized[1]} to {shape[0]}×{shape[1]}" if resized else ""
-        rows.append([result["image"], *cells, note])
+        resized, was = result["resized_from"], result["converted_from"]
+        notes = [f"resized from {resized[0]}×{resized[1]} to {shape[0]}×{shape[1]}"] if resized else []
+        notes += [f"from {was} to {'grey' if was == 'colour' else 'colour'}"] if was else []
+        rows.append([result["image"], *cells, ", ".join(notes)])
     return "\n".join(columns(rows, indent=""))

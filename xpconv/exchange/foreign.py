@@ -10,8 +10,9 @@ import numpy as np
 
 from xpconv.arguments import flag
 from xpconv.backend import Array, namespace
-from xpconv.errors import message
+from xpconv.errors import message, misnamed
 from xpconv.nn import Module
+from xpconv.nn.names import renaming, warn_if_none
 from xpconv.nn.state import Shape, State, shown
 
 
@@ -70,10 +71,13 @@ class Entry:
 
 
 def array(x: Any) -> Array:
-    """What was given, as an array; a tensor without its history: that of a parameter, as models hand them out."""
+    """What was given, as an array; a tensor without its history: that of a parameter, as models hand them out.
+
+    A dict, which is none, is left to be found among what does not fit.
+    """
     if hasattr(x, "detach"):
         return x.detach()
-    return x if hasattr(x, "dtype") else np.asarray(x)
+    return x if hasattr(x, "dtype") or isinstance(x, Mapping) else np.asarray(x)
 
 
 def states(net: Module) -> Iterator[tuple[str, Module, str, State]]:
@@ -94,6 +98,7 @@ def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: 
     missing, unexpected : list of str
     """
     strict = flag(subject, "strict", strict)
+    known = [name for entry in entries for name in entry.names]
     taken, missing, problems = [], [], []
     for entry in entries:
         name = next((name for name in entry.names if name in arrays), None)
@@ -105,20 +110,17 @@ def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: 
     names = {name for name, _ in taken}
     unexpected = [name for name in arrays if name not in names]
     if strict:
-        problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
+        problems += misnamed(missing, unexpected)
     if any(problems):
         remedy = "strict=False takes what has the right name." if strict else ""
         if strict and any(name.endswith("running_mean") for name in unexpected):
             remedy += " A layer that goes by running statistics there would answer otherwise here."
-        known = {name for entry in entries for name in entry.names}
-        first = next(iter(arrays), "").partition(".")[0] + "."  # such as the "module." of nn.DataParallel
-        bare = [name.removeprefix(first) for name in arrays if name.startswith(first)]
-        if not taken and len(bare) == len(arrays) and not known.isdisjoint(bare):
-            remedy = f"drop {first!r} from them: {{name.removeprefix({first!r}): x for name, x in weights.items()}}"
+        remedy = renaming(arrays, known) or remedy
         raise ValueError(
             message(subject, "the weights are not this network's.", "\n  ".join(filter(None, problems)), remedy)
         )
     puts = [entry.state.loading(entry.layout.ours(arrays[name])) for name, entry in taken]
     for put in puts:
         put()
+    warn_if_none(subject, bool(taken), arrays, known, depth=2)
     return missing, unexpected

@@ -20,6 +20,11 @@ from xpconv.errors import FileError, message
 Parts = tuple[bytes, bytes, memoryview]  # the length of the head, the head, and the arrays behind it
 
 _SUMS = "xpconv.checksums"
+_READERS = {
+    **dict.fromkeys((".pt", ".pth"), "PyTorch's files of weights are for exchange.load_torch(net, path)."),
+    **dict.fromkeys((".h5", ".keras"), "Keras' files of weights are for exchange.load_keras(net, path)."),
+    ".onnx": "graphs are for exchange.onnx.load(path).",
+}  # of files by their endings, what reads them
 _LISTED = 3  # names that a message gives of many
 
 
@@ -73,7 +78,7 @@ def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
             entries = file.metadata() or {}
     except safetensors.SafetensorError as error:
         rule = "the file is truncated, damaged, or no safetensors file."
-        raise bad(path, rule, f"{size} bytes: {error}") from error
+        raise bad(path, rule, f"{size} bytes: {error}", _READERS.get(Path(path).suffix, "")) from error
     if _SUMS in entries:
         _compare(path, "entries", entries[_SUMS], _of_entries(entries))
     return entries

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpconv.backend import Array, get, library
-from xpconv.dispatch import registered, vjp
+from xpconv.derivatives import vjp
+from xpconv.dispatch import registered
 from xpconv.errors import BackendError, message
 
 

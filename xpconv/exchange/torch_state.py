@@ -71,6 +71,11 @@ def load_torch(
     FileError, ImportError
         If the file is no such file, one of this package's own, or damaged; or if it takes torch to read.
 
+    Warns
+    -----
+    RuntimeWarning
+        Where no name agrees, so that nothing is taken over.
+
     Notes
     -----
     Convolution weights (O, I, H, W) become (H, W, I, O), those of linear layers (out, in) become (in, out), and the

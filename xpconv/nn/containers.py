@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from xpconv import dispatch, ops
+from xpconv import derivatives, dispatch, ops
 from xpconv.arguments import integer
 from xpconv.backend import Array, namespace
 from xpconv.errors import describe, message
@@ -177,7 +177,7 @@ class Residual(Module):
             return joined
         out, back = last.vjp(main, training=training, needs_input=wanted)
         self._check(out, side)
-        y, add_back = dispatch.vjp(ops.add, out, side, activation=self.activation)
+        y, add_back = derivatives.vjp(ops.add, out, side, activation=self.activation)
 
         def pullback(dy: Array) -> tuple[Array | None, Array | None]:
             dout, dside = add_back(dy)

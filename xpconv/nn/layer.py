@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from xpconv import dispatch, packing
+from xpconv import derivatives, dispatch, packing
 from xpconv.backend import Array
 from xpconv.errors import describe, message
 from xpconv.nn.module import LayerPullback, Module
-from xpconv.nn.state import Parameter, State
+from xpconv.nn.state import Parameter, State, value_of
 from xpconv.ops import validate
 from xpconv.ops.activation import ACTIVATIONS
 
+_FEW = 4  # channels that images have at most, mostly
 ROOMY = 2**30  # cells of an axis that any window fits into, to judge a window's options by before an input is there
 Bound = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -57,17 +59,19 @@ class Layer(Module):
         validate.arrays(type(self).__name__, "fc", x=x)
         self._check_rank(x)
         size = self.open_size(x)
-        for _, state in self.members():
-            if isinstance(state, State):
-                state.settle(size)
+        states = [state for _, state in self.members() if isinstance(state, State)]
+        if any(None in state.shape for state in states):
+            _warn_if_turned(x)
+        for state in states:
+            state.settle(size)
 
     def __call__(self, x: Array) -> Any:
         """Inference."""
         self._check_rank(x)
         op, args, options = self._bound(x, False)
-        values = {name: _value(option) for name, option in options.items()}
+        values = {name: value_of(option) for name, option in options.items()}
         with packing.offering(_parameters(args, options)):
-            return self.run(op, [*map(_value, args)], values)
+            return self.run(op, [*map(value_of, args)], values)
 
     def vjp(self, x: Array, training: bool = True, needs_input: bool = True) -> tuple[Any, LayerPullback]:
         """See `Module.vjp`."""
@@ -107,12 +111,15 @@ class Layer(Module):
         needs = (needs_input and owners[0] is x, *learning)
         if side is not None:
             needs = (*needs[:-1], True)
-        values = {name: _value(option) for name, option in options.items()}
+        values = {name: value_of(option) for name, option in options.items()}
         parameters = _parameters(args, options)
+        versions = [parameter.version for parameter in parameters]
         with packing.offering(parameters):
-            y, backward = self.run_vjp(op, [*map(_value, args)], values, needs)
+            y, backward = self.run_vjp(op, [*map(value_of, args)], values, needs)
 
         def pullback(dy: Array, *beside: Array) -> tuple[Array | None, ...]:
+            if [parameter.version for parameter in parameters] != versions:
+                raise self._late()
             with packing.offering(parameters):
                 grads = backward(dy, *beside)
             for owner, grad in zip(owners, grads, strict=True):
@@ -122,6 +129,11 @@ class Layer(Module):
 
         return y, pullback
 
+    def _late(self) -> ValueError:
+        rule = "a pullback was called after its parameters had changed, whose old values it needs."
+        remedy = "call it before the optimizer's step or an assign; run vjp anew for new values."
+        return ValueError(message(type(self).__name__, rule, "", remedy))
+
     def run(self, op: Callable[..., Any], args: list[Any], options: dict[str, Any]) -> Any:
         """Apply the op to the values of what `bind` gave."""
         return op(*args, **options)
@@ -130,7 +142,7 @@ class Layer(Module):
         self, op: Callable[..., Any], args: list[Any], options: dict[str, Any], needs: tuple[bool, ...]
     ) -> tuple[Any, dispatch.Pullback]:
         """Apply the op with its pullback, as `xpconv.vjp` does: its gradients are arrays of their own, or dy itself."""
-        return dispatch.vjp(op, *args, needs=needs, **options)
+        return derivatives.vjp(op, *args, needs=needs, **options)
 
     def _check_rank(self, x: Array) -> None:
         if self.rank is not None and getattr(x, "ndim", self.rank + 2) != self.rank + 2:
@@ -139,6 +151,14 @@ class Layer(Module):
             remedy = "one example becomes a batch with x[None]; one channel, without its axis, needs x[..., None]."
             rule = f"takes x {layout}."
             raise ValueError(message(type(self).__name__, rule, describe("x", x), remedy if one_short else ""))
+
+
+def _warn_if_turned(x: Array) -> None:
+    """Warn of images (N, C, H, W): a layer that reads its channels from the first input takes the width for them."""
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > _FEW:
+        rule = "the images seem to have their channels first, and the last axis is taken for the channels."
+        remedy = "exchange.to_nhwc(x) puts them last; a layer that is told its in_channels does not ask."
+        warnings.warn(message("nn", rule, describe("x", x), remedy), RuntimeWarning, stacklevel=2)
 
 
 def check_arguments(op: Callable[..., Any], *args: Any, **options: Any) -> None:
@@ -156,10 +176,6 @@ def check_activation(layer: str, name: str | None) -> None:
     """Judge the name of an activation that a layer applies to its sums."""
     if name is not None:
         validate.one_of(layer, "activation", name, ACTIVATIONS)
-
-
-def _value(argument: Any) -> Any:
-    return argument.value if isinstance(argument, State) else argument
 
 
 def _parameters(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Parameter, ...]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from xpconv.arguments import flag, integer
 from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
-from xpconv.errors import dtype_name, message
-from xpconv.hints import check_mode
+from xpconv.errors import dtype_name, message, misnamed
+from xpconv.hints import check_method
 from xpconv.kinds import dtype_kind, is_inexact
 from xpconv.nn.gate import gated, recorded
+from xpconv.nn.names import check_mapping, renaming, warn_if_none
 from xpconv.nn.state import Key, Parameter, State, shown
 from xpconv.nn.tree import Tree
 from xpconv.runtime import copied
@@ -65,7 +66,7 @@ class Module(Tree):
     if not TYPE_CHECKING:  # which would take every name for one that is there
 
         def __getattr__(self, name: str) -> Any:
-            check_mode(self, name)
+            check_method(self, name)
             return super().__getattribute__(name)  # which raises as before, a property's own error too
 
     def __call__(self, x: Any) -> Any:
@@ -89,9 +90,11 @@ class Module(Tree):
         pullback : ``pullback(dy) -> dx``
             Adds into the ``grad`` of every trainable parameter, each time it is called, and returns the gradient of x
             (`None` where it is not wanted). It keeps what it needs until it is dropped, and must be called before an
-            ``assign`` or an optimizer's step, which write into the arrays that it reads.
+            ``assign`` or an optimizer's step, which write into the arrays that it reads: after it, a `Layer` refuses.
         """
-        raise NotImplementedError(message(type(self).__name__, "a layer of one's own must write vjp."))
+        rule = "a layer of one's own must write vjp(x, training, needs_input), which returns y and its pullback."
+        remedy = "a plain chain of layers needs none: nn.Sequential, with nn.Residual and nn.Parallel for branches."
+        raise NotImplementedError(message(type(self).__name__, rule, "", remedy))
 
     def adapt(self, x: Any) -> None:
         """Settle from the first input what was left open, as in ``self.weight.settle(x.shape[-1])``."""
@@ -239,8 +242,14 @@ class Module(Tree):
             If names or shapes do not fit; it lists all that do not, and nothing is changed.
         TypeError
             For what is not a plain array, or is complex where this network is real; nothing is changed.
+
+        Warns
+        -----
+        RuntimeWarning
+            Where no name agrees, so that nothing is taken over.
         """
         strict = flag("load_state_dict", "strict", strict)
+        check_mapping("load_state_dict", state, "xpconv.load(path) reads a file that xpconv.save wrote.")
         own = self._states()
         common = [name for name in own if name in state]
         missing = [name for name in own if name not in state]
@@ -249,13 +258,14 @@ class Module(Tree):
         unfit = [name for name in common if not own[name].fits(shapes[name])]
         problems = [f"{name} {shapes[name]} should be {shown(own[name].shape)}" for name in unfit]
         if strict:
-            problems += [f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in unexpected]
+            problems += misnamed(missing, unexpected)
         if problems:
-            remedy = "strict=False takes what has the right name."
+            remedy = renaming(state, own) or "strict=False takes what has the right name."
             rule = "the state is not this network's."
             raise ValueError(message("load_state_dict", rule, "\n  ".join(problems), remedy))
         for load in [own[name].loading(state[name]) for name in common]:
             load()
+        warn_if_none("load_state_dict", bool(common), state, own)
         return missing, unexpected
 
     # -- what it is ----------------------------------------------------------------------------------------------------

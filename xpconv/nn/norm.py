@@ -240,4 +240,7 @@ def _check_sizes(layer: str, x: Array, sizes: Shape) -> None:
     """The last axes of x have the sizes that the layer was made for, also where no parameter would show it."""
     last = tuple(x.shape[-len(sizes) :])
     if any(n not in (None, m) for n, m in zip(sizes, last, strict=False)) or len(last) < len(sizes):
-        raise ValueError(message(layer, f"is made for an x whose last axes are {sizes}.", describe("x", x)))
+        turned = (*sizes[1:], sizes[0])
+        first = len(sizes) > 1 and all(n in (None, m) for n, m in zip(turned, last, strict=False))
+        remedy = f"channels come last: {turned}." if first else ""
+        raise ValueError(message(layer, f"is made for an x whose last axes are {sizes}.", describe("x", x), remedy))

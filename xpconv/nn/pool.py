@@ -172,24 +172,56 @@ class _Adaptive(Layer):
         self.output_size = output_size
 
 
-class AdaptiveAvgPool2d(_Adaptive):
-    """Average over as many windows as the output is to have, ``(N, H, W, C) -> (N, *output_size, C)``."""
-
-    rank = 2
+class AdaptiveAvgPool(_Adaptive):
+    """Average over as many windows as the output is to have, ``(N, *spatial, C) -> (N, *output_size, C)``."""
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.adaptive_avg_pool`."""
         return ops.adaptive_avg_pool, (x, self.output_size), {}
 
 
-class AdaptiveMaxPool2d(_Adaptive):
-    """Maximum over as many windows as the output is to have, ``(N, H, W, C) -> (N, *output_size, C)``."""
+class AdaptiveAvgPool1d(AdaptiveAvgPool):
+    """Average over as many windows as the output is to have, ``(N, W, C) -> (N, *output_size, C)``."""
+
+    rank = 1
+
+
+class AdaptiveAvgPool2d(AdaptiveAvgPool):
+    """Average over as many windows as the output is to have, ``(N, H, W, C) -> (N, *output_size, C)``."""
 
     rank = 2
+
+
+class AdaptiveAvgPool3d(AdaptiveAvgPool):
+    """Average over as many windows as the output is to have, ``(N, D, H, W, C) -> (N, *output_size, C)``."""
+
+    rank = 3
+
+
+class AdaptiveMaxPool(_Adaptive):
+    """Maximum over as many windows as the output is to have, ``(N, *spatial, C) -> (N, *output_size, C)``."""
 
     def bind(self, x: Array, training: bool) -> Bound:
         """`ops.adaptive_max_pool`."""
         return ops.adaptive_max_pool, (x, self.output_size), {}
+
+
+class AdaptiveMaxPool1d(AdaptiveMaxPool):
+    """Maximum over as many windows as the output is to have, ``(N, W, C) -> (N, *output_size, C)``."""
+
+    rank = 1
+
+
+class AdaptiveMaxPool2d(AdaptiveMaxPool):
+    """Maximum over as many windows as the output is to have, ``(N, H, W, C) -> (N, *output_size, C)``."""
+
+    rank = 2
+
+
+class AdaptiveMaxPool3d(AdaptiveMaxPool):
+    """Maximum over as many windows as the output is to have, ``(N, D, H, W, C) -> (N, *output_size, C)``."""
+
+    rank = 3
 
 
 class GlobalAvgPool(Layer):

@@ -52,6 +52,7 @@ class State:
         if isinstance(given, tuple):
             self.shape: Shape = self._checked(given)
         else:
+            check_array(type(self).__name__, "the value", given)
             self.shape = tuple(given.shape)
             self.assign(given)
 
@@ -61,8 +62,22 @@ class State:
 
     @property
     def value(self) -> Array | None:
-        """The array, to be read; `assign` changes it. `None` until it can be made. NumPy's are write-protected."""
+        """The array. `None` until it can be made; NumPy's are write-protected.
+
+        What it is set to is cast and moved to where it is; `assign` takes an array with its library and dtype.
+        """
         return self._value
+
+    @value.setter
+    def value(self, array: Array) -> None:
+        self.loading(array)()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """NumPy's view of a value of NumPy's: without it, np.asarray would put the parameter itself into an array."""
+        if not isinstance(self._value, np.ndarray):
+            remedy = "pass its value, by xpconv.to_numpy(parameter.value)."
+            raise TypeError(message(str(self), "has no NumPy array as its value.", "", remedy))
+        return np.array(self._value, dtype=dtype, copy=copy)
 
     def assign(self, array: Array) -> None:
         """Take over the values of an array, in the buffer that is there if library, device, dtype and shape agree.
@@ -292,3 +307,8 @@ class Buffer(State):
 
     def _kept_in(self, dtype: str) -> str:
         return "float32" if dtype in HALVES else dtype
+
+
+def value_of(argument: Any) -> Any:
+    """What an op is given for it: the value of an array that a layer owns, and anything else as it is."""
+    return argument.value if isinstance(argument, State) else argument

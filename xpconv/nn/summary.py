@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arguments import shape_of_one
 from xpconv.backend import Array, backend_of, dtype_named, get
 from xpconv.errors import dtype_name
 from xpconv.nn.fusion import Stretch
@@ -71,21 +72,22 @@ class Summary:
 
 def summarize(net: Module, input_shape: tuple[int, ...]) -> Summary:
     """Run an empty batch through the network and note what passes; values that are not made yet stay so."""
+    input_shape = shape_of_one("summary", input_shape)
     states = net._states().values()
     if any(state.value is None for state in states):
         net = copy.deepcopy(net)
-    x = _empty_batch(net, tuple(input_shape))
+    x = _empty_batch(net, input_shape)
     notes = _Notes(net)
     token = watcher.set(notes)
     try:
         with use_engine("portable"):  # shapes are those of any engine, and this one compiles nothing for them
             net(x)
     except (TypeError, ValueError) as error:
-        error.add_note(f"in summary(input_shape={tuple(input_shape)}), the shape of one example, (H, W, C)")
+        error.add_note(f"in summary(input_shape={input_shape}), the shape of one example, (H, W, C)")
         raise
     finally:
         watcher.reset(token)
-    return Summary(tuple(input_shape), tuple(notes.rows))
+    return Summary(input_shape, tuple(notes.rows))
 
 
 def _empty_batch(net: Module, shape: tuple[int, ...]) -> Array:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeGuard, cast
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, cast
 
 from xpconv.nn.state import Buffer, Parameter, State
 
 if TYPE_CHECKING:
     from xpconv.nn.module import Module
+
+_CHANGES = count(1)
 
 
 class Tree:
@@ -16,6 +19,12 @@ class Tree:
 
     The part of `Module` that its names follow from.
     """
+
+    latest: ClassVar[int] = 0  # another number after each time that an attribute of any module was set
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        Tree.latest = next(_CHANGES)
 
     def members(self) -> Iterator[tuple[str, State | Module]]:
         """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""

@@ -176,7 +176,8 @@ def _check_weights(op: str, x: Array, w: Array, groups: int) -> int:
     """Check the axes of w, and that ``groups`` divides the last; answer groups as an int."""
     if w.ndim != x.ndim:
         rule = f"w must have an axis per spatial axis of x and two of channels, {x.ndim} in all."
-        remedy = "one image (H, W, C) becomes a batch with x[None]." if w.ndim == x.ndim + 1 else ""
+        remedy = "one example becomes a batch with x[None]; one channel, without its axis, needs x[..., None]."
+        remedy = remedy if w.ndim == x.ndim + 1 else ""
         raise ValueError(message(op, rule, describe_all(x=x, w=w), remedy))
     if 0 in w.shape:
         raise ValueError(message(op, "no axis of w may be empty.", describe_all(x=x, w=w)))

@@ -205,7 +205,7 @@ def lp_pool(
     Notes
     -----
     Each window is scaled by its largest magnitude, so that powers neither overflow nor vanish. Kept for the gradient:
-    x and y. It is 0 where y is 0, and, for every p, where x is 0.
+    x and y. It is 0 where y is 0, and, for every p, where x is 0. Below p = 1, y errs by 1/p roundoffs of its sum.
 
     References
     ----------

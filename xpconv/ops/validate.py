@@ -46,7 +46,8 @@ def together(x: Array, other: Array) -> bool:
 def _wrong_kind(op: str, kinds: str, name: str, x: Array) -> TypeError:
     wanted = " or ".join(_KINDS[kind] for kind in kinds)
     how = f"{name}.to(torch.float32)" if library(x) == "torch" else f"{name}.astype('float32')"
-    cast = f"cast it: {how}." if dtype_kind(x.dtype) in "ib" and "f" in kinds else ""
+    bright = ", and scale it as what was trained on, such as by / 255" if dtype_name(x.dtype) == "uint8" else ""
+    cast = f"cast it: {how}{bright}." if dtype_kind(x.dtype) in "ib" and "f" in kinds else ""
     return TypeError(message(op, f"needs {wanted} arrays, not {dtype_name(x.dtype)}.", describe(name, x), cast))
 
 
@@ -69,6 +70,13 @@ def _unlike(op: str, given: dict[str, Array | None]) -> TypeError:
     )
 
 
+_AXES_TO_ADD = {
+    1: "one signal (W,) of one channel becomes a batch with x[None, :, None].",
+    2: "signals (N, W) of one channel need x[..., None], one signal (W, C) x[None], one image (H, W) both.",
+    3: "one image (H, W, C) becomes a batch with x[None]; one channel (N, H, W) with x[..., None].",
+}
+
+
 def activations(op: str, x: Array, *, least: int = 3) -> None:
     """Check for the canonical layout ``(N, *spatial, C)`` with 1 to 3 spatial axes."""
     if not least <= x.ndim <= 5:
@@ -77,7 +85,7 @@ def activations(op: str, x: Array, *, least: int = 3) -> None:
                 op,
                 f"x must have shape (N, *spatial, C) with {least - 2} to 3 spatial axes, not {x.ndim} axes.",
                 describe("x", x),
-                "one image (H, W, C) becomes a batch with x[None]; one channel (N, H, W) with x[..., None].",
+                _AXES_TO_ADD.get(x.ndim, ""),
             )
         )
 

@@ -72,7 +72,7 @@ def sums(terms: Callable[[Truth], tuple[int, ...]]) -> Callable[[Truth], Scales]
     """
 
     def scales(truth: Truth) -> Scales:
-        from xpconv.dispatch import vjp
+        from xpconv.derivatives import vjp
 
         sizes = {name: np.abs(x) if x is not None else None for name, x in truth.arrays.items()}
         options = {name: value for name, value in truth.options.items() if name != "activation"}

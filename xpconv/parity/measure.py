@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpconv import backend
-from xpconv.dispatch import explain, vjp
+from xpconv.derivatives import vjp
+from xpconv.dispatch import explain
 from xpconv.errors import dtype_name
 from xpconv.parity.bounds import NAMED, Scales, Truth, error_in_bounds
 from xpconv.parity.sample import Case, Sample, rounded

@@ -75,7 +75,7 @@ def _norms(truth: Truth) -> Scales:
 
 def _absolute(truth: Truth, factor: float) -> tuple[Any, ...]:
     """The largest gradient of |dy| in each sample and channel: what was added up, however it cancelled."""
-    from xpconv.dispatch import vjp
+    from xpconv.derivatives import vjp
 
     spatial = tuple(range(1, truth.dy.ndim - 1))
     grads = vjp(truth.op, **truth.arrays, **truth.options)[1](np.abs(truth.dy))

@@ -1,5 +1,8 @@
 """Training: optimizers, learning-rate schedules, the loop, and data sets."""
 
+from typing import TYPE_CHECKING
+
+from xpconv import hints
 from xpconv.train import augment, data, schedule
 from xpconv.train.checkpoint import Checkpoint
 from xpconv.train.data import Dataset, load
@@ -31,3 +34,6 @@ __all__ = [
     "predict",
     "schedule",
 ]
+
+if not TYPE_CHECKING:  # which would take every name for one that is there
+    __getattr__ = hints.missing(__name__)

@@ -1,7 +1,9 @@
 """Augmentation: functions ``augment(images, rng) -> images`` that `fit` calls on each training batch.
 
 ``images`` is the batch where the network computes, ``rng`` a `numpy.random.Generator` that depends on the seed, the
-epoch and the batch alone: the same numbers are drawn on every backend.
+epoch and the batch alone: the same numbers are drawn on every backend. Two are one after the other as
+``lambda images, rng: flip(shift(images, rng), rng)``. Labels are left as they are: to move images and a label for each
+pixel alike, call the augmentation for both, each time with a generator of the same seed, in a loop of your own.
 """
 
 from __future__ import annotations
@@ -12,8 +14,19 @@ import numpy as np
 
 from xpconv.arguments import integer
 from xpconv.backend import Array, backend_of, cast, namespace
+from xpconv.errors import describe, message
 
 Augment = Callable[[Array, np.random.Generator], Array]
+
+
+def moves_pixels(augment: object) -> bool:
+    """Whether an augmentation is known to put pixels elsewhere: all that are made here do."""
+    return getattr(augment, "__module__", None) == __name__
+
+
+def _check_images(subject: str, images: Array) -> None:
+    if images.ndim != 4:
+        raise ValueError(message(subject, "takes images (N, H, W, C).", describe("images", images)))
 
 
 def random_shift(pixels: int = 1) -> Augment:
@@ -50,6 +63,7 @@ def random_shift(pixels: int = 1) -> Augment:
     pixels = integer("random_shift", "pixels", pixels, least=1)
 
     def shift(images: Array, rng: np.random.Generator) -> Array:
+        _check_images("random_shift", images)
         xp, place = namespace(images), backend_of(images)
         n, height, width, channels = images.shape
         tall, wide = height + 2 * pixels, width + 2 * pixels
@@ -85,6 +99,7 @@ def random_flip() -> Augment:
     """
 
     def flip(images: Array, rng: np.random.Generator) -> Array:
+        _check_images("random_flip", images)
         xp = namespace(images)
         mirrored = backend_of(images).asarray(rng.random(images.shape[0]) < 0.5)
         chosen = xp.where(xp.reshape(mirrored, (-1, 1, 1, 1)), xp.flip(images, axis=2), images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 import os
@@ -141,7 +142,7 @@ class Checkpoint:
     def _compare(self, there: dict[str, str]) -> None:
         """Refuse the run in the file if it is another one."""
         pairs = {name: (_plain(there.get(name, "")), _plain(here)) for name, here in self._made_of.items()}
-        other = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        other = {name: pair for name, pair in pairs.items() if _flagless(pair[0]) != _flagless(pair[1])}
         if other:
             told = (_difference(name, *pair) for name, pair in other.items())
             rule, remedy = (
@@ -161,7 +162,11 @@ class Checkpoint:
             modules = net.modules()
             drawing = [(modules[name], *draws) for name, draws in kept.draws.items()]
             # To have all judged before anything is changed.
-            copy.copy(optimizer).load_state_dict(under(_OPTIMIZER), net.parameters())
+            trial = copy.copy(optimizer).load_state_dict
+            judged = (
+                (net.parameters(),) if len(inspect.signature(trial).parameters) > 1 else ()
+            )  # one's own may take none
+            trial(under(_OPTIMIZER), *judged)
             net.load_state_dict(under(_NET))
         except (ValueError, TypeError, KeyError) as error:
             raise tensors.bad(self.path, "the checkpoint is not of this network and optimizer.", str(error)) from error
@@ -214,7 +219,8 @@ def ingredients(
 ) -> dict[str, str]:
     """What a run is made of, by the names of `fit`'s parameters: the same words, the same run."""
     frozen = [name for name, parameter in net.parameters().items() if not parameter.trainable]
-    loss = [objective.op.__name__, *(f"{name}={value!r}" for name, value in sorted(objective.options.items()))]
+    name = _words(objective.op) if objective.own else objective.op.__name__
+    loss = [name, *(f"{name}={value!r}" for name, value in sorted(objective.options.items()))]
     return {
         "network": _words(net) + (f"\nfrozen: {', '.join(frozen)}" if frozen else ""),
         "images": feed.images.digest(),
@@ -253,8 +259,15 @@ def _plain(words: str) -> str:
     return re.sub(r"\bnp\.(?:\w+\(([^()]*)\)|(True|False)_)", r"\1\2", words)
 
 
+def _flagless(words: str) -> str:
+    """True and False as 1 and 0, which layers and optimizers once took, and kept, for them."""
+    return re.sub(r"\bTrue\b", "1", re.sub(r"\bFalse\b", "0", words))
+
+
 def _difference(name: str, there: str, here: str) -> str:
     """The first line in which two differ."""
     lines = zip((there + "\n").split("\n"), (here + "\n").split("\n"), strict=False)
-    was, now = next(((was.strip(), now.strip()) for was, now in lines if was != now), ("shorter", "longer"))
+    was, now = next(
+        ((was.strip(), now.strip()) for was, now in lines if _flagless(was) != _flagless(now)), ("shorter", "longer")
+    )
     return f"{name}: {was or 'nothing'} there · {now or 'nothing'} here"

@@ -40,7 +40,7 @@ def told_labels(labels: np.ndarray) -> str:
     """Labels as evidence; of text, one that shows what it is."""
     if labels.dtype.kind not in "USO" or not labels.size:
         return describe("labels", labels)
-    return f"labels {labels.shape} of {labels.dtype}, such as {labels.flat[0].item()!r}"
+    return f"labels {labels.shape} of {labels.dtype}, such as {labels.ravel()[:1].tolist()[0]!r}"
 
 
 def label_remedy(labels: np.ndarray, axes: int = 1) -> str:

@@ -67,7 +67,8 @@ class Feed:
     def __init__(self, subject: str, net: Module, data: Any, objective: Objective, batch_size: int) -> None:
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             whole = "pass one of its parts: (data.train_images, data.train_labels)."
-            remedy = whole if hasattr(data, "train_images") else ""
+            stack = "stack its parts into two arrays first; memory-mapped ones may be larger than the memory."
+            remedy = whole if hasattr(data, "train_images") else stack if hasattr(data, "__iter__") else ""
             given = f"given: {type(data).__name__}"
             raise TypeError(message(subject, "data must be a pair (images, labels).", given, remedy))
         images, targets = _array(subject, "images", data[0]), _array(subject, "labels", data[1])
@@ -77,13 +78,14 @@ class Feed:
             raise ValueError(message(subject, rule, describe_all(images=images, labels=targets)))
         self.images = images_for(subject, net, images)
         outputs = net(self.images.first())  # makes what the network has left open, and says how many classes there are
-        self.labelled = objective.takes_labels(targets)
-        if self.labelled:
-            targets = to_numpy(targets)
-            _check_labels(subject, targets, outputs)
-        else:
+        integers = objective.takes_labels(targets)
+        misfit = _unfit_labels(subject, to_numpy(targets), outputs) if integers else None
+        if misfit is not None and not objective.own:  # a loss of one's own may leave labels out, or want others
+            raise misfit
+        self.labelled = integers and misfit is None
+        if not integers:
             _check_numbers(subject, targets, outputs, objective)
-        self.targets = Column(targets, self.images.place, "int64" if self.labelled else self.images.dtype)
+        self.targets = Column(targets, self.images.place, "int64" if integers else self.images.dtype)
         self.samples = images.shape[0]
         self.steps = -(-self.samples // self.batch_size)
 
@@ -123,7 +125,11 @@ def place_of(net: object) -> Backend:
 def _array(subject: str, name: str, given: Any) -> Any:
     """An array as it is, once it is known to be a plain one; anything else as NumPy makes an array of it."""
     if not hasattr(given, "shape"):
-        return np.asarray(given)
+        try:
+            return np.asarray(given)
+        except ValueError as error:  # parts of several shapes
+            remedy = "pad or crop them to one size, or take a step for each size in a loop of your own."
+            raise ValueError(message(subject, f"{name} must all be of one shape.", str(error), remedy)) from error
     check_array(subject, name, given)
     return given
 
@@ -138,29 +144,40 @@ def _check_real(subject: str, name: str, array: Any, dtype: str) -> None:
 
 def _check_numbers(subject: str, targets: Any, outputs: Array, objective: Objective) -> None:
     """Targets to come close to, of the outputs' shape; a loss of one's own may want others."""
+    if dtype_kind(targets.dtype) == "?":
+        raise TypeError(message(subject, "targets must be numbers.", describe("targets", targets)))
     _check_real(subject, "targets", targets, dtype_name(outputs.dtype))
     expected = (targets.shape[0], *outputs.shape[1:])
     if objective.of_numbers and tuple(targets.shape) != expected:
         evidence = f"{describe('targets', targets)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
-        raise ValueError(message(subject, f"targets must have shape {expected}.", evidence))
+        remedy = "an axis of 1 comes with targets[..., None]." if (*targets.shape, 1) == expected else ""
+        raise ValueError(message(subject, f"targets must have shape {expected}.", evidence, remedy))
+    if objective.of_shares:
+        numbers = to_numpy(targets)
+        least, most = numbers.min(initial=0), numbers.max(initial=1)
+        if least < 0 or most > 1:
+            remedy = "masks of 0 and 255 become such by / 255, labels of -1 and 1 by (targets + 1) / 2."
+            rule, evidence = "targets of this loss must lie in 0..1.", f"they lie in {least:g}..{most:g}"
+            raise ValueError(message(subject, rule, evidence, remedy))
 
 
-def _check_labels(subject: str, labels: np.ndarray, outputs: Array) -> None:
-    """Labels as the losses take them; on the device, a wrong one would only make the loss nan."""
+def _unfit_labels(subject: str, labels: np.ndarray, outputs: Array) -> ValueError | None:
+    """Why labels are none that the losses take, or `None`; on the device, a wrong one would only make the loss nan."""
     expected = (labels.shape[0], *outputs.shape[1:-1])
     remedy = label_remedy(labels, len(expected))
     if labels.dtype.kind not in "iu":
-        raise ValueError(message(subject, "labels must be integers.", told_labels(labels), remedy))
+        return ValueError(message(subject, "labels must be integers.", told_labels(labels), remedy))
     if labels.shape != expected:
         evidence = f"{describe('labels', labels)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
         fits = labels.ndim == len(expected) + 1
-        raise ValueError(message(subject, f"labels must have shape {expected}.", evidence, remedy if fits else ""))
+        return ValueError(message(subject, f"labels must have shape {expected}.", evidence, remedy if fits else ""))
     wrong = np.flatnonzero((labels < 0) | (labels >= outputs.shape[-1]))
     if wrong.size:
         at = np.unravel_index(wrong[0], labels.shape)
         place = ", ".join(map(str, at))
         rule = f"labels must lie in 0..{outputs.shape[-1] - 1}; found {labels[at]} at index {place}."
         evidence = f"{wrong.size} of {labels.size} labels are outside"
-        raise ValueError(
+        return ValueError(
             message(subject, rule, evidence, "give the network an output per class, or number classes from 0.")
         )
+    return None

@@ -10,11 +10,11 @@ import numpy as np
 from xpconv import notices
 from xpconv.arguments import flag, integer
 from xpconv.backend import to_numpy
-from xpconv.errors import message
+from xpconv.errors import describe, message
 from xpconv.hints import explained
 from xpconv.runtime import runtime_of
-from xpconv.train.augment import Augment
-from xpconv.train.checkpoint import Checkpoint, ingredients
+from xpconv.train.augment import Augment, moves_pixels
+from xpconv.train.checkpoint import Checkpoint, ingredients, is_finite
 from xpconv.train.common import FINITE
 from xpconv.train.feed import Feed, images_for, place_of
 from xpconv.train.history import History
@@ -62,13 +62,15 @@ def fit(
         Default: ``Adam(1e-3)``.
     schedule : function of (step, total_steps), optional
         Multiplies the optimizer's learning rate at each step; afterwards the rate is as it was.
-    loss : str or op
+    loss : str, op or function
         ``"softmax_cross_entropy"``, ``"mse"``, ``"binary_cross_entropy_with_logits"``, or an op of outputs and targets
-        that gives their mean loss; `functools.partial` binds options, such as ``label_smoothing``.
+        that gives their mean loss; `functools.partial` binds options, such as ``label_smoothing``. Or a function of
+        one's own, of (outputs, targets), that returns the mean loss and its gradient in the outputs: see the second
+        example. It gets integers as int64, of any value and shape, and other targets in the network's dtype.
     validation : (images, labels), optional
         Measured after each epoch.
     augment : function of (images, rng), optional
-        Applied to each batch where the network is; see `train.augment`.
+        Applied to each batch where the network is, and cast back to its dtype; see `train.augment`.
     seed : int
         Of the shuffles and augmentations, which are then the same on every backend. The first weights and the dropout
         masks follow ``net.initialize(seed)``.
@@ -80,7 +82,7 @@ def fit(
         of one step is kept. Where it cannot be recorded, the display says why, and steps run call by call. What layers
         and a loss of one's own decide on the host is then decided once; such a layer sets ``capturable = False``. On
         NumPy a layer class of one's own is recorded only if it sets ``capturable = True``: it computes by ops and
-        other layers alone.
+        other layers alone; a step with a loss of one's own is not.
     checkpoint : Checkpoint, optional
         Where the run is kept after every epoch; with its ``resume``, the run that is there goes on.
 
@@ -95,7 +97,8 @@ def fit(
     ------
     ValueError, TypeError
         Before the first step, for data that do not fit: another number of labels than of images, labels that are not
-        integers or out of range, targets of another shape than the outputs.
+        integers or out of range, targets of another shape than the outputs, or outside of 0..1 for
+        ``"binary_cross_entropy_with_logits"``; an ``augment`` that moves pixels without their labels.
     FileError
         Before the first step, where the checkpoint to go on with is not there, or is of another run.
 
@@ -119,6 +122,18 @@ def fit(
     >>> history = train.fit(net, (x, [1, 0] * 20), epochs=20, batch_size=10, optimizer=train.SGD(0.5), progress=False)
     >>> history[-1].accuracy
     1.0
+
+    Labels of -1 are to count for nothing:
+
+    >>> import xpconv
+    >>> from xpconv import ops
+    >>> def loss(outputs, labels):
+    ...     counts = (labels >= 0).astype(outputs.dtype)
+    ...     each, pullback = xpconv.vjp(ops.softmax_cross_entropy, outputs, labels.clip(0), reduction="none")
+    ...     weights = counts / counts.sum()
+    ...     return (weights * each).sum(), pullback(weights)[0]
+    >>> train.fit(net, (x, [1, -1] * 20), epochs=1, batch_size=10, loss=loss, progress=False).diverged
+    False
     """
     epochs = integer("fit", "epochs", epochs, least=1)
     seed, capture = integer("fit", "seed", seed), flag("fit", "capture", capture)
@@ -128,6 +143,10 @@ def fit(
     runtime = runtime_of(place_of(net))
     with runtime.working(), notices.told_to(shown.on_note, shown.on_wait):
         feed = Feed("fit", net, data, objective, batch_size)
+        if feed.targets.array.ndim > 2 and moves_pixels(augment):
+            rule = "this augment moves the pixels of images and not their labels."
+            remedy = "augment both beforehand, or in a loop of your own: see train.augment."
+            raise ValueError(message("fit", rule, describe("labels", feed.targets.array), remedy))
         held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
         history = History()
         if checkpoint is not None:
@@ -143,6 +162,8 @@ def fit(
         rule = f"the loss is not finite in epoch {len(history)}; training stopped."
         told = f"loss {history[-1].loss}" + (f"; of the numbers given {faults}" if faults else "")
         remedy = FINITE if faults else "a smaller learning rate may help; so may images scaled to 0..1."
+        if not is_finite(net):
+            remedy += "\n  the network itself now holds such numbers: begin again with net.initialize(seed)."
         warnings.warn(message("fit", rule, told, remedy), RuntimeWarning, stacklevel=3)  # past `explained`
     return history
 
@@ -159,7 +180,7 @@ def evaluate(
         As `fit` takes them.
     batch_size : int
         Changes memory and speed alone.
-    loss : str or op
+    loss : str, op or function
         As `fit` takes it.
 
     Returns

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpconv import ops
-from xpconv.backend import Array, cast, namespace, to_numpy
-from xpconv.dispatch import registered, vjp
-from xpconv.errors import dtype_name, message
+from xpconv.backend import Array, backend_of, cast, namespace, to_numpy
+from xpconv.derivatives import vjp
+from xpconv.dispatch import OPS
+from xpconv.errors import describe_all, dtype_name, message
 from xpconv.kinds import dtype_kind
 from xpconv.runtime import made
 
@@ -31,19 +32,27 @@ class Evaluation(NamedTuple):
 
 
 class Objective:
-    """A loss, by its name or as an op ``loss(outputs, targets)``; `functools.partial` binds options to one."""
+    """A loss by its name, as an op, or as a function of one's own; `functools.partial` binds options to one."""
 
     def __init__(self, subject: str, loss: Loss) -> None:
         if isinstance(loss, str) and loss not in _NAMED:
-            known = f"known: {', '.join(_NAMED)}; an op may be passed too."
+            known = f"known: {', '.join(_NAMED)}; an op, or a function of one's own, may be passed too."
             raise ValueError(message(subject, f"loss {loss!r} is not known.", "", known))
         self.op: Any = _NAMED[loss] if isinstance(loss, str) else loss
         self.options: dict[str, Any] = {}
-        if isinstance(loss, partial):
+        if isinstance(loss, partial) and _is_op(loss.func):
             self.op, self.options = loss.func, loss.keywords
-        registered(self.op)
-        if "reduction" in self.options:
+        if not callable(self.op) or isinstance(self.op, type):
+            rule = "the loss must be a name, an op, or a function of (outputs, targets)."
+            raise TypeError(message(subject, rule, f"given: loss={loss!r}"))
+        self.subject, self.own = subject, not _is_op(self.op)
+        if "reduction" in self.options and not self.own:
             raise ValueError(message(subject, "the loss must be the mean over a batch.", f"given: {self.options}"))
+
+    @property
+    def of_shares(self) -> bool:
+        """Whether the targets are probabilities."""
+        return self.op is ops.binary_cross_entropy_with_logits
 
     @property
     def of_numbers(self) -> bool:
@@ -51,18 +60,32 @@ class Objective:
         return self.op in _OF_NUMBERS
 
     def takes_labels(self, targets: Array) -> bool:
-        """Whether the targets are class labels, to be checked and counted."""
+        """Whether the targets are integers that stay such."""
         integers = dtype_kind(targets.dtype) == "i"
         return self.op is ops.softmax_cross_entropy or (integers and not self.of_numbers)
 
     def value(self, outputs: Array, targets: Array) -> Array:
         """The loss, one number on the device."""
-        return self.op(outputs, targets, **self.options)
+        return self._told(outputs, targets)[0] if self.own else self.op(outputs, targets, **self.options)
 
     def gradient(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """The loss and its gradient in the outputs."""
+        if self.own:
+            return self._told(outputs, targets)
         loss, pullback = vjp(self.op, outputs, targets, needs=(True, False), **self.options)
         return loss, pullback(namespace(loss).ones_like(loss))[0]
+
+    def _told(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
+        """What a function of one's own returns, in the outputs' dtype."""
+        told = self.op(outputs, targets, **self.options)
+        loss, slope = told if isinstance(told, tuple) and len(told) == 2 else (told, None)
+        if getattr(slope, "shape", None) != outputs.shape or math.prod(getattr(loss, "shape", ())) != 1:
+            rule = "a loss of one's own must return the mean loss, one number, and its gradient in the outputs."
+            evidence = describe_all(outputs=outputs, loss=loss, gradient=slope)
+            raise TypeError(message(self.subject, rule, evidence))
+        place, dtype = backend_of(outputs), dtype_name(outputs.dtype)
+        number = place.asarray(loss, {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype))
+        return place.xp.reshape(number, ()), cast(slope, outputs.dtype)
 
     def right(self, outputs: Array, targets: Array) -> Array:
         """How many labels got the largest output, one number on the device."""
@@ -70,6 +93,10 @@ class Objective:
         if dtype_name(outputs.dtype) == "bfloat16":  # of which CuPy has no argmax
             outputs = cast(outputs, xp.float32)
         return made(lambda: xp.asarray(xp.sum(cast(xp.argmax(outputs, axis=-1) == targets, xp.int64))))
+
+
+def _is_op(function: object) -> bool:
+    return isinstance(function, Hashable) and function in OPS
 
 
 class _Numbers:

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -41,6 +41,15 @@ class Optimizer:
     lr: Any
     weight_decay: float
     steps: Any  # taken so far
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        first = args[0] if args else None
+        parts = first.values() if isinstance(first, Mapping) else first if isinstance(first, list) else ()
+        if any(hasattr(part, "trainable") for part in parts):  # as PyTorch's take them
+            rule = "takes a learning rate; step takes the parameters."
+            remedy = f"optimizer = {cls.__name__}(0.1), and after each pullback optimizer.step(net.parameters())."
+            raise TypeError(message(cls.__name__, rule, f"given: a {type(first).__name__} of parameters", remedy))
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         self.steps = 0

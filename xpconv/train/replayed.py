@@ -18,7 +18,7 @@ from xpconv.train.step import Measured, Step
 
 _WARM_UP = 2  # steps run as usual first: kernels are compiled, handles and constants made, state that is kept allocated
 _RECORDINGS = 4  # after so many, whatever keeps changing the network makes a recording useless
-_OPTIONS = (int, float, str, Module)  # which attributes of a layer are compared, beside `None`
+_OPTIONS = (int, float, complex, str, Module, State)  # what a layer may be set to, beside `None` and tuples of such
 
 
 class Replayed:
@@ -37,7 +37,6 @@ class Replayed:
     def __init__(self, step: Step, runtime: Runtime, tell: Callable[[str], None]) -> None:
         self._step, self._runtime, self._tell = step, runtime, tell
         self._states: list[State] = [*step.parameters.values(), *step.net.buffers().values()]
-        self._parts: list[Module] = list(step.net.modules().values())
         self._shapes: Any = None
         self._seen = self._made = 0
         self.refused = ""  # why steps are not replayed, once that is known
@@ -112,6 +111,8 @@ class Replayed:
             if self._runtime.eager and _undeclared(part):
                 kind = type(part).__name__
                 raise NotRecorded(f"the layer {kind} {name!r} does not say that its steps can (`capturable = True`)")
+        if self._runtime.eager and self._step.objective.own:
+            raise NotRecorded("a loss of one's own may compute what no compiled kernel does")
         if not self._step.optimizer.fused(self._step.parameters):
             kind = type(self._step.optimizer).__name__
             raise NotRecorded(f"no engine updates these parameters by {kind} with a rate and a count on the device")
@@ -132,7 +133,13 @@ class Replayed:
 
     def _note(self) -> None:
         """Keep what the recording is to be compared with."""
-        self._made_of, self._options = self._ingredients(), list(_options(self._parts))
+        self._made_of = self._ingredients()
+        self._latest, self._options = Module.latest, self._options_now()
+
+    def _options_now(self) -> list[dict[str, Any]]:
+        """What layers are set to: not arrays or functions, which one of one's own may keep from step to step."""
+        layers = map(vars, self._step.net.modules().values())
+        return [{k: v for k, v in layer.items() if k != "_settled" and _is_option(v)} for layer in layers]
 
     def _ingredients(self) -> tuple[list[Any], list[Any]]:
         """All that the recorded step is made of: choices, and arrays, which stay alive in here."""
@@ -144,8 +151,12 @@ class Replayed:
     def _is_as_recorded(self) -> bool:
         """Whether the recording is still the step: the same choices, and the very same arrays."""
         (chosen, arrays), (now, there) = self._made_of, self._ingredients()
-        same = len(arrays) == len(there) and all(a is b for a, b in zip(arrays, there, strict=True))
-        return same and chosen == now and all(_is_still(*option) for option in self._options)
+        if chosen != now or len(arrays) != len(there) or any(a is not b for a, b in zip(arrays, there, strict=True)):
+            return False
+        if self._latest != Module.latest:  # some attribute was set, somewhere
+            self._latest = Module.latest
+            return self._options == self._options_now()
+        return True
 
     def _replay(self, x: Array, target: Array) -> Measured:
         assert self._recording is not None
@@ -191,17 +202,10 @@ def _copy_of(found: Measured) -> Measured:
     return Measured(copied(found.loss), None if found.right is None else copied(found.right))
 
 
-def _options(parts: list[Module]) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    """Attributes of layers, by whose they are and their name: what constructors are given, not what came of it."""
-    for part in parts:
-        for name, value in vars(part).items():
-            if name[0] != "_" and (value is None or isinstance(value, _OPTIONS)):
-                yield vars(part), name, value
-
-
-def _is_still(attributes: dict[str, Any], name: str, value: Any) -> bool:
-    now = attributes.get(name)
-    return now is value or (isinstance(now, _OPTIONS) and bool(now == value))
+def _is_option(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_option, value))
+    return value is None or isinstance(value, _OPTIONS)
 
 
 def _undeclared(part: Module) -> bool:

@@ -12,7 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from xpconv.backend import Array
+import numpy as np
+
+from xpconv.backend import Array, cast
+from xpconv.errors import describe_all, message
+from xpconv.hints import check_call
 from xpconv.nn import Module
 from xpconv.nn.init import generator
 from xpconv.train.augment import Augment
@@ -80,14 +84,43 @@ class Run:
         order = generator(self.seed, f"shuffle.{epoch}").permutation(self.feed.samples)
         for step, (x, target) in enumerate(self.feed.batches(order)):
             if self.augment is not None:
-                x = self.augment(x, generator(self.seed, f"augment.{epoch}.{step}"))
+                x = self.augmented(x, generator(self.seed, f"augment.{epoch}.{step}"))
             if self.schedule is not None:
-                self.optimizer.lr = self.rate * self.schedule(epoch * steps + step, self.epochs * steps)
+                self.optimizer.lr = self.rate * self.multiplier(epoch * steps + step)
             tally.add(*self.step(x, target), target)
             self.shown.on_step(epoch + 1, step + 1)
             if pressed():
                 return None
         return tally.result()
+
+    def augmented(self, x: Array, rng: np.random.Generator) -> Array:
+        """A batch as the augmentation gives it back, in the dtype that it had."""
+        assert self.augment is not None
+        try:
+            y = self.augment(x, rng)
+        except TypeError:
+            remedy = "augment is a function of (images, rng); random_flip() and random_shift() make one."
+            check_call("augment", self.augment, (x, rng), {}, remedy)
+            raise
+        if getattr(y, "shape", ())[:1] != x.shape[:1]:
+            rule = "augment must return as many images as it was given."
+            raise TypeError(message("fit", rule, describe_all(given=x, returned=y) if y is not None else "None"))
+        return cast(y, x.dtype)
+
+    def multiplier(self, step: int) -> Any:
+        """What the schedule says of a step."""
+        assert self.schedule is not None
+        place = step, self.epochs * self.feed.steps
+        try:
+            factor: Any = self.schedule(*place)
+        except TypeError:
+            remedy = "schedule is a function of (step, total_steps), as train.schedule.Cosine() is."
+            check_call("schedule", self.schedule, place, {}, remedy)
+            raise
+        if factor is None:
+            rule = "schedule must return a number, by which the learning rate is multiplied."
+            raise TypeError(message("fit", rule, "it returned None"))
+        return factor
 
 
 def measured(net: Module, feed: Feed, objective: Objective) -> Evaluation:

@@ -18,6 +18,7 @@ from xpconv.window import Window
 
 _POWERS = {1.0: "absolute", 2.0: "square"}  # any other takes an exponential and a logarithm
 _WORK = {"absolute": 1, "square": 2, "power": 40}  # of a cell, in numbers that are moved
+_HIGHEST = 64
 
 
 def lp_pool(x: np.ndarray, *, needs: Needs, window: Window, p: float) -> tuple[np.ndarray, Any]:
@@ -60,8 +61,9 @@ def _lanes(power: str, dtype: str, channels: int) -> tuple[int, bool]:
     return lanes, channels % lanes == 0
 
 
-def _declines(x: np.ndarray, **_: Any) -> str | None:
-    return unfit(x)
+def _declines(x: np.ndarray, *, p: float, **_: Any) -> str | None:
+    # Cells are scaled to below 2, so that a term is below 2^p, which float32 and the sum of a large window must hold.
+    return f"powers above {_HIGHEST} overflow, scaled by a power of two" if p > _HIGHEST else unfit(x)
 
 
 PRIMITIVES = {"lp_pool": Primitive(lp_pool, lp_pool_grad, _declines)}

@@ -129,7 +129,14 @@ class Model:
         shape = tuple(x.shape)
         given = f"given: {dtype_name(x.dtype)} {shape}"
         if dtype_name(x.dtype) != port.dtype:
-            raise TypeError(message(self._subject, f"{port.name!r} must be of {port.dtype}.", given, "cast it first."))
+            raise TypeError(
+                message(
+                    self._subject,
+                    f"{port.name!r} must be of {port.dtype}.",
+                    given,
+                    f"cast it first: x.astype({port.dtype!r}).",
+                )
+            )
         fixed = port.shape is None or (
             len(shape) == len(port.shape)
             and all(n == m or not isinstance(n, int) for n, m in zip(port.shape, shape, strict=True))
@@ -137,7 +144,9 @@ class Model:
         if not fixed:
             sizes = ", ".join(str(n or "?") for n in port.shape or ())
             turned = port.shape is not None and 2 < len(shape) == len(port.shape) and shape[-1] == port.shape[1]
-            remedy = "the model takes channels first, (N, C, *spatial): exchange.to_nchw(x)." if turned else ""
+            single = port.shape is not None and len(shape) == len(port.shape) - 1
+            remedy = "one example becomes a batch with x[None]." if single else ""
+            remedy = "the model takes channels first, (N, C, *spatial): exchange.to_nchw(x)." if turned else remedy
             raise ValueError(message(self._subject, f"{port.name!r} must be of shape ({sizes}).", given, remedy))
 
     def __repr__(self) -> str:

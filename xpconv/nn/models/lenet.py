@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpconv.hints import explained
 from xpconv.nn.containers import Sequential
 from xpconv.nn.conv import Conv2d
 from xpconv.nn.dropout import Dropout
@@ -9,6 +10,7 @@ from xpconv.nn.linear import Flatten, Linear
 from xpconv.nn.pool import MaxPool2d
 
 
+@explained()
 def lenet(num_classes: int = 10, in_channels: int | None = None) -> Sequential:
     """LeNet's plan at today's widths: two convolutions, each with a pool, then two fully connected layers.
 

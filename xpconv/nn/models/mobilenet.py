@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpconv.hints import explained
 from xpconv.nn.containers import Residual, Sequential
 from xpconv.nn.conv import Conv2d
 from xpconv.nn.dropout import Dropout
@@ -23,6 +24,7 @@ STAGES = (
 _STEM, _LAST = 32, 1280
 
 
+@explained()
 def mobilenet_v2(
     num_classes: int = 1000, in_channels: int | None = None, *, width_mult: float = 1.0, dropout: float = 0.2
 ) -> Sequential:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpconv.errors import message
+from xpconv.hints import explained
 from xpconv.nn.containers import IdentityShortcut, Residual, Sequential
 from xpconv.nn.conv import Conv2d
 from xpconv.nn.linear import Flatten, Linear
@@ -15,6 +16,7 @@ from xpconv.nn.pool import GlobalAvgPool, MaxPool2d
 _Block = Callable[[int, int, int], tuple[Module, int]]  # (in_channels, width, stride) -> block, its channels
 
 
+@explained()
 def resnet_cifar(depth: int, num_classes: int = 10, in_channels: int | None = None) -> Sequential:
     """The residual network of depth 6n + 2 for small images: three stages of n blocks with 16, 32 and 64 channels.
 
@@ -55,11 +57,13 @@ def resnet_cifar(depth: int, num_classes: int = 10, in_channels: int | None = No
     )
 
 
+@explained()
 def resnet20(num_classes: int = 10, in_channels: int | None = None) -> Sequential:
     """`resnet_cifar` of depth 20: 0.27 million parameters."""
     return resnet_cifar(20, num_classes, in_channels)
 
 
+@explained()
 def resnet18(num_classes: int = 1000, in_channels: int | None = None) -> Sequential:
     """The residual network of 18 layers for photographs: four stages of two blocks with 64 to 512 channels.
 
@@ -81,11 +85,13 @@ def resnet18(num_classes: int = 1000, in_channels: int | None = None) -> Sequent
     return _resnet(_basic, (2, 2, 2, 2), num_classes, in_channels)
 
 
+@explained()
 def resnet34(num_classes: int = 1000, in_channels: int | None = None) -> Sequential:
     """`resnet18` with sixteen blocks: 34 layers."""
     return _resnet(_basic, (3, 4, 6, 3), num_classes, in_channels)
 
 
+@explained()
 def resnet50(num_classes: int = 1000, in_channels: int | None = None) -> Sequential:
     """The residual network of 50 layers: blocks of 1 × 1, 3 × 3 and 1 × 1 convolutions around a narrow middle.
 
@@ -101,6 +107,7 @@ def resnet50(num_classes: int = 1000, in_channels: int | None = None) -> Sequent
     return _resnet(_bottleneck, (3, 4, 6, 3), num_classes, in_channels)
 
 
+@explained()
 def resnet101(num_classes: int = 1000, in_channels: int | None = None) -> Sequential:
     """`resnet50` with 33 blocks: 101 layers."""
     return _resnet(_bottleneck, (3, 4, 23, 3), num_classes, in_channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xpconv.arguments import integer
+from xpconv.hints import explained
 from xpconv.nn.containers import Parallel, Sequential
 from xpconv.nn.conv import Conv2d, ConvTranspose2d
 from xpconv.nn.linear import Identity
@@ -11,6 +12,7 @@ from xpconv.nn.norm import BatchNorm
 from xpconv.nn.pool import MaxPool2d
 
 
+@explained()
 def unet(num_classes: int = 2, in_channels: int | None = None, *, width: int = 64, depth: int = 4) -> Sequential:
     """Convolutions down to a coarse image and up again, and at each resolution a way straight across.
 

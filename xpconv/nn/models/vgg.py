@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpconv.hints import explained
 from xpconv.nn.containers import Sequential
 from xpconv.nn.conv import Conv2d
 from xpconv.nn.dropout import Dropout
@@ -15,6 +16,7 @@ _WIDTHS = (64, 128, 256, 512, 512)
 _POOLED = 7  # cells along each axis of what is flattened
 
 
+@explained()
 def vgg11(
     num_classes: int = 1000, in_channels: int | None = None, *, hidden: int = 4096, dropout: float = 0.5
 ) -> Sequential:
@@ -42,6 +44,7 @@ def vgg11(
     return _vgg(11, num_classes, in_channels, hidden, dropout)
 
 
+@explained()
 def vgg16(
     num_classes: int = 1000, in_channels: int | None = None, *, hidden: int = 4096, dropout: float = 0.5
 ) -> Sequential:

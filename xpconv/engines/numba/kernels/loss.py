@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
-from numba.extending import intrinsic
 
 from xpconv.engines.numba.kernels import mathematics
 from xpconv.engines.numba.kernels.lanes import Lanes
@@ -15,7 +14,7 @@ from xpconv.engines.numba.kernels.mathematics import log_one_plus, real, sigmoid
 from xpconv.engines.numba.kernels.memory import number_type, pointers, words
 from xpconv.engines.numba.kernels.softmax import logarithm_of, row_tools, total_of
 from xpconv.engines.numba.kernels.sums import BLOCK, ends
-from xpconv.engines.numba.kernels.vectors import VectorType, below, choose, vectors
+from xpconv.engines.numba.kernels.vectors import below, choose, vectors
 
 
 def _reducer(dtype: str) -> Callable[..., Any]:
@@ -126,19 +125,7 @@ _PAIRED: dict[str, tuple[Callable[[Lanes, Lanes], Lanes], ...]] = {
 
 def _functions(name: str, dtype: str, lanes: int) -> list[Callable[..., Any]]:
     """What `_PAIRED` has of a loss, as functions (vector, vector) -> vector."""
-    kind = VectorType(number_type(dtype), lanes)
-
-    def function(emit):
-        @intrinsic
-        def paired(typing_context, y, target):
-            def codegen(context, builder, signature, args):
-                return emit(*(Lanes(builder, arg) for arg in args)).value
-
-            return kind(kind, kind), codegen
-
-        return paired
-
-    return [function(emit) for emit in _PAIRED[name]]
+    return [mathematics.binary(emit, dtype, lanes) for emit in _PAIRED[name]]
 
 
 def paired(name: str, dtype: str, lanes: int) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """Lp pooling: roots of sums of powers over windows, and back.
 
-Cells are taken relative to a power of two near their window's largest, so that no power overflows or vanishes. Other
-powers than the first and second are computed in double precision, as exponentials of logarithms. A plan has p where
-that of an average pool has the divisors.
+Cells are taken relative to a power of two near their window's largest, so that no power up to 64 overflows or vanishes.
+Other powers than the first and second are computed in double precision, as exponentials of logarithms. A plan has p
+where that of an average pool has the divisors.
 """
 
 from __future__ import annotations

@@ -254,6 +254,20 @@ def unary(emit: Callable[[Lanes], Lanes], dtype: str, lanes: int) -> Callable[..
     return function
 
 
+def binary(emit: Callable[[Lanes, Lanes], Lanes], dtype: str, lanes: int) -> Callable[..., Any]:
+    """The function (vector, vector) -> vector that the instructions compute."""
+    kind = VectorType(number_type(dtype), lanes)
+
+    @intrinsic
+    def function(typing_context, x, y):
+        def codegen(context, builder, signature, args):
+            return emit(*(Lanes(builder, arg) for arg in args)).value
+
+        return kind(kind, kind), codegen
+
+    return function
+
+
 def activate(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
     """The activation of that name, as a function vector -> vector."""
     return unary(VALUES[name], dtype, lanes)
@@ -266,16 +280,7 @@ def root(dtype: str, lanes: int) -> Callable[..., Any]:
 
 def slope(name: str, dtype: str, lanes: int) -> Callable[..., Any]:
     """Its derivative times dy, a function (kept, dy) -> dz of vectors; kept is y of those in `FROM_OUTPUT`, else x."""
-    kind, emit = VectorType(number_type(dtype), lanes), SLOPES[name]
-
-    @intrinsic
-    def function(typing_context, kept, dy):
-        def codegen(context, builder, signature, args):
-            return emit(*(Lanes(builder, arg) for arg in args)).value
-
-        return kind(kind, kind), codegen
-
-    return function
+    return binary(SLOPES[name], dtype, lanes)
 
 
 @intrinsic

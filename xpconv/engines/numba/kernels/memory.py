@@ -56,16 +56,20 @@ def clear_line(typing_context, address):
     return types.void(types.int64), codegen
 
 
+def fetched(builder: Any, place: Any, write: bool, near: int) -> None:
+    """Have the cache line of a byte brought as near as that says, 3 for the first cache."""
+    flag = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [place, *(ir.Constant(flag, value) for value in (int(write), near, 1))])
+
+
 @intrinsic
 def fetch(typing_context, pointer, index):
     """Have the cache line of a number brought near; one that lies beyond an array does no harm."""
 
     def codegen(context, builder, signature, args):
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        place = builder.bitcast(builder.gep(args[0], [args[1]]), byte)
-        builder.call(function, [place, *(ir.Constant(flag, value) for value in (0, 3, 1))])
+        fetched(builder, builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer()), False, near=3)
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64), codegen

@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from xpconv.engines.numba.kernels.memory import past_caches
+from xpconv.engines.numba.kernels.memory import fetched, past_caches
 from xpconv.engines.numba.kernels.vectors import I64, lane_mask, masked, spread
 
 NONE, RELU, RELU6 = 0, 1, 2  # what a tile can do to its sums before it stores them
@@ -85,11 +85,7 @@ def word(builder: Any, address: Any, index: Any) -> Any:
 
 def prefetch(builder: Any, address: Any, write: bool = False) -> None:
     """Have the cache line at an address brought near."""
-    pointer = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, *[ir.IntType(32)] * 3])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    read, near, data = (ir.Constant(ir.IntType(32), value) for value in (int(write), 2, 1))
-    builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
+    fetched(builder, builder.inttoptr(address, ir.IntType(8).as_pointer()), write, near=2)
 
 
 def store_past_caches(r: Registers, value: Any, address: Any, v: int) -> None:

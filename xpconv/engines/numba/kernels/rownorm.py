@@ -131,31 +131,10 @@ def backward(dtype: str, lanes: int, ragged: bool, stream: bool) -> Callable[...
     dx = rstd (g - Σ g / n - x̂ Σ g x̂ / n).
     """
     number, at, splat = number_type(dtype), pointers(number_type(dtype)), vectors(dtype, lanes).splat
-    get, put = ends(dtype, lanes, ragged)
-    put_dx = end_put(dtype, lanes, ragged, stream)
-    within = _within(dtype, lanes, ragged)
+    get, put = ends(dtype, lanes, ragged)[0], end_put(dtype, lanes, ragged, stream)
+    sums = _sums(dtype, lanes, ragged)
     clear, gather = row_tools(dtype, lanes, ragged)
     nbytes = number.bitwidth // 8
-
-    @njit
-    def sums(x, dy, start, n, about, rstd, less, gamma, weighted, plain):
-        """Σ g and Σ g x̂ of a row, whose dy · x̂ and dy are added to a block's sums."""
-        zero = splat(number(0.0))
-        total, product = zero, zero
-        for first in range(0, n, BLOCK * lanes):
-            block, block_product = zero, zero
-            for c in range(first, min(first + BLOCK * lanes, n), lanes):
-                left = n - c
-                hat = within(multiply_add(get(x, start + c, left) - about, rstd, less), left)
-                d = get(dy, start + c, left)
-                g = d * get(gamma, c, left)
-                block = block + g
-                block_product = multiply_add(g, hat, block_product)
-                put(weighted, c, multiply_add(d, hat, get(weighted, c, left)), left)
-                put(plain, c, get(plain, c, left) + d, left)
-            total = total + block
-            product = product + block_product
-        return float(total_of(total)), float(total_of(product))
 
     def kernel(args, task, slot):
         x, dy, dx, n, slab, table, period = (
@@ -190,8 +169,36 @@ def backward(dtype: str, lanes: int, ragged: bool, stream: bool) -> Callable[...
                         left = n - c
                         hat = multiply_add(get(x, start + c, left) - about, scale, less)
                         g = get(dy, start + c, left) * get(gamma, c, left)
-                        put_dx(dx, start + c, multiply_add(g, scale, multiply_add(hat, factor, offset)), left)
+                        put(dx, start + c, multiply_add(g, scale, multiply_add(hat, factor, offset)), left)
             gather(parts, 0, parts, 2, 3, columns)
             gather(parts, columns, parts, 3, 4, columns)
 
     return kernel
+
+
+def _sums(dtype: str, lanes: int, ragged: bool) -> Callable[..., Any]:
+    """``sums``: Σ g and Σ g x̂ of a row, whose dy · x̂ and dy are added to a block's sums."""
+    number, splat = number_type(dtype), vectors(dtype, lanes).splat
+    get, put = ends(dtype, lanes, ragged)
+    within = _within(dtype, lanes, ragged)
+
+    @njit
+    def sums(x, dy, start, n, about, rstd, less, gamma, weighted, plain):
+        zero = splat(number(0.0))
+        total, product = zero, zero
+        for first in range(0, n, BLOCK * lanes):
+            block, block_product = zero, zero
+            for c in range(first, min(first + BLOCK * lanes, n), lanes):
+                left = n - c
+                hat = within(multiply_add(get(x, start + c, left) - about, rstd, less), left)
+                d = get(dy, start + c, left)
+                g = d * get(gamma, c, left)
+                block = block + g
+                block_product = multiply_add(g, hat, block_product)
+                put(weighted, c, multiply_add(d, hat, get(weighted, c, left)), left)
+                put(plain, c, get(plain, c, left) + d, left)
+            total = total + block
+            product = product + block_product
+        return float(total_of(total)), float(total_of(product))
+
+    return sums

@@ -127,64 +127,7 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
     """
     number, zero = number_type(dtype), number_type(dtype)(0)
     numbers = pointers(number)
-    of_wide, of_narrow = vectors(dtype, wide), vectors(dtype, narrow)
-    (load_wide, store_wide), (load, store) = of_wide[:2], of_narrow[:2]
-    load_some, store_some, splat = of_narrow.load_some, of_narrow.store_some, of_narrow.splat
-    add_wide, add_narrow, add_some = _adder(load_wide, of_wide.splat), _adder(load, splat), _adder(load_some, splat)
-    narrow_lines = narrow * number.bitwidth % (8 * CACHE_LINE) == 0  # whether narrow vectors may go past the caches
-
-    @helper
-    def add(x, at, runs, length, begin, cells, weights, step, y, to, past):
-        """y[to + i] = the sum over terms of weight · x[at + cell · step + i], for so many i."""
-        place, e, last = to, begin[0], to + length[runs] * step - narrow
-        for run in range(runs):
-            count, b, e = length[run] * step, e, begin[run + 1]
-            if b == e:
-                for i in range(count):
-                    y[place + i] = zero
-            elif count >= narrow:
-                whole, steps = count - count % wide, count - count % narrow
-                for i in range(0, whole, wide):
-                    total = add_wide(x, at + i, cells, weights, b, e, step)
-                    if past != 0:
-                        store_past_caches(y, place + i, total)
-                    else:
-                        store_wide(y, place + i, total)
-                for i in range(whole, steps, narrow):
-                    part = add_narrow(x, at + i, cells, weights, b, e, step)
-                    if narrow_lines and past != 0:
-                        store_past_caches(y, place + i, part)
-                    else:
-                        store(y, place + i, part)
-                if steps < count:
-                    i = count - narrow
-                    store(y, place + i, add_narrow(x, at + i, cells, weights, b, e, step))
-            elif place <= last:
-                store(y, place, add_narrow(x, at, cells, weights, b, e, step))
-            else:
-                store_some(y, place, add_some(x, at, cells, weights, b, e, step, count), count)
-            place += count
-
-    @helper
-    def add_pairs(x, at, places, cells, weights, step, y, to, past):
-        """As `add` does, where all runs are one place of two terms."""
-        whole, last = step - step % narrow, to + places * step - narrow
-        for place in range(places):
-            a, b = at + cells[2 * place] * step, at + cells[2 * place + 1] * step
-            v, w = splat(weights[2 * place]), splat(weights[2 * place + 1])
-            for i in range(0, whole, narrow):
-                part = multiply_add(w, load(x, b + i), v * load(x, a + i))
-                if narrow_lines and past != 0:
-                    store_past_caches(y, to + i, part)
-                else:
-                    store(y, to + i, part)
-            if whole < step:
-                i = max(step - narrow, 0)
-                if to + i <= last:
-                    store(y, to + i, multiply_add(w, load(x, b + i), v * load(x, a + i)))
-                else:
-                    store_some(y, to, multiply_add(w, load_some(x, b, step), v * load_some(x, a, step)), step)
-            to += step
+    add, add_pairs = _along(dtype, wide, narrow), _pairs_along(dtype, narrow)
 
     def kernel(args, task, slot):
         x, y, plan, channels = numbers(args[0]), numbers(args[1]), words(args[2]), args[3]
@@ -222,6 +165,80 @@ def sums(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
                 add(source, start, runs, length2, begin2, cells2, by2, channels, y, to, past)
 
     return kernel
+
+
+def _along(dtype: str, wide: int, narrow: int) -> Callable[..., Any]:
+    """``add``: the cells of a line for each of its places, in runs of places that read cells in a row."""
+    zero = number_type(dtype)(0)
+    of_wide, of_narrow = vectors(dtype, wide), vectors(dtype, narrow)
+    store, store_some = of_narrow.store, of_narrow.store_some
+    put_wide, put = _put(dtype, wide), _put(dtype, narrow)
+    add_wide, add_narrow = _adder(of_wide.load, of_wide.splat), _adder(of_narrow.load, of_narrow.splat)
+    add_some = _adder(of_narrow.load_some, of_narrow.splat)
+
+    @helper
+    def add(x, at, runs, length, begin, cells, weights, step, y, to, past):
+        """y[to + i] = the sum over terms of weight · x[at + cell · step + i], for so many i."""
+        place, e, last = to, begin[0], to + length[runs] * step - narrow
+        for run in range(runs):
+            count, b, e = length[run] * step, e, begin[run + 1]
+            if b == e:
+                for i in range(count):
+                    y[place + i] = zero
+            elif count >= narrow:
+                whole, steps = count - count % wide, count - count % narrow
+                for i in range(0, whole, wide):
+                    put_wide(y, place + i, add_wide(x, at + i, cells, weights, b, e, step), past)
+                for i in range(whole, steps, narrow):
+                    put(y, place + i, add_narrow(x, at + i, cells, weights, b, e, step), past)
+                if steps < count:
+                    i = count - narrow
+                    store(y, place + i, add_narrow(x, at + i, cells, weights, b, e, step))
+            elif place <= last:
+                store(y, place, add_narrow(x, at, cells, weights, b, e, step))
+            else:
+                store_some(y, place, add_some(x, at, cells, weights, b, e, step, count), count)
+            place += count
+
+    return add
+
+
+def _pairs_along(dtype: str, narrow: int) -> Callable[..., Any]:
+    """``add_pairs``, as `_along`, where all runs are one place of two terms."""
+    load, store, load_some, store_some, splat = vectors(dtype, narrow)
+    put = _put(dtype, narrow)
+
+    @helper
+    def add_pairs(x, at, places, cells, weights, step, y, to, past):
+        whole, last = step - step % narrow, to + places * step - narrow
+        for place in range(places):
+            a, b = at + cells[2 * place] * step, at + cells[2 * place + 1] * step
+            v, w = splat(weights[2 * place]), splat(weights[2 * place + 1])
+            for i in range(0, whole, narrow):
+                put(y, to + i, multiply_add(w, load(x, b + i), v * load(x, a + i)), past)
+            if whole < step:
+                i = max(step - narrow, 0)
+                if to + i <= last:
+                    store(y, to + i, multiply_add(w, load(x, b + i), v * load(x, a + i)))
+                else:
+                    store_some(y, to, multiply_add(w, load_some(x, b, step), v * load_some(x, a, step)), step)
+            to += step
+
+    return add_pairs
+
+
+def _put(dtype: str, lanes: int) -> Callable[..., Any]:
+    """``put(y, at, vector, past)``: a store, past the caches where that is wanted and vectors are whole lines."""
+    store, whole_lines = vectors(dtype, lanes).store, lanes * number_type(dtype).bitwidth % (8 * CACHE_LINE) == 0
+
+    @helper
+    def put(y, at, vector, past):
+        if whole_lines and past != 0:
+            store_past_caches(y, at, vector)
+        else:
+            store(y, at, vector)
+
+    return put
 
 
 def _adder(load: Callable[..., Any], splat: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.arguments import shape_of_one
 from xpconv.atomic import replacing
 from xpconv.backend import Array, backend_of
 from xpconv.errors import FileError, counted, dtype_name, message
@@ -74,6 +75,7 @@ def save(net: Module, path: str | os.PathLike[str], input_shape: tuple[int, ...]
     """
     if not isinstance(net, Module):
         raise TypeError(message("onnx.save", f"takes a network, not a {type(net).__name__}."))
+    input_shape = shape_of_one("onnx.save", input_shape)
     check_made("onnx.save", net)
     reading.package("onnx.save")
     values = {name: state.value for name, state in net._states().items()}
@@ -87,7 +89,7 @@ def save(net: Module, path: str | os.PathLike[str], input_shape: tuple[int, ...]
     try:
         y, _ = walk.write(net, "", x, probe)
     except (TypeError, ValueError) as error:
-        error.add_note(f"in onnx.save(input_shape={tuple(input_shape)}), the shape of one example, (H, W, C)")
+        error.add_note(f"in onnx.save(input_shape={input_shape}), the shape of one example, (H, W, C)")
         raise
     if walk.without:
         have = "has" if len(walk.without) == 1 else "have"
