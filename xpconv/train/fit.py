@@ -78,11 +78,12 @@ def fit(
         Show a bar on a terminal, else a line per epoch; or tell a `Progress` of one's own.
     capture : bool
         Record the step once it has run twice, and replay it from then on, without Python between its kernels: as a
-        CUDA graph on CuPy, by the compiled kernels' team on NumPy. The results are the same to the bit, and the memory
-        of one step is kept. Where it cannot be recorded, the display says why, and steps run call by call. What layers
-        and a loss of one's own decide on the host is then decided once; such a layer sets ``capturable = False``. On
-        NumPy a layer class of one's own is recorded only if it sets ``capturable = True``: it computes by ops and
-        other layers alone; a step with a loss of one's own is not.
+        CUDA graph on CuPy, by the compiled kernels' team on NumPy. The results are the same to the bit. The memory of
+        one step is kept; on NumPy, where the first replay is compared with a step as usual, nearly that of two is
+        taken. Where a step cannot be recorded, the display says why, and steps run call by call. What layers decide on
+        the host is then decided once; such a layer sets ``capturable = False``. On NumPy a layer class of one's own is
+        recorded only if it sets ``capturable = True``: it computes by ops and other layers alone; a step with a loss
+        of one's own is not.
     checkpoint : Checkpoint, optional
         Where the run is kept after every epoch; with its ``resume``, the run that is there goes on.
 
