@@ -91,7 +91,7 @@ def test_a_turn_has_calls_enough_for_a_median(monkeypatch):
 def script(monkeypatch):
     """Sides that take the times of a script: by side and row, milliseconds of each turn in order, the last again and
     again; what happened, in order."""
-    scripts, events = {"xpconv": {}, "torch": {}}, []
+    scripts, events = {"xpconv": {}, "im2col": {}}, []
 
     class Process:
         def __init__(self, side, in_force):
@@ -127,25 +127,25 @@ FIRST, SECOND, THIRD = (layer.name for layer in TINY[:3])
 
 def bench(path, *arguments):
     status = main(
-        ["bench", "--against", "torch", "--direction", "forward", "--rounds", "2", "--json", str(path), *arguments]
+        ["bench", "--against", "im2col", "--direction", "forward", "--rounds", "2", "--json", str(path), *arguments]
     )
     rows = {row["name"]: row["sides"] for row in json.loads(path.read_text())["rows"]}
     return status, rows
 
 
-@pytest.mark.parametrize("side", ["xpconv", "torch"])
+@pytest.mark.parametrize("side", ["xpconv", "im2col"])
 def test_all_sides_of_an_unsteady_row_are_measured_again_after_all_others(side, script, tmp_path, capsys):
     scripts, events = script
     scripts[side][FIRST] = [SHARED, CALM]
     _, rows = bench(tmp_path / "b.json")
     turns = [event for event in events if event[0] != "close"]
     assert [name for _, name in turns] == 4 * [FIRST] + 4 * [SECOND] + 4 * [THIRD] + 4 * [FIRST]
-    assert [turns.count((name, FIRST)) for name in ("xpconv", "torch")] == [4, 4]
+    assert [turns.count((name, FIRST)) for name in ("xpconv", "im2col")] == [4, 4]
     again = events.index((side, FIRST), 12)
-    assert {event for event in events[:again] if event[0] == "close"} == {("close", "xpconv"), ("close", "torch")}
+    assert {event for event in events[:again] if event[0] == "close"} == {("close", "xpconv"), ("close", "im2col")}
     for sides in rows.values():
         assert [sides[name].get("tries") for name in sides] == [2 if sides is rows[FIRST] else None] * 2
-        assert "unsteady_ms" not in sides["xpconv"] | sides["torch"]
+        assert "unsteady_ms" not in sides["xpconv"] | sides["im2col"]
     assert rows[FIRST][side]["times_ms"]["a"] == SHARED + 3 * CALM  # none is dropped
     assert rows[FIRST][side]["calls"]["a"] == [3, 3, 3, 3]
     assert rows[FIRST][side]["ms"] == 1.05
@@ -158,55 +158,55 @@ def test_all_sides_of_an_unsteady_row_are_measured_again_after_all_others(side, 
 @pytest.mark.parametrize(("options", "tries"), [([], 3), (["--tries", "1"], 1), (["--tries", "2"], 2)])
 def test_a_row_that_stays_unsteady_is_marked(options, tries, script, tmp_path, capsys):
     scripts, events = script
-    scripts["torch"][SECOND] = [CALM, SHARED] * 3
+    scripts["im2col"][SECOND] = [CALM, SHARED] * 3
     _, rows = bench(tmp_path / "b.json", *options)
-    assert rows[SECOND]["torch"]["unsteady_ms"] == [1.0, 2.0]
+    assert rows[SECOND]["im2col"]["unsteady_ms"] == [1.0, 2.0]
     assert "unsteady_ms" not in rows[SECOND]["xpconv"]
-    assert rows[SECOND]["torch"].get("tries", 1) == tries
-    assert events.count(("torch", SECOND)) == 2 * tries
+    assert rows[SECOND]["im2col"].get("tries", 1) == tries
+    assert events.count(("im2col", SECOND)) == 2 * tries
     document = json.loads((tmp_path / "b.json").read_text())
     assert [entry["unsteady"] for entry in document["summary"]] == [1]
     assert document["how"]["steady"] == steady.RULE
     capsys.readouterr()
     assert main(["bench", "--show", str(tmp_path / "b.json"), "--plot", str(tmp_path / "p.png")]) == 0
     shown = capsys.readouterr().out
-    assert "    torch: unsteady, 1.00 ms at the fastest, 2.00 ms in a turn\n" in shown
+    assert "    im2col: unsteady, 1.00 ms at the fastest, 2.00 ms in a turn\n" in shown
     assert "of 3, unsteady 1\n" in shown
     assert (f"measured {tries} times" in shown) is (tries > 1)
 
 
 def test_an_interrupted_try_counts_for_nothing_and_is_gone_on_with(script, tmp_path, capsys):
     scripts, _ = script
-    scripts["torch"][FIRST] = [SHARED, CALM, KeyboardInterrupt]
+    scripts["im2col"][FIRST] = [SHARED, CALM, KeyboardInterrupt]
     status, rows = bench(tmp_path / "b.json")
     assert status == 130
     assert "interrupted: 3 of 3 rows were measured\n" in capsys.readouterr().out
-    assert rows[FIRST]["torch"]["calls"]["a"] == rows[FIRST]["xpconv"]["calls"]["a"] == [3, 3]
-    scripts["torch"][FIRST] = [CALM]
+    assert rows[FIRST]["im2col"]["calls"]["a"] == rows[FIRST]["xpconv"]["calls"]["a"] == [3, 3]
+    scripts["im2col"][FIRST] = [CALM]
     status, rows = bench(tmp_path / "b.json", "--resume")
     assert status == 0
     assert "3 of them there already" in capsys.readouterr().out
-    assert rows[FIRST]["torch"]["times_ms"]["a"] == SHARED + 3 * CALM
-    assert rows[FIRST]["torch"]["tries"] == 2
+    assert rows[FIRST]["im2col"]["times_ms"]["a"] == SHARED + 3 * CALM
+    assert rows[FIRST]["im2col"]["tries"] == 2
 
 
 def test_calls_of_two_commits_are_not_put_together(script, tmp_path, monkeypatch, capsys):
     scripts, _ = script
-    scripts["torch"][FIRST] = [SHARED, CALM]
+    scripts["im2col"][FIRST] = [SHARED, CALM]
     monkeypatch.setattr(facts, "commit", lambda: {"commit": "a1"})
     bench(tmp_path / "b.json", "--tries", "1")
     monkeypatch.setattr(facts, "commit", lambda: {"commit": "b2"})
     _, rows = bench(tmp_path / "b.json", "--resume", "--tries", "1")
-    assert rows[FIRST]["torch"]["times_ms"]["a"] == SHARED + CALM
+    assert rows[FIRST]["im2col"]["times_ms"]["a"] == SHARED + CALM
     _, rows = bench(tmp_path / "b.json", "--resume")
     assert "2 of them there already" in capsys.readouterr().out
-    assert rows[FIRST]["torch"]["times_ms"]["a"] == CALM + CALM
+    assert rows[FIRST]["im2col"]["times_ms"]["a"] == CALM + CALM
 
 
 def test_a_reader_of_before_finds_what_it_knows(script, tmp_path):
     """It takes all that it does not know in a row for shapes, and a side's median from ``times_ms``."""
     scripts, _ = script
-    scripts["torch"][FIRST] = [SHARED, CALM]
+    scripts["im2col"][FIRST] = [SHARED, CALM]
     bench(tmp_path / "b.json")
     document = json.loads((tmp_path / "b.json").read_text())
     before = report.read(tmp_path / "b.json")
@@ -217,9 +217,9 @@ def test_a_reader_of_before_finds_what_it_knows(script, tmp_path):
                 side.pop(name, None)
     (tmp_path / "b.json").write_text(json.dumps(document))
     for old, new in zip(report.read(tmp_path / "b.json").rows, before.rows, strict=True):
-        assert (old.tries, old.ratio("torch")) == (1, new.ratio("torch"))
-        assert old.sides["torch"].times == new.sides["torch"].times
-        assert len(old.sides["torch"].turns["a"]) == 1
+        assert (old.tries, old.ratio("im2col")) == (1, new.ratio("im2col"))
+        assert old.sides["im2col"].times == new.sides["im2col"].times
+        assert len(old.sides["im2col"].turns["a"]) == 1
 
 
 def test_the_help_tells_the_factor(capsys, monkeypatch):
