@@ -14,7 +14,8 @@ _HOW = {
     "backward": "all gradients from dy by a pullback made beforehand, without the forward pass; torch: autograd.grad "
     "with retain_graph; jax: a compiled function that takes the vjp's residuals as arguments",
     "fused": "convolution, bias and ReLU; torch: the convolution, then relu_ in place",
-    "step": "forward, loss, backward, SGD with momentum; LeNet without dropout; the same first weights on every side",
+    "step": "forward, loss, backward, SGD with momentum; LeNet without dropout; the same first weights on every side; "
+    "xpconv: call by call and, where it can be recorded, replayed as by `train.fit`: the faster of the two",
     "torch": "the better of its two memory formats",
     "jax": "compiled by jit, NHWC, each call waited for",
     "im2col": "windows copied into rows in NumPy, and one product",
