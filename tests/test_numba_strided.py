@@ -40,6 +40,16 @@ def test_large_parts_are_copied_by_all_threads():
             assert not np.shares_memory(copy, x)
 
 
+def test_numbers_that_lie_across_words_and_objects_are_left_to_numpy():
+    x = np.frombuffer(bytearray(8 * 9000 + 1), np.uint8)[1:].view("float64").reshape(3, 30, 100)
+    x[...] = RNG.normal(size=x.shape)
+    assert not x.flags.aligned
+    assert np.array_equal(dense(x), x)
+    things = np.full((4, 4), None)
+    for part in (x, things):
+        assert WRITE.declines(part, part)
+
+
 def test_channels_are_joined():
     whole = RNG.normal(size=(3, 5, 4, 30))
     pieces = whole[..., :7], whole[..., 7:8], whole[..., 8:8], whole[..., 8:]

@@ -111,6 +111,15 @@ def check_call(
         raise TypeError(message(subject, f"{error}.", shown, "\n  ".join(known))) from None
 
 
+def called(subject: str, function: Callable[..., T], *args: Any, remedy: str = "", **options: Any) -> T:
+    """What a function of the user's returns, held to its signature by `check_call` where it raises a `TypeError`."""
+    try:
+        return function(*args, **options)
+    except TypeError:
+        check_call(subject, function, args, options, remedy)
+        raise
+
+
 def explained(remedy: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A function whose calls are held to its signature by `check_call` where they raise a `TypeError`."""
 

@@ -34,37 +34,40 @@ class Recording(Protocol, Generic[T]):
         """Queue the work once more."""
 
 
-class Recorder(Protocol):
-    """Who notes the work of a thread, where no stream does it."""
-
-    def also(self, work: Callable[[], object]) -> None:
-        """Note what the library itself does between kernels."""
+recorders: dict[int, Any] = {}  # who notes the work of a thread, where no stream does it; mostly empty, and then quick
 
 
-recorders: dict[int, Any] = {}  # by thread; empty but while one records, so that looking costs next to nothing
+def recorder() -> Any:
+    """This thread's, while it records, else `None`."""
+    return recorders.get(get_ident()) if recorders else None
+
+
+def note(work: Callable[[], object]) -> None:
+    """Have replays do what the library's own functions have just done, where it is recorded."""
+    noting = recorder()
+    if noting is not None:
+        noting.note(work)
 
 
 def also(work: Callable[[], object]) -> None:
     """Do what writes into arrays by the library's own functions; where it is recorded, replays do it, too."""
     work()
-    if recorders and (noting := recorders.get(get_ident())) is not None:
-        noting.also(work)
+    note(work)
 
 
 def made(make: Callable[[], Array]) -> Array:
     """An array that the library's own functions make; where that is recorded, replays write it anew."""
     y: Any = make()
-    if recorders and (noting := recorders.get(get_ident())) is not None:
+    if recorder() is not None:
         y = np.asarray(y)  # arithmetic without axes gives numbers that cannot be written to
-        noting.also(lambda: y.__setitem__(..., make()))
+        note(lambda: y.__setitem__(..., make()))
     return y
 
 
 def copied(x: Array) -> Array:
     """A copy that shares nothing with x; where it is recorded, replays copy x anew."""
     y: Any = namespace(x).asarray(x, copy=True, device=x.device)
-    if recorders and (noting := recorders.get(get_ident())) is not None:
-        noting.also(lambda: y.__setitem__(..., x))
+    note(lambda: y.__setitem__(..., x))
     return y
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from xpconv import nn, train
 from xpconv.backend import use_backend
 from xpconv.errors import message
-from xpconv.hints import check_call
+from xpconv.hints import called
 from xpconv.train.common import optional
 
 optional("sklearn", "xpconv.sklearn")
@@ -290,12 +290,7 @@ def _network(model: Model, classes: int, images: np.ndarray) -> nn.Module:
     if model == "small":
         return _small(classes, images.ndim - 2)
     make = _MODELS[model] if isinstance(model, str) else model
-    options = {"num_classes": classes, "in_channels": images.shape[-1]}
-    try:
-        return make(**options)
-    except TypeError:
-        check_call("model", make, (), options)
-        raise
+    return called("model", make, num_classes=classes, in_channels=images.shape[-1])
 
 
 def _small(classes: int, rank: int) -> nn.Sequential:

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpconv.backend import Array, cast
 from xpconv.errors import describe_all, message
-from xpconv.hints import check_call
+from xpconv.hints import called
 from xpconv.nn import Module
 from xpconv.nn.init import generator
 from xpconv.train.augment import Augment
@@ -96,12 +96,8 @@ class Run:
     def augmented(self, x: Array, rng: np.random.Generator) -> Array:
         """A batch as the augmentation gives it back, in the dtype that it had."""
         assert self.augment is not None
-        try:
-            y = self.augment(x, rng)
-        except TypeError:
-            remedy = "augment is a function of (images, rng); random_flip() and random_shift() make one."
-            check_call("augment", self.augment, (x, rng), {}, remedy)
-            raise
+        remedy = "augment is a function of (images, rng); random_flip() and random_shift() make one."
+        y = called("augment", self.augment, x, rng, remedy=remedy)
         if getattr(y, "shape", ())[:1] != x.shape[:1]:
             rule = "augment must return as many images as it was given."
             raise TypeError(message("fit", rule, describe_all(given=x, returned=y) if y is not None else "None"))
@@ -111,12 +107,8 @@ class Run:
         """What the schedule says of a step."""
         assert self.schedule is not None
         place = step, self.epochs * self.feed.steps
-        try:
-            factor: Any = self.schedule(*place)
-        except TypeError:
-            remedy = "schedule is a function of (step, total_steps), as train.schedule.Cosine() is."
-            check_call("schedule", self.schedule, place, {}, remedy)
-            raise
+        remedy = "schedule is a function of (step, total_steps), as train.schedule.Cosine() is."
+        factor: Any = called("schedule", self.schedule, *place, remedy=remedy)
         if factor is None:
             rule = "schedule must return a number, by which the learning rate is multiplied."
             raise TypeError(message("fit", rule, "it returned None"))

@@ -11,10 +11,10 @@ import numpy as np
 
 from xpconv.engines.numba import strided
 from xpconv.engines.numba.fields import CACHE_LINE
-from xpconv.engines.numba.recording import hold, recorder
+from xpconv.engines.numba.recording import hold
 from xpconv.engines.numba.reuse import LEAST, outputs
 from xpconv.packing import place_for
-from xpconv.runtime import also, recorders
+from xpconv.runtime import note, recorder, recorders
 
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
@@ -45,20 +45,18 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array of zeros that kernels may add to."""
     x = np.zeros(shape, dtype)
-    if recorders:
-        also(lambda: x.fill(0))
+    note(lambda: x.fill(0))
     return x
 
 
 def copied(x: np.ndarray, dtype: Any = None) -> np.ndarray:
     """A copy in C order."""
-    if dtype is None and getattr(x, "nbytes", 0) > _LITTLE and strided.copies(x.itemsize, x.shape, x.strides):
+    if dtype is None and getattr(x, "nbytes", 0) > _LITTLE and strided.copies(x):
         y = empty(x.shape, x.dtype)
         strided.copy(place(x), place(y), x.itemsize, x.shape, x.strides, y.strides)
         return y
     y = np.array(x, dtype, order="C")
-    if recorders:
-        also(lambda: np.copyto(y, x, casting="unsafe"))
+    note(lambda: np.copyto(y, x, casting="unsafe"))
     return y
 
 

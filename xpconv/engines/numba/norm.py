@@ -63,11 +63,11 @@ def _batch_norm(
     gamma, beta, residual = (None if v is None else dense(v) for v in (gamma, beta, residual))
     table = np.empty((_ROWS, n), dtype=x.dtype)
     line = n, place(table), place_of(gamma), place_of(beta), word(eps)
-    stats = np.empty((2, n), dtype=x.dtype)  # mean and variance, for who asks for them
+    stats = np.empty((2, n), dtype=x.dtype)  # mean and variance
     if mean is None or var is None:
         _fill_table(x, stats, line)
     else:
-        also(functools.partial(_give, table, stats, mean, var))
+        also(functools.partial(_give, table, stats if return_stats else None, mean, var))
         run(address("norm", "line", dtype_name(x.dtype), PANEL), -(-n // PANEL), *line, threads=threads_for(64 * n))
     y, joined = empty(x.shape, x.dtype), residual is not None
     kind, per = vector(x), _run(n)
@@ -81,9 +81,10 @@ def _batch_norm(
     return (y, *stats) if return_stats else y, kept
 
 
-def _give(table: np.ndarray, stats: np.ndarray, mean: np.ndarray, var: np.ndarray) -> None:
+def _give(table: np.ndarray, stats: np.ndarray | None, mean: np.ndarray, var: np.ndarray) -> None:
     table[_MEAN], table[_DRIFT], table[_VAR] = mean, 0.0, var
-    stats[:] = mean, var
+    if stats is not None:
+        stats[:] = mean, var
 
 
 def _fill_table(x: np.ndarray, stats: np.ndarray, line: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpconv.engines.numba.reuse import Reuse
-from xpconv.runtime import recorders
+from xpconv.runtime import recorder, recorders
 
 _HEAD = 5  # words of a job before those of its kernel
 
@@ -44,7 +44,7 @@ class Recorder:
     def job(self, words: array[int], fresh: Callable[[], Sequence[int]] | None) -> None:
         """Note a job; ``fresh`` gives its kernel's integers anew before each time it is done."""
         if fresh is not None:
-            self.also(lambda: words.__setitem__(slice(_HEAD, None), array("q", fresh())))
+            self.note(lambda: words.__setitem__(slice(_HEAD, None), array("q", fresh())))
         if not self.parts or not isinstance(self.parts[-1], array):
             self.parts.append(array("q"))
         run = self.parts[-1]
@@ -52,7 +52,7 @@ class Recorder:
         run.append(words.buffer_info()[0])
         self.hold(words)
 
-    def also(self, work: Callable[[], object]) -> None:
+    def note(self, work: Callable[[], object]) -> None:
         """Note a call between jobs."""
         self.parts.append(work)
 
@@ -62,11 +62,6 @@ class Recorder:
             thing = thing.base
         if getattr(thing, "home", None) is not self.memory:
             self._held[id(thing)] = thing
-
-
-def recorder() -> Recorder | None:
-    """This thread's, while it records."""
-    return recorders.get(get_ident()) if recorders else None
 
 
 def hold(thing: Any) -> None:

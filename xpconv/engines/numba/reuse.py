@@ -161,4 +161,9 @@ def memory() -> int:
         return physical
 
 
-outputs = Reuse(max(0, min(_MOST, memory() // _SHARE)))
+def share() -> int:
+    """Bytes that may be kept for later, for outputs or for a recording."""
+    return memory() // _SHARE
+
+
+outputs = Reuse(max(0, min(_MOST, share())))

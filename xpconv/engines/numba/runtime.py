@@ -19,7 +19,6 @@ from xpconv.runtime import Recording, Runtime
 from xpconv.settings import current
 
 T = TypeVar("T")
-_SHARE = 8  # the part of the process's memory that may be kept for one recording
 
 
 class NumpyRuntime(Runtime):
@@ -46,8 +45,8 @@ class _Replay(Generic[T]):
 
     def __init__(self, result: T, noted: Recorder) -> None:
         self.result, self._noted = result, noted
-        taken, room = noted.memory.taken, reuse.memory() // _SHARE
-        self.burden = f"its memory, {taken >> 20} MiB, would be kept" if taken > room else ""
+        taken = noted.memory.taken
+        self.burden = f"its memory, {taken >> 20} MiB, would be kept" if taken > reuse.share() else ""
         self._parts = [functools.partial(team.run_all, p) if isinstance(p, array) else p for p in noted.parts]
 
     def replay(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpconv.engines.numba.arrays import place
 from xpconv.engines.numba.forks import fork_safe_lock
-from xpconv.engines.numba.recording import recorder
+from xpconv.runtime import recorder
 
 ALIGNMENT = 4096
 _KEPT = 4  # blocks: one for each thread that is likely to be in an op at once

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.team import run, threads_for
 
@@ -13,9 +15,10 @@ _KINDS = {4: "int32", 8: "int64"}  # numbers that are only moved, by their bytes
 _TASK = 2**15  # numbers
 
 
-def copies(itemsize: int, shape: Sequence[int], *strides: Sequence[int]) -> bool:
-    """Whether `copy` can take arrays with these strides."""
-    return itemsize in _KINDS and 2 <= len(shape) <= AXES and all(each[-1] == itemsize for each in strides)
+def copies(x: np.ndarray) -> bool:
+    """Whether `copy` can read or write an array: whole numbers where they belong, not what objects are known by."""
+    numbers = x.itemsize in _KINDS and x.dtype.kind in "biufc" and x.flags.aligned
+    return numbers and 2 <= x.ndim <= AXES and x.strides[-1] == x.itemsize
 
 
 def copy(x: int, y: int, itemsize: int, shape: Sequence[int], xs: Sequence[int], ys: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ from xpconv.cores import usable_cores
 from xpconv.engines.numba import board as at
 from xpconv.engines.numba.compiled import address
 from xpconv.engines.numba.forks import fork_safe_lock
-from xpconv.engines.numba.recording import recorder
+from xpconv.runtime import recorder
 from xpconv.settings import current
 
 ENOUGH = 2e5  # multiply-adds, or numbers moved: one thread does less, some 20 µs, sooner than it finds a second one
