@@ -80,7 +80,7 @@ def fit(
         taken. Where a step cannot be recorded, the display says why, and steps run call by call. What layers decide on
         the host is then decided once; such a layer sets ``capturable = False``. On NumPy a layer class of one's own is
         recorded only if it sets ``capturable = True``: it computes by ops and other layers alone; a step with a loss
-        of one's own is not.
+        of one's own is not. `Step` is the same for a loop of one's own.
     checkpoint : Checkpoint, optional
         Where the run is kept after every epoch; with its ``resume``, the run that is there goes on.
 
