@@ -21,7 +21,7 @@ SHAPE = (64, 1024)  # 256 KiB
 @pytest.fixture
 def outputs(monkeypatch):
     """A store of our own, for a MiB."""
-    fresh = reuse.Reuse(2**20)
+    fresh = reuse.Reuse(2**20, threading.RLock())
     monkeypatch.setattr("xpconv.engines.numba.arrays.outputs", fresh)
     return fresh
 

@@ -9,6 +9,7 @@ of is held. Only launchers' own arrays may be addressed by anything but `arrays.
 from __future__ import annotations
 
 import sys
+import threading
 from array import array
 from collections.abc import Callable, Sequence
 from threading import get_ident
@@ -26,7 +27,7 @@ class Recorder:
     """What a thread's work consists of: runs of jobs, and calls between them."""
 
     def __init__(self) -> None:
-        self.memory = Reuse(sys.maxsize)
+        self.memory = Reuse(sys.maxsize, threading.RLock())
         self.parts: list[array[int] | Callable[[], object]] = []  # addresses of jobs, or what is to be called
         self._held: dict[int, Any] = {}
 

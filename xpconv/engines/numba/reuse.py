@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ _SHARE = 8
 class Reuse:
     """Blocks of memory that wait to be used again, by size."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, lock: threading.RLock) -> None:
+        """Keep at most so many bytes; a store for good takes a lock that is safe at forks, which is never let go."""
         self._most = most
         self._free: OrderedDict[int, list[np.ndarray]] = OrderedDict()  # what was asked for last is last
-        self._lock = fork_safe_lock()
+        self._lock = lock
         self._busy = False  # the lock is held, perhaps by this thread, which may take it twice
         self.nbytes = 0  # that wait
         self.taken = 0  # bytes of all blocks that were ever made
@@ -166,4 +168,4 @@ def share() -> int:
     return memory() // _SHARE
 
 
-outputs = Reuse(max(0, min(_MOST, share())))
+outputs = Reuse(max(0, min(_MOST, share())), fork_safe_lock())
