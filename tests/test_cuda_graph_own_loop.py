@@ -133,3 +133,22 @@ def test_predict_and_what_no_graph_can_hold():
         for _ in range(4):
             predictor(x[:2])
     assert "captur" in predictor.refused
+
+
+def test_a_predictor_within_what_is_captured_takes_part_in_it():
+    class Within(nn.Module):
+        def __init__(self) -> None:
+            self.inner = nn.Conv2d(4, 4, 3)
+            self._ask = train.Predictor(self.inner)
+
+        def vjp(self, x, training=True, needs_input=True):
+            return self._ask(x), lambda dy: dy
+
+    x, _ = data()
+    with xpconv.use_backend("cupy"):
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), Within()).initialize(seed=3)
+        predictor = train.Predictor(net)
+        for i in range(6):
+            given = cupy.asarray(x[i : i + 5])
+            assert np.array_equal(predictor(given).get(), net[1].inner(net[0](given)).get())
+        assert predictor.replays, predictor.refused

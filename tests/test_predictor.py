@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import threading
 from typing import Any
@@ -172,6 +173,124 @@ def test_layers_of_ones_own(layer, said):
             assert one.tobytes() == other.tobytes()
     assert said in predictor.refused
     assert predictor.replays is not bool(said)
+
+
+@dataclasses.dataclass
+class Border:
+    before: int = 1
+
+
+class SetTo(Doubled):
+    """All that a layer of one's own may be set to."""
+
+    def __init__(self) -> None:
+        self.op, self.slope, self.least = ops.silu, np.ones(3, "float32"), np.float32(0)
+        self.border, self.after = Border(), ([1], 0)
+
+    def vjp(self, x, training=True, needs_input=True):
+        y = ops.pad(ops.prelu(x, self.slope), ((self.border.before, self.after[0][0]), (0, 0)), value=float(self.least))
+        return self.op(y), lambda dy: dy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net.own, "op", ops.tanh),
+        lambda net: setattr(net.own, "slope", np.full(3, 2, "float32")),
+        lambda net: setattr(net.own, "least", np.float32(1)),
+        lambda net: setattr(net.own.border, "before", 2),
+        lambda net: net.own.after[0].__setitem__(0, 2),
+        lambda net: delattr(net, "end"),
+    ],
+)
+def test_whatever_a_layer_is_set_to_is_looked_at(change):
+    net, x = nn.Sequential(conv=nn.Conv2d(3, 3, 1), own=SetTo(), end=nn.Sigmoid()).initialize(seed=0), images(2, 9)
+    predictor = train.Predictor(net)
+    assert_same(predictor, net, [x] * 5)
+    assert predictor.replays, predictor.refused
+    before = predictor(x).tobytes()
+    change(net)
+    assert before != predictor(x).tobytes() == net(x).tobytes()
+    assert_same(predictor, net, [x] * 5)
+    assert predictor.replays
+
+
+def test_layers_that_nobody_can_look_at_are_not_recorded():
+    class Nested(Doubled):
+        def __init__(self) -> None:
+            self.blocks = [[nn.Conv2d(32, 32, 3)]]
+
+        def vjp(self, x, training=True, needs_input=True):
+            return self.blocks[0][0](x), lambda dy: dy
+
+    net, x = nn.Sequential(nn.Conv2d(3, 32, 1), Nested()).initialize(seed=0), images(2, 9)
+    predictor = train.Predictor(net)
+    assert_same(predictor, net, [x] * 5)
+    weight = net[1].blocks[0][0].weight
+    weight.assign(2 * weight.value)
+    assert_same(predictor, net, [x])
+    assert "'1' keeps parameters or layers where parameters() has none" in predictor.refused
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_of_the_comparison_are_nobodys_business():
+    class Root(Doubled):
+        def vjp(self, x, training=True, needs_input=True):
+            if not (x >= 0).all():
+                raise ValueError("no picture")
+            return np.sqrt(x), lambda dy: dy
+
+    class Exp(Doubled):
+        def vjp(self, x, training=True, needs_input=True):
+            return np.exp(x), lambda dy: dy
+
+    for layer, x in ((Root, np.full((2, 9, 9, 3), 200, "float32")), (Exp, np.full((2, 9, 9, 3), -300, "float32"))):
+        net = nn.Sequential(layer(), nn.Conv2d(3, 3, 1)).initialize(seed=0)
+        predictor = train.Predictor(net)
+        assert_same(predictor, net, [x] * 6)
+        assert "a replay does not do all" in predictor.refused
+
+
+def test_a_first_batch_of_any_strides_is_recorded():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(None, 3)).initialize(seed=0)
+    predictor = train.Predictor(net)
+    assert_same(predictor, net, [np.asfortranarray(x) for x in batches(7)])
+    assert predictor.replays, predictor.refused
+
+
+@pytest.mark.parametrize("layer", [nn.Identity, nn.Flatten, nn.Dropout])
+def test_an_answer_is_never_the_images(layer):
+    predictor = train.Predictor(nn.Sequential(layer()))
+    for x in (*batches(5), batches(1, 4)[0][::2]):
+        y = predictor(x)
+        assert y.tobytes() == x.tobytes()
+        assert not np.shares_memory(x, y)
+
+
+def test_many_shapes_in_turn_do_not_push_each_other_out(monkeypatch):
+    net, recorded = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh()).initialize(seed=0), []
+    monkeypatch.setattr(ReplayedForward, "check", lambda self: recorded.append(1))
+    predictor, inputs = train.Predictor(net), [batches(1, n)[0] for n in range(1, 7)]
+    for _ in range(20):
+        for x in inputs:
+            assert_same(predictor, net, [x] * 4)
+    assert len(recorded) < 12
+    assert_same(predictor, net, batches(100, 8))
+    assert predictor.replays, "in the end a new shape has its turn"
+
+
+def test_recordings_that_have_paid_are_made_again_soon(monkeypatch):
+    net, x, recorded = made("side by side"), images(2), []
+    monkeypatch.setattr(ReplayedForward, "check", lambda self: recorded.append(1))
+    for often, most in ((3, 8), (80, 100)):
+        recorded.clear()
+        predictor = train.Predictor(net)
+        for _ in range(20):
+            net.load_state_dict(net.state_dict())
+            for _ in range(often):
+                predictor(x)
+        assert len(recorded) <= most
+    assert len(recorded) == 20
 
 
 def test_what_lists_hold_is_looked_at():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,48 @@ def test_a_copy_takes_steps_of_its_own():
         assert step(x, labels).loss.tobytes() == other(x, labels).loss.tobytes()
     assert other.replays
     assert_alike(step.net, other.net)
+
+
+def test_gradients_from_elsewhere_are_in_no_step():
+    nets, optimizers = [made("side by side") for _ in range(2)], [train.SGD(0.1) for _ in range(2)]
+    step = train.Step(nets[0], optimizers[0])
+    for x, labels in examples((5, 5, 3), 8):
+        y, pullback = nets[0].vjp(x, training=False)
+        pullback(y)
+        assert step(x, labels).loss.tobytes() == by_hand(nets[1], optimizers[1], x, labels)[0].tobytes()
+        assert_alike(*nets)
+        assert all(parameter.grad is None for parameter in nets[0].parameters().values())
+    assert step.replays
+
+
+class Chain(nn.Module):
+    """Layers in a list."""
+
+    capturable = True
+
+    def __init__(self) -> None:
+        self.layers = [nn.Linear(3, 3) for _ in range(2)]
+
+    def vjp(self, x, training=True, needs_input=True):
+        pullbacks = []
+        for layer in self.layers:
+            x, pullback = layer.vjp(x, training=training)
+            pullbacks.append(pullback)
+        return x, lambda dy: [dy := pullback(dy) for pullback in reversed(pullbacks)][-1]
+
+
+def test_a_layer_that_was_there_before_learns_at_once_where_it_comes_into_a_list():
+    def run(replayed: bool) -> tuple[list[bytes], nn.Module]:
+        net, optimizer = Chain().initialize(seed=0), train.SGD(0.1)
+        spare, losses = nn.Linear(3, 3).initialize(seed=5), []
+        step: Any = train.Step(net, optimizer) if replayed else functools.partial(by_hand, net, optimizer)
+        for i, (x, labels) in enumerate(examples((3,), 16)):
+            if i == 8:
+                net.layers[0] = spare  # no attribute of any module is set by that
+            losses.append(step(x, labels)[0].tobytes())
+        assert not replayed or step.replays, step.refused
+        return losses, net
+
+    replayed, usual = run(True), run(False)
+    assert replayed[0] == usual[0]
+    assert_alike(replayed[1], usual[1])

@@ -7,6 +7,7 @@ that of CuPy lives with its engine and is loaded when it is first wanted.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import get_ident
@@ -40,6 +41,18 @@ recorders: dict[int, Any] = {}  # who notes the work of a thread, where no strea
 def recorder() -> Any:
     """This thread's, while it records, else `None`."""
     return recorders.get(get_ident()) if recorders else None
+
+
+def _forget_others() -> None:
+    """A forked child has one thread, and those to come may get the number of one that was recording."""
+    mine = recorder()
+    recorders.clear()
+    if mine is not None:
+        recorders[get_ident()] = mine
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_others)
 
 
 def note(work: Callable[[], object]) -> None:
@@ -85,6 +98,10 @@ class Runtime:
     def queue(self) -> int:
         """A number for the queue that work goes to now; what is kept from one to another would not be waited for."""
         return 0
+
+    def busy(self) -> bool:
+        """Whether this thread's work is recorded just now, within which there is no recording, and no replay."""
+        return False
 
     def facts(self) -> dict[str, str]:
         """The devices by name, and what drives them; nothing to tell of the host's CPU."""

@@ -150,7 +150,8 @@ class Module(Tree):
                 if state.value is None:
                     rule = f"the shape {state.shape} of {name} is still open; adapt(x) must settle it."
                     raise ValueError(message(type(self).__name__, rule))
-        self._settled = not any(isinstance(value, (list, dict)) for value in vars(self).values())
+        if not self.holds_lists():
+            self._settled = True
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

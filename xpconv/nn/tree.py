@@ -20,11 +20,19 @@ class Tree:
     The part of `Module` that its names follow from.
     """
 
-    latest: ClassVar[int] = 0  # another number after each time that an attribute of any module was set
+    latest: ClassVar[int] = 0  # another number after each time that an attribute of any module was set or deleted
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         Tree.latest = next(_CHANGES)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        Tree.latest = next(_CHANGES)
+
+    def holds_lists(self) -> bool:
+        """Whether members are, or may come to be, in a list or dict, which changes without an attribute being set."""
+        return any(isinstance(value, (list, dict)) for value in vars(self).values())
 
     def members(self) -> Iterator[tuple[str, State | Module]]:
         """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""

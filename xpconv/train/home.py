@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from xpconv.backend import Array, Backend, backend_of, get
-from xpconv.nn import Module
+from xpconv.nn import Buffer, Module, Parameter
 from xpconv.settings import current
 from xpconv.train.feed import check_network, images_for
+
+
+class Owned(NamedTuple):
+    """The parameters and buffers of a network by name, as they were when it was looked at."""
+
+    parameters: dict[str, Parameter]
+    buffers: dict[str, Buffer]
+
+
+class _Seen(NamedTuple):
+    """What a look has found, and by what it is known to be so still: lists change without an attribute being set."""
+
+    latest: int
+    lists: list[tuple[Module, list[Any]]]
+    owned: Owned
 
 
 class Home:
@@ -16,23 +31,30 @@ class Home:
     def __init__(self, subject: str, net: Module) -> None:
         check_network(subject, net)
         self._subject, self._net = subject, net
-        self._latest: int | None = None
+        self._seen: _Seen | None = None
 
-    def place(self) -> Backend:
+    def owned(self) -> Owned:
+        """What the network owns now: the very object of the last look, unless layers may have come or gone."""
+        seen, latest = self._seen, Module.latest
+        if seen is None or seen.latest != latest or any(list(part.members()) != then for part, then in seen.lists):
+            lists = [(part, list(part.members())) for part in self._net.modules().values() if part.holds_lists()]
+            owned = Owned(self._net.parameters(), self._net.buffers())
+            seen = self._seen = _Seen(latest, lists, owned)  # at once, since threads may share a home
+        return seen.owned
+
+    def place(self, owned: Owned) -> Backend:
         """Where the network is, or where it will be made."""
-        value = self._value()
+        value = _first(owned)
         return get(current().backend) if value is None else backend_of(value)
 
-    def images(self, given: Any) -> Array:
+    def images(self, given: Any, owned: Owned) -> Array:
         """Images of any library as the network takes them."""
-        value: Any = self._value()
+        value: Any = _first(owned)
         if type(given) is type(value) and given.dtype == value.dtype and given.device == value.device:
             return given
         column = images_for(self._subject, self._net, given)
         return column.place.asarray(column.array, column.dtype)
 
-    def _value(self) -> Array | None:
-        if self._latest != Module.latest:  # layers may have come or gone
-            self._latest = Module.latest
-            self._first = next(iter(self._net.parameters().values()), None)
-        return None if self._first is None else self._first.value
+
+def _first(owned: Owned) -> Array | None:
+    return next((parameter.value for parameter in owned.parameters.values()), None)

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from xpconv.arguments import integer
-from xpconv.backend import Array, to_numpy
+from xpconv.backend import Array, Backend, to_numpy
 from xpconv.nn import Module
-from xpconv.runtime import Runtime, runtime_of
+from xpconv.runtime import Runtime, copied, runtime_of
 from xpconv.train.feed import images_for, place_of
 from xpconv.train.home import Home
 from xpconv.train.replayed_forward import ReplayedForward
 
 _SHAPES = 4  # whose recordings are kept
+_UNUSED = 8, 1024  # calls after which one of them gives way to another shape: at first, and after many that did
 _WORTH = 16  # batches of one size: fewer are over before a recording, which takes a few of them, has paid
 
 
@@ -66,9 +67,10 @@ class Predictor:
     """A network's inference for call after call: recorded at the third batch of a shape, replayed from then on.
 
     A replay has no Python between its kernels, which is most of the time of small batches: it is a CUDA graph on CuPy,
-    one call into compiled code on NumPy. The results are those of ``net(images)``, to the bit. Recordings of up to four
-    shapes are kept, each with the memory of one pass. Where parameters, layers or settings have changed, calls are as
-    usual for a while, and recorded anew.
+    one call into compiled code on NumPy. The results are those of ``net(images)``, to the bit, in memory of
+    their own. Recordings of up to four shapes are kept, each with the memory of one pass; one that is not used makes
+    room for another shape. Where parameters, layers or settings have changed, calls are as usual for a while, and
+    recorded anew.
 
     Parameters
     ----------
@@ -104,42 +106,70 @@ class Predictor:
     """
 
     def __init__(self, net: Module) -> None:
-        self.net = net
+        self._net = net
         self._home = Home("Predictor", net)
         self._turn = threading.Lock()
         self._by_shape: OrderedDict[Any, ReplayedForward] = OrderedDict()  # what was asked for last is last
+        self._asked: dict[Any, int] = {}  # the call that each was asked for last
+        self._calls, self._unused = 0, _UNUSED[0]
+        self._last: ReplayedForward | None = None
 
     def __call__(self, images: Any) -> Array:
         """The outputs for a batch, (N, ...), an array where the network is; images of any library are moved there."""
-        place = self._home.place()
+        owned = self._home.owned()
+        place = self._home.place(owned)
         runtime = runtime_of(place)
         with runtime.working():
-            x = self._home.images(images)
-            if not runtime.records or not self._turn.acquire(blocking=False):
-                return self.net(x)
-            try:
-                return self._for((place.library, str(place.device), x.shape, x.dtype), runtime)(x)
-            finally:
-                self._turn.release()
+            x = self._home.images(images, owned)
+            return _apart(self._answer(x, place, runtime), x)
+
+    def _answer(self, x: Array, place: Backend, runtime: Runtime) -> Any:
+        """The outputs, replayed where they can be, and while no other call is at it."""
+        if not runtime.records or not self._turn.acquire(blocking=False):
+            return self.net(x)
+        try:
+            self._last = self._for((place.library, str(place.device), x.shape, x.dtype), runtime)
+            return self.net(x) if self._last is None else self._last(x)
+        finally:
+            self._turn.release()
+
+    @property
+    def net(self) -> Module:
+        return self._net
 
     @property
     def replays(self) -> bool:
-        return any(forward.replays for forward in list(self._by_shape.values())[-1:])
+        return self._last is not None and self._last.replays
 
     @property
     def refused(self) -> str:
-        return next((forward.refused for forward in list(self._by_shape.values())[-1:]), "")
+        return "" if self._last is None else self._last.refused
 
     def __reduce__(self) -> Any:
         """A copy records for itself."""
         return type(self), (self.net,)
 
-    def _for(self, shape: Any, runtime: Runtime) -> ReplayedForward:
-        """What replays a shape; for a new one, that which was asked for longest ago goes."""
+    def _for(self, shape: Any, runtime: Runtime) -> ReplayedForward | None:
+        """What replays a shape; a new one takes the place of that which was asked for longest ago.
+
+        If that was not so long ago, there is nothing: of many shapes in turn, each would be recorded again and again.
+        """
+        self._calls += 1
         forward = self._by_shape.get(shape)
         if forward is None:
-            while len(self._by_shape) >= _SHAPES:
-                self._by_shape.popitem(last=False)
+            if len(self._by_shape) >= _SHAPES:
+                oldest = next(iter(self._by_shape))
+                if self._calls - self._asked[oldest] <= self._unused:
+                    return None
+                del self._by_shape[oldest], self._asked[oldest]
+                self._unused = min(2 * self._unused, _UNUSED[1])
             forward = self._by_shape[shape] = ReplayedForward(self.net, runtime)
         self._by_shape.move_to_end(shape)
+        self._asked[shape] = self._calls
         return forward
+
+
+def _apart(y: Any, x: Any) -> Any:
+    """An answer that is not the images themselves, or a view of them: whether one is would depend on what replays."""
+    whole = getattr(x, "base", None)
+    return copied(y) if y is x or getattr(y, "base", None) is (x if whole is None else whole) else y

@@ -11,20 +11,21 @@ from xpconv.backend import Array, namespace
 from xpconv.nn import Module
 from xpconv.nn.state import State
 from xpconv.runtime import NotRecorded, Recording, Runtime
-from xpconv.train.made_of import MadeOf, Parts
+from xpconv.train.made_of import MadeOf, Parts, hides
 
 T = TypeVar("T")
 
 _WARM_UP = 2  # calls as usual first: kernels are compiled, handles and constants made, state that is kept allocated
 _LONGEST = 10  # doublings of the calls as usual between two recordings
+_PAID = 64  # replays that a recording, with what proves it, costs at most
 
 
 class Replayed(abc.ABC, Generic[T]):
     """Work on arrays of one shape, with calls as usual for others, until one of those has come three times in a row.
 
     The arrays are copied into those that the recording reads. What the work is made of besides is compared before each
-    replay (`MadeOf`): where it has changed, calls are as usual for a while, which is twice as long each time, and the
-    next one is recorded anew.
+    replay (`MadeOf`): where it has changed, calls are as usual for a while, and the next is recorded anew; that while
+    is twice as long after each recording that was not replayed often.
 
     A runtime that is eager does not see all that is done. There an early replay is compared with a call as usual, to
     the bit; and layers of one's own, which may decide by numbers that this comparison does not meet, are recorded only
@@ -37,16 +38,16 @@ class Replayed(abc.ABC, Generic[T]):
         self.net, self.runtime, self._tell = net, runtime, tell
         self.refused = ""  # why there are no replays, once that is known
         self._shapes: Any = None
-        self._strays = self._drops = self._wait = 0
+        self._strays = self._drops = self._wait = self._replays = 0
         self._told = False
         self._recording: Recording[T] | None = None
 
     def __call__(self, *given: Array) -> T:
         """Replay the work, record it, or do it as usual."""
-        if self.refused or not self._has_shape(given):
+        if self.refused or self.runtime.busy() or not self._has_shape(given):
             return self.usual(*given)
-        if not self._wait and not self._made_of.still():  # what has changed must run as usual before it is recorded
-            self._drop()
+        if not self._wait and not self._made_of.still(self.parts):
+            self._drop()  # what has changed must run as usual before it is recorded
         if self._wait:
             return self._warm_up(*given)
         if self._recording is None:
@@ -97,14 +98,19 @@ class Replayed(abc.ABC, Generic[T]):
                 raise NotRecorded(f"the layer {kind} {name!r} says that it cannot be captured")
             if self.runtime.eager and _undeclared(part):
                 raise NotRecorded(f"the layer {kind} {name!r} does not say that it can (`capturable = True`)")
+            if hides(part):
+                raise NotRecorded(f"the layer {kind} {name!r} keeps parameters or layers where parameters() has none")
 
     def replay(self, *given: Array) -> T:
         """Do the recorded work on what is given."""
         assert self._recording is not None
         self._take(given)
         self.before()
-        self._recording.replay()
-        self.after()
+        try:
+            self._recording.replay()
+        finally:  # Ctrl-C is told of when compiled code is done
+            self.after()
+            self._replays += 1
         return self.kept(self._recording.result)
 
     def _has_shape(self, given: tuple[Array, ...]) -> bool:
@@ -116,21 +122,24 @@ class Replayed(abc.ABC, Generic[T]):
         self._strays += 1
         if self._shapes is not None and self._strays <= _WARM_UP:
             return False
-        self._shapes, self._strays = shapes, 0
         self._drop()
         self._wait = max(self._wait, _WARM_UP)
+        self._shapes, self._strays = shapes, 0
         return True
 
     def _drop(self) -> None:
         """Let the recording go, and wait before the next one is made."""
+        if self._replays >= _PAID:
+            self._drops = 1
+        self._replays = 0
         self._recording, self._wait = None, (1 << min(self._drops, _LONGEST)) >> 1
         self._drops += 1
 
     def _warm_up(self, *given: Array) -> T:
         found = self.usual(*given)
-        self._wait -= 1
-        if not self._wait:
+        if self._wait == 1:
             self._made_of = MadeOf(self.net, self.parts)
+        self._wait -= 1
         return found
 
     def _first(self, *given: Array) -> T:
@@ -151,7 +160,8 @@ class Replayed(abc.ABC, Generic[T]):
     def _recorded(self, *given: Array) -> Recording[T]:
         """Record the work on copies of what is given; only an eager runtime does it by that."""
         self.check()
-        self._inputs = [namespace(x).empty_like(x) for x in given]
+        # In order of rows, whatever strides the first batch has: some of a layer's views would be copies by NumPy.
+        self._inputs = [namespace(x).empty(x.shape, dtype=x.dtype, device=x.device) for x in given]
         with self.aside():
             self._take(given)
             recording = self.runtime.record(lambda: self.usual(*self._inputs))

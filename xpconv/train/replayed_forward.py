@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from xpconv.backend import Array, namespace, to_numpy
 from xpconv.nn import Module, fusion
 from xpconv.nn.state import State
@@ -49,8 +51,15 @@ class ReplayedForward(Replayed[Array]):
         return copied(found)
 
     def proof(self, *given: Array) -> tuple[bool, Array]:
-        """Compare answers to other images, since the same one may be given again and again."""
+        """Compare answers to other images, since the same one may be given again and again.
+
+        Nobody gave those: a layer that refuses them decides on the host, and of overflows in them nobody wants to know.
+        """
         (x,) = given
-        other = 1 - namespace(x).flip(x) / 2
-        same = to_numpy(self.replay(other)).tobytes() == to_numpy(self.usual(other)).tobytes()
+        try:
+            with np.errstate(all="ignore"):
+                other = 1 - namespace(x).flip(x) / 2
+                same = to_numpy(self.replay(other)).tobytes() == to_numpy(self.usual(other)).tobytes()
+        except Exception:
+            same = False
         return same, self.usual(x)

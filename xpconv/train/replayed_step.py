@@ -58,9 +58,9 @@ class ReplayedStep(Replayed[Measured]):
         rate, steps = optimizer.lr, optimizer.steps
         self._dials = dials = _Dials(backend_of(self._states[0].value))
         dials.set(rate, steps)
-        optimizer.lr, optimizer.steps = dials.rate, dials.steps
-        self._touch()
         try:
+            optimizer.lr, optimizer.steps = dials.rate, dials.steps
+            self._touch()
             yield
         finally:
             optimizer.lr, optimizer.steps = rate, steps
@@ -68,7 +68,8 @@ class ReplayedStep(Replayed[Measured]):
             self._touch()
 
     def before(self) -> None:
-        """Write the rate and the count."""
+        """Write the rate and the count, and drop gradients as a step as usual does."""
+        self._step.forget()
         self._dials.set(self._optimizer.lr, self._optimizer.steps)
 
     def after(self) -> None:

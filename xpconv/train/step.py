@@ -11,11 +11,10 @@ from xpconv.backend import Array, Backend, backend_of
 from xpconv.errors import dtype_name
 from xpconv.kinds import dtype_kind
 from xpconv.nn import Module
-from xpconv.nn.state import State
 from xpconv.runtime import Runtime, runtime_of
 from xpconv.train.common import AN_OPTIMIZER, check_part
 from xpconv.train.feed import array_of
-from xpconv.train.home import Home
+from xpconv.train.home import Home, Owned
 from xpconv.train.objective import Loss, Objective
 from xpconv.train.optim import Optimizer
 from xpconv.train.replayed_step import ReplayedStep
@@ -70,11 +69,10 @@ class Step:
         self, net: Module, optimizer: Optimizer, loss: Loss = "softmax_cross_entropy", *, capture: bool = True
     ) -> None:
         check_part("Step", "optimizer", optimizer, isinstance(optimizer, Optimizer), AN_OPTIMIZER)
-        self.net, self.optimizer = net, optimizer
+        self._net, self._optimizer = net, optimizer
         self._loss, self._capture = loss, flag("Step", "capture", capture)
         self._objective, self._home = Objective("Step", loss), Home("Step", net)
         self._ways: _Ways | None = None
-        self._latest = Module.latest  # when they were looked at
 
     def __call__(self, images: Any, targets: Any) -> Measured:
         """Take one step on a batch.
@@ -93,13 +91,22 @@ class Step:
             `None` for losses other than ``"softmax_cross_entropy"``. Arrays without axes, where the network is: nothing
             waits for the device before they are looked at.
         """
-        place = self._home.place()
+        owned = self._home.owned()
+        place = self._home.place(owned)
         runtime = runtime_of(place)
         with runtime.working():
-            x = self._home.images(images)
-            ways = self._now(place, runtime)
+            x = self._home.images(images, owned)
+            ways = self._now(place, runtime, owned)
             step = ways.replayed if self._capture and runtime.records else ways.usual
             return step(x, self._targets(targets, x))
+
+    @property
+    def net(self) -> Module:
+        return self._net
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self._optimizer
 
     @property
     def replays(self) -> bool:
@@ -113,17 +120,13 @@ class Step:
         """A copy records steps of its own."""
         return functools.partial(type(self), capture=self._capture), (self.net, self.optimizer, self._loss)
 
-    def _now(self, place: Backend, runtime: Runtime) -> _Ways:
+    def _now(self, place: Backend, runtime: Runtime, owned: Owned) -> _Ways:
         """The ways to take a step: made anew where the network is elsewhere, or other layers have come into it."""
         ways = self._ways
-        if ways is None or ways.place != place or self._latest != Module.latest:
-            parameters, buffers = self.net.parameters(), self.net.buffers()
-            owned: list[State] = [*parameters.values(), *buffers.values()]
-            if ways is None or ways.place != place or owned != ways.owned:
-                labelled = self._objective.op is ops.softmax_cross_entropy
-                usual = Usual(self.net, parameters, self._objective, self.optimizer, labelled)
-                ways = self._ways = _Ways(usual, ReplayedStep(usual, runtime, lambda text: None), place, owned)
-            self._latest = Module.latest
+        if ways is None or ways.place != place or (ways.owned is not owned and ways.owned != owned):
+            labelled = self._objective.op is ops.softmax_cross_entropy
+            usual = Usual(self.net, owned.parameters, self._objective, self.optimizer, labelled)
+            ways = self._ways = _Ways(usual, ReplayedStep(usual, runtime, lambda text: None), place, owned)
         return ways
 
     def _targets(self, given: Any, x: Array) -> Array:
@@ -143,4 +146,4 @@ class _Ways(NamedTuple):
     usual: Usual
     replayed: ReplayedStep
     place: Backend
-    owned: list[State]
+    owned: Owned

@@ -55,6 +55,10 @@ class CudaRuntime(Runtime):
         """The address of the current stream."""
         return int(cupy.cuda.get_current_stream(self.device.id).ptr)
 
+    def busy(self) -> bool:
+        """Whether the current stream is captured."""
+        return bool(cupy.cuda.get_current_stream().is_capturing())
+
     def facts(self) -> dict[str, str]:
         """The devices, and the CUDA behind them."""
         runtime, found = cupy.cuda.runtime, {}

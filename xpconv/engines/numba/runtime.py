@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from xpconv.dispatch import CHAINS
 from xpconv.engines.numba import reuse, team
 from xpconv.engines.numba.recording import Recorder
-from xpconv.runtime import Recording, Runtime
+from xpconv.runtime import Recording, Runtime, recorder
 from xpconv.settings import current
 
 T = TypeVar("T")
@@ -31,6 +31,10 @@ class NumpyRuntime(Runtime):
     def records(self) -> bool:  # type: ignore[override]
         """Whether kernels are compiled for what ops do here."""
         return "numba" in (current().engine or CHAINS["numpy"])
+
+    def busy(self) -> bool:
+        """Whether this thread's work is noted."""
+        return recorder() is not None
 
     def release(self) -> None:
         """Drop what waits in the store of outputs."""
