@@ -63,6 +63,16 @@ PARTLY = """
 """
 
 
+FORGETFUL = """
+    from xpconv.bench.sides import ours
+
+    version = dict
+
+    def make(case, arrays):
+        return ours.make(case, {**arrays, "conv1.bias": 0 * arrays["conv1.bias"]})
+"""
+
+
 BROKEN = """
     import os
 
@@ -84,6 +94,19 @@ def test_a_wrong_answer_is_refused_a_time(tiny, side, tmp_path, capsys):
         assert list(row["sides"]["wrong"]) == ["failed"]
         assert row["ratio"]["wrong"] is None
         assert row["sides"]["xpconv"]["ms"] > 0
+
+
+def test_a_network_that_forgets_a_bias_is_refused_a_time(side, tmp_path, capsys):
+    name = side("forgetful", FORGETFUL)
+    assert bench("--set", "inference", "--only", "lenet", "--against", name, "--json", tmp_path / "b.json") == 0
+    assert "    forgetful: wrong answer" in capsys.readouterr().out
+    found = json.loads((tmp_path / "b.json").read_text())
+    (row,) = found["rows"]
+    assert (row["name"], row["direction"], row["x"]) == ("LeNet 28²", "forward", [1, 28, 28, 1])
+    assert "wrong answer" in row["sides"]["forgetful"]["failed"]
+    assert row["sides"]["xpconv"]["ms"] > 0
+    assert "train.Predictor" in found["how"]["inference"]
+    assert "forward" not in found["how"]  # which is said of single ops
 
 
 def test_a_side_that_fails_shows_the_reason_and_no_path(tiny, side, tmp_path, capsys):
