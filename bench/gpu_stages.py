@@ -23,7 +23,7 @@ MINUTES = (9.0, 3.0)  # of the first call and of the second
 WORKERS = max(1, (os.cpu_count() or 1) - 2)
 # dtype, precision: what a user of a GPU chooses among
 PRECISIONS = (("bfloat16", "ieee"), ("float32", "ieee"), ("float32", "fast"), ("float16", "ieee"))
-_CAPTURE = ("test_cuda_graph", "test_cuda_graph_refusals", "test_cuda_runtime")
+_CAPTURE = ("test_cuda_graph", "test_cuda_graph_refusals", "test_cuda_runtime", "test_cuda_graph_own_loop")
 _TESTING = (
     "pytest",
     "pytest_timeout",

@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import re
+import subprocess
 import sys
 import textwrap
 
@@ -230,3 +232,21 @@ def test_an_array_of_a_device_is_waited_for():
         patch.setattr(candidate, "library", lambda x: "cupy")
         candidate.waiting(x)(None)
     assert x.device.waited == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes have no parent there")
+def test_a_side_ends_with_the_process_that_gives_its_orders():
+    """Not with its orders alone, of which one may take minutes: here they never end."""
+    start = "command = [sys.executable, '-m', 'xpconv.bench.worker', str(os.getpid())]; subprocess.Popen(command)"
+    orders, ours = os.pipe()
+    try:  # it has the same pipes, so that this waits for both
+        done = subprocess.run(
+            [sys.executable, "-c", f"import os, subprocess, sys; {start}"],
+            stdin=orders,
+            capture_output=True,
+            timeout=60,
+        )
+    finally:
+        os.close(orders)
+        os.close(ours)
+    assert done.returncode == 0

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nets import assorted
+from nets import NETWORKS, examples, flat, made
 
 import xpconv
 from xpconv import nn, ops, train
 from xpconv.backend import get
 from xpconv.engines import numba as engine
-from xpconv.nn import models
 from xpconv.runtime import runtime_of
 from xpconv.train.objective import Objective
-from xpconv.train.replayed import Replayed
-from xpconv.train.step import Step
+from xpconv.train.replayed_step import ReplayedStep
+from xpconv.train.usual import Usual
 
 OPTIMIZERS = {
     "sgd": lambda: train.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
@@ -29,74 +28,6 @@ OPTIMIZERS = {
     "adam": lambda: train.Adam(1e-2, weight_decay=1e-2),
     "adamw": lambda: train.AdamW(1e-2),
 }
-IMAGE = (9, 9, 3)
-NETWORKS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "lenet": (models.lenet, (28, 28, 1)),
-    "resnet20": (models.resnet20, (8, 8, 3)),
-    "unet": (lambda: flat(models.unet(width=8, depth=1)), (8, 8, 3)),
-    "side by side": (assorted, (5, 5, 3)),
-    "convolutions": (
-        lambda: flat(
-            nn.Conv2d(None, 8, 3, stride=2, padding=1, activation="silu"),
-            nn.Conv2d(8, 8, 3, padding="same", groups=8),
-            nn.Conv2d(8, 8, 1),
-            nn.ConvTranspose2d(8, 4, 2, stride=2),
-            nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2),
-            nn.PReLU(),
-        ),
-        IMAGE,
-    ),
-    "one axis": (lambda: flat(nn.Conv1d(None, 4, 5), nn.AvgPool1d(2), nn.ConvTranspose1d(4, 2, 3)), (20, 2)),
-    "three axes": (lambda: flat(nn.Conv3d(None, 4, 3), nn.MaxPool3d(2), nn.LpPool3d(2, 2)), (10, 10, 10, 1)),
-    "pools": (
-        lambda: flat(
-            nn.MaxPool2d(3, 1, 1),
-            nn.AvgPool2d(2, 1),
-            nn.LpPool2d(2, 2, 1),
-            nn.AdaptiveMaxPool2d(4),
-            nn.AdaptiveAvgPool2d(3),
-            nn.GlobalMaxPool(),
-        ),
-        IMAGE,
-    ),
-    "norms": (
-        lambda: flat(
-            nn.Conv2d(None, 8, 3),
-            nn.BatchNorm(),
-            nn.GroupNorm(2, 8),
-            nn.InstanceNorm(8),
-            nn.LayerNorm(),
-            nn.LocalResponseNorm(3),
-            nn.BatchNorm(activation="tanh"),
-        ),
-        IMAGE,
-    ),
-    "activations": (
-        lambda: flat(
-            *(nn.ELU(), nn.GELU(), nn.HardSigmoid(), nn.HardSwish(), nn.LeakyReLU(), nn.ReLU6(), nn.SiLU()),
-            *(nn.Sigmoid(), nn.Softplus(), nn.Tanh(), nn.Softmax(), nn.Dropout(0.2), nn.LogSoftmax()),
-        ),
-        IMAGE,
-    ),
-    "borders and sizes": (
-        lambda: flat(
-            nn.Pad(((1, 2), (0, 1)), mode="reflect"),
-            nn.Conv2d(None, 4, 3),
-            nn.Upsample(scale_factor=2, mode="bilinear"),
-            nn.Upsample(scale_factor=2),
-        ),
-        IMAGE,
-    ),
-}
-
-
-def flat(*layers: nn.Module) -> nn.Module:
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(None, 3))
-
-
-def examples(shape: tuple[int, ...], steps: int = 7, n: int = 4, dtype: str = "float32") -> list[tuple[Any, Any]]:
-    rng = np.random.default_rng(0)
-    return [(rng.normal(size=(n, *shape)).astype(dtype), rng.integers(0, 3, n)) for _ in range(steps)]
 
 
 def stepped(
@@ -109,8 +40,8 @@ def stepped(
 ) -> tuple[list[Any], dict[str, Any], str]:
     """The losses of steps, the weights they came to, and why they were not replayed."""
     optimizer = optimizer or train.SGD(0.01, momentum=0.9)
-    step = Step(net, net.parameters(), Objective("test", loss), optimizer, labelled=loss == "softmax_cross_entropy")
-    replayed = Replayed(step, runtime_of(get("numpy")), lambda text: None)
+    step = Usual(net, net.parameters(), Objective("test", loss), optimizer, labelled=loss == "softmax_cross_entropy")
+    replayed = ReplayedStep(step, runtime_of(get("numpy")), lambda text: None)
     found = []
     for i, batch in enumerate(batches):
         found.append([np.array(x) for x in (replayed if capture else step)(*batch) if x is not None])
@@ -124,12 +55,6 @@ def assert_same(one: Any, two: Any) -> None:
     assert one[1].keys() == two[1].keys()
     for key, value in one[1].items():
         assert value.tobytes() == two[1][key].tobytes(), key
-
-
-def made(name: str, dtype: str = "float32") -> nn.Module:
-    net = NETWORKS[name][0]().initialize(seed=3)
-    net(examples(NETWORKS[name][1], 1)[0][0])  # settles what is read from the first input
-    return net.to(dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -191,7 +116,7 @@ def test_the_network_is_used_and_changed_between_steps(monkeypatch):
         if step == 15:
             net.drop = nn.Identity()
 
-    monkeypatch.setattr(importlib.import_module("xpconv.train.replayed"), "_RECORDINGS", 9)
+    monkeypatch.setattr(importlib.import_module("xpconv.train.replayed"), "_LONGEST", 1)
     images, batches, runs = examples((5, 5, 3))[0][0], examples((5, 5, 3), 20), []
     batches[8] = tuple(part[:2] for part in batches[8])
     for capture in (True, False):
@@ -292,11 +217,11 @@ class Own(train.SGD):
 
 
 REFUSED = {
-    "a layer of one's own": (Undeclared, "Undeclared '0' does not say that its steps can"),
-    "a layer that says no": (Stubborn, "Stubborn '0' says that its steps cannot"),
-    "a property of one's own": (Fading, "Fading '0' does not say that its steps can"),
-    "NumPy, and a sum without axes": (Scaled, "a replay does not do all that the step does"),
-    "NumPy in a layer": (Looking, "a replay does not do all that the step does"),
+    "a layer of one's own": (Undeclared, "Undeclared '0' does not say that it can"),
+    "a layer that says no": (Stubborn, "Stubborn '0' says that it cannot"),
+    "a property of one's own": (Fading, "Fading '0' does not say that it can"),
+    "NumPy, and a sum without axes": (Scaled, "a replay does not do all that a step does"),
+    "NumPy in a layer": (Looking, "a replay does not do all that a step does"),
 }
 
 
@@ -390,8 +315,8 @@ def test_fit_replays_its_steps_and_goes_on_from_a_checkpoint_to_the_same_bits(tm
         return [(epoch.loss, epoch.accuracy) for epoch in history], net.state_dict()
 
     replays: list[int] = []
-    replay = Replayed._replay
-    monkeypatch.setattr(Replayed, "_replay", lambda *args: replays.append(1) or replay(*args))
+    replay = ReplayedStep.replay
+    monkeypatch.setattr(ReplayedStep, "replay", lambda *args: replays.append(1) or replay(*args))
     usual = run(False)
     assert not replays
     whole = run(True)

@@ -102,6 +102,9 @@ class Runtime:
         """
         raise NotRecorded("this library computes when it is called")
 
+    def release(self) -> None:
+        """Let go of memory that is kept for arrays to come."""
+
     def batches(self, data: Array, order: Sequence[Rows], place: Backend, dtype: str) -> Iterator[Array]:
         """The rows of ``data``, batch by batch, at a place and in a dtype; the next on its way while one is in use."""
         for rows in order:

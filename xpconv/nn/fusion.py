@@ -161,6 +161,11 @@ class _Joined(NamedTuple):
 _kept: WeakKeyDictionary[BatchNorm, _Joined] = WeakKeyDictionary()
 
 
+def made_for(net: Module) -> list[Any]:
+    """What is kept for the norms of a network: whoever holds it may go on reading it, whatever is made anew."""
+    return [_kept[layer] for layer in net.modules().values() if isinstance(layer, BatchNorm) and layer in _kept]
+
+
 def _joined(conv: Conv, norm: BatchNorm) -> Weights | None:
     """The convolution with the norm's running statistics, scale and shift in it, made anew when any of them changed."""
     states = _states(conv, norm)

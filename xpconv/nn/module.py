@@ -43,9 +43,9 @@ class Module(Tree):
     ((2, 8, 8, 1), (3, 3, 1, 4))
     """
 
-    # Whether a training step may be recorded once and replayed: not where `vjp` depends on anything of the host that
-    # changes from step to step, such as a number drawn with NumPy. On NumPy, whose own work no recording sees, a class
-    # of one's own says so itself: that its methods compute by ops and other layers alone.
+    # Whether a call may be recorded once and replayed: not where `vjp` depends on anything of the host that changes
+    # from call to call, such as a number drawn with NumPy. On NumPy, whose own work no recording sees, a class of
+    # one's own says so itself: that its methods compute by ops and other layers alone.
     capturable = True
 
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # the arguments of the constructor

@@ -6,11 +6,14 @@ from xpconv import hints
 from xpconv.train import augment, data, schedule
 from xpconv.train.checkpoint import Checkpoint
 from xpconv.train.data import Dataset, load
-from xpconv.train.fit import evaluate, fit, predict
+from xpconv.train.fit import evaluate, fit
 from xpconv.train.history import Epoch, History
 from xpconv.train.objective import Evaluation
 from xpconv.train.optim import SGD, Adam, AdamW, Optimizer
+from xpconv.train.predictor import Predictor, predict
 from xpconv.train.progress import Bar, Lines, Progress, Together
+from xpconv.train.step import Step
+from xpconv.train.usual import Measured
 
 __all__ = [
     "SGD",
@@ -23,8 +26,11 @@ __all__ = [
     "Evaluation",
     "History",
     "Lines",
+    "Measured",
     "Optimizer",
+    "Predictor",
     "Progress",
+    "Step",
     "Together",
     "augment",
     "data",

@@ -21,6 +21,14 @@ def bad_data(rule: str, evidence: str = "", remedy: str = "") -> ValueError:
     return ValueError(message("load", rule, evidence, remedy))
 
 
+def check_part(subject: str, name: str, given: object, fits: bool, kind: str) -> None:
+    """Refuse a name, or a class that was not called, where an object is wanted."""
+    if not fits or isinstance(given, type):
+        remedy = f"make one of the class: {given.__name__}(...)." if isinstance(given, type) else ""
+        raise TypeError(message(subject, f"{name} must be {kind}.", f"given: {given!r}", remedy))
+
+
+AN_OPTIMIZER = "an optimizer, such as train.Adam(1e-3)"
 FINITE = "leave such images out, or fill the gaps with np.nan_to_num."
 
 

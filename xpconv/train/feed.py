@@ -17,7 +17,7 @@ from xpconv.kinds import dtype_kind
 from xpconv.nn import Module
 from xpconv.runtime import Rows, runtime_of, taken
 from xpconv.settings import current
-from xpconv.train.common import label_remedy, told_faults, told_labels
+from xpconv.train.common import check_part, label_remedy, told_faults, told_labels
 from xpconv.train.objective import Objective
 
 # Arrays up to this many elements are moved to the network as a whole, larger ones batch by batch.
@@ -71,7 +71,7 @@ class Feed:
             remedy = whole if hasattr(data, "train_images") else stack if hasattr(data, "__iter__") else ""
             given = f"given: {type(data).__name__}"
             raise TypeError(message(subject, "data must be a pair (images, labels).", given, remedy))
-        images, targets = _array(subject, "images", data[0]), _array(subject, "labels", data[1])
+        images, targets = array_of(subject, "images", data[0]), array_of(subject, "labels", data[1])
         self.batch_size = integer(subject, "batch_size", batch_size, least=1)
         if not images.ndim or not targets.ndim or images.shape[0] != targets.shape[0] or not images.shape[0]:
             rule = "needs as many labels as images, and at least one."
@@ -101,12 +101,15 @@ class Feed:
         )
 
 
-def images_for(subject: str, net: object, images: Any) -> Column:
+def check_network(subject: str, net: object) -> None:
+    """Refuse what is no network."""
+    check_part(subject, "the network", net, isinstance(net, Module), "an nn.Module")
+
+
+def images_for(subject: str, net: Module, images: Any) -> Column:
     """Images bound for the network: its backend and dtype, or where it has no values yet, those it will be made in."""
-    if not isinstance(net, Module):
-        remedy = f"make one of the class: {net.__name__}(...)." if isinstance(net, type) else ""
-        raise TypeError(message(subject, "the network must be an nn.Module.", f"given: {net!r}", remedy))
-    images = _array(subject, "images", images)
+    check_network(subject, net)
+    images = array_of(subject, "images", images)
     if dtype_kind(images.dtype) == "?":
         raise TypeError(message(subject, "images must be numbers.", describe("images", images)))
     parameters = net.parameters().values()
@@ -122,7 +125,7 @@ def place_of(net: object) -> Backend:
     return next((backend_of(p.value) for p in parameters if p.value is not None), None) or get(current().backend)
 
 
-def _array(subject: str, name: str, given: Any) -> Any:
+def array_of(subject: str, name: str, given: Any) -> Any:
     """An array as it is, once it is known to be a plain one; anything else as NumPy makes an array of it."""
     if not hasattr(given, "shape"):
         try:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xpconv import notices
 from xpconv.arguments import flag, integer
-from xpconv.backend import to_numpy
 from xpconv.errors import describe, message
 from xpconv.hints import explained
 from xpconv.runtime import runtime_of
 from xpconv.train.augment import Augment, moves_pixels
 from xpconv.train.checkpoint import Checkpoint, ingredients, is_finite
-from xpconv.train.common import FINITE
-from xpconv.train.feed import Feed, images_for, place_of
+from xpconv.train.common import AN_OPTIMIZER, FINITE, check_part
+from xpconv.train.feed import Feed, place_of
 from xpconv.train.history import History
 from xpconv.train.objective import Evaluation, Loss, Objective
 from xpconv.train.optim import Adam, Optimizer
 from xpconv.train.progress import Progress, display
-from xpconv.train.replayed import Replayed
+from xpconv.train.replayed_step import ReplayedStep
 from xpconv.train.run import Run, measured
 from xpconv.train.schedule import Schedule
-from xpconv.train.step import Step
+from xpconv.train.usual import Usual
 
 if TYPE_CHECKING:
     from xpconv.nn import Module
@@ -83,7 +80,7 @@ def fit(
         taken. Where a step cannot be recorded, the display says why, and steps run call by call. What layers decide on
         the host is then decided once; such a layer sets ``capturable = False``. On NumPy a layer class of one's own is
         recorded only if it sets ``capturable = True``: it computes by ops and other layers alone; a step with a loss
-        of one's own is not.
+        of one's own is not. `Step` is the same for a loop of one's own.
     checkpoint : Checkpoint, optional
         Where the run is kept after every epoch; with its ``resume``, the run that is there goes on.
 
@@ -153,10 +150,11 @@ def fit(
         if checkpoint is not None:
             made_of = ingredients(net, feed, objective, optimizer, schedule, augment, seed)
             history = checkpoint.begin(net, optimizer, made_of, epochs, shown.on_note)
-        step: Any = Step(net, net.parameters(), objective, optimizer, feed.labelled)
-        if capture and runtime.records:
-            step = Replayed(step, runtime, shown.on_note)
-        parts = (net, step, feed, held_out, objective, optimizer, optimizer.lr)
+        step: Any = Usual(net, net.parameters(), objective, optimizer, feed.labelled)
+        recording = runtime if capture and runtime.records else None
+        if recording is not None:
+            step = ReplayedStep(step, recording, shown.on_note)
+        parts = (net, step, feed, held_out, recording, objective, optimizer, optimizer.lr)
         Run(*parts, schedule, augment, seed, shown, epochs, checkpoint).all(history)
         faults = feed.faults() if history.diverged else ""
     if history.diverged:
@@ -202,42 +200,15 @@ def evaluate(
     0.75
     """
     objective = Objective("evaluate", loss)
-    with runtime_of(place_of(net)).working():
-        return measured(net, Feed("evaluate", net, data, objective, batch_size), objective)
-
-
-def predict(net: Module, images: Any, batch_size: int = 256) -> np.ndarray:
-    """The outputs of a network, batch by batch, on the host.
-
-    Parameters
-    ----------
-    net : Module
-    images : array, (N, ...)
-        Of any library; cast and moved to the network.
-    batch_size : int
-        Changes memory and speed alone.
-
-    Returns
-    -------
-    NumPy array, (N, ...)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpconv import nn, train
-    >>> train.predict(nn.Sequential(nn.Flatten()), np.ones((5, 2, 2, 1)), batch_size=2).shape
-    (5, 4)
-    """
-    batch_size = integer("predict", "batch_size", batch_size, least=1)
-    with runtime_of(place_of(net)).working():
-        batches = images_for("predict", net, images).batches(batch_size)
-        return np.concatenate([to_numpy(net(x)) for x in batches])
+    runtime = runtime_of(place_of(net))
+    with runtime.working():
+        return measured(net, Feed("evaluate", net, data, objective, batch_size), objective, runtime)
 
 
 def _check_parts(optimizer: object, schedule: object, augment: object, checkpoint: object) -> None:
     """Refuse a name, or a class that was not called, where an object is wanted."""
     wanted = {
-        "optimizer": (optimizer, isinstance(optimizer, Optimizer), "an optimizer, such as train.Adam(1e-3)"),
+        "optimizer": (optimizer, isinstance(optimizer, Optimizer), AN_OPTIMIZER),
         "schedule": (
             schedule,
             callable(schedule),
@@ -247,6 +218,5 @@ def _check_parts(optimizer: object, schedule: object, augment: object, checkpoin
         "checkpoint": (checkpoint, isinstance(checkpoint, Checkpoint), "a train.Checkpoint(path)"),
     }
     for name, (given, fits, kind) in wanted.items():
-        if given is not None and (not fits or isinstance(given, type)):
-            remedy = f"call the class: {given.__name__}(...)." if isinstance(given, type) else ""
-            raise TypeError(message("fit", f"{name} must be {kind}.", f"given: {name}={given!r}", remedy))
+        if given is not None:
+            check_part("fit", name, given, fits, kind)

@@ -19,15 +19,17 @@ from xpconv.errors import describe_all, message
 from xpconv.hints import called
 from xpconv.nn import Module
 from xpconv.nn.init import generator
+from xpconv.runtime import Runtime
 from xpconv.train.augment import Augment
 from xpconv.train.checkpoint import Checkpoint
 from xpconv.train.feed import Feed
 from xpconv.train.history import Epoch, History
 from xpconv.train.objective import Evaluation, Objective, Tally
 from xpconv.train.optim import Optimizer
+from xpconv.train.predictor import forward_of
 from xpconv.train.progress import Progress
 from xpconv.train.schedule import Schedule
-from xpconv.train.step import Measured
+from xpconv.train.usual import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Run:
     step: Callable[[Array, Array], Measured]
     feed: Feed
     held_out: Feed | None
+    recording: Runtime | None  # what measuring may be recorded by
     objective: Objective
     optimizer: Optimizer
     rate: Any  # the optimizer's own, before any schedule
@@ -62,7 +65,7 @@ class Run:
                     history.diverged = not math.isfinite(trained.loss)
                     val_loss, val_accuracy = None, None
                     if self.held_out is not None and not history.diverged:
-                        val_loss, val_accuracy = measured(self.net, self.held_out, self.objective)
+                        val_loss, val_accuracy = measured(self.net, self.held_out, self.objective, self.recording)
                     seconds = time.perf_counter() - started
                     rate = float(self.optimizer.lr)
                     history.append(Epoch(epoch + 1, *trained, val_loss, val_accuracy, rate, seconds))
@@ -115,11 +118,11 @@ class Run:
         return factor
 
 
-def measured(net: Module, feed: Feed, objective: Objective) -> Evaluation:
-    """Loss and accuracy over all batches, as the network answers them."""
-    tally = Tally()
+def measured(net: Module, feed: Feed, objective: Objective, recording: Runtime | None) -> Evaluation:
+    """Loss and accuracy over all batches, as the network answers them; replayed where a runtime may record it."""
+    tally, forward = Tally(), forward_of(net, recording, feed.samples // feed.batch_size)
     for x, target in feed.batches():
-        outputs = net(x)
+        outputs = forward(x)
         right = objective.right(outputs, target) if feed.labelled else None
         tally.add(objective.value(outputs, target), right, target)
     return tally.result()

@@ -1,45 +1,146 @@
-"""One training step."""
+"""The training step for a loop of one's own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+import functools
+from typing import Any, NamedTuple
 
-from xpconv.backend import Array
-from xpconv.train.objective import Objective
+from xpconv import ops
+from xpconv.arguments import flag
+from xpconv.backend import Array, Backend, backend_of
+from xpconv.errors import dtype_name
+from xpconv.kinds import dtype_kind
+from xpconv.nn import Module
+from xpconv.nn.state import State
+from xpconv.runtime import Runtime, runtime_of
+from xpconv.train.common import AN_OPTIMIZER, check_part
+from xpconv.train.feed import array_of
+from xpconv.train.home import Home
+from xpconv.train.objective import Loss, Objective
 from xpconv.train.optim import Optimizer
-
-if TYPE_CHECKING:
-    from xpconv.nn import Module, Parameter
-
-
-class Measured(NamedTuple):
-    """What a step found, still on the device: the mean loss, and how many labels got the largest output."""
-
-    loss: Array
-    right: Array | None
+from xpconv.train.replayed_step import ReplayedStep
+from xpconv.train.usual import Measured, Usual
 
 
-@dataclass(frozen=True, slots=True)
 class Step:
-    """Forward, loss, backward, update: nothing in it waits for the device."""
+    """Forward, loss, backward and update of a batch: what `fit` repeats, for a loop of one's own.
 
-    net: Module
-    parameters: dict[str, Parameter]  # gathered once: walking a deep tree takes as long as a small step
-    objective: Objective
-    optimizer: Optimizer
-    labelled: bool
+    Like `fit`, it takes two steps as usual, records the third and replays it from then on, without Python between its
+    kernels: as a CUDA graph on CuPy, by the compiled kernels on NumPy; the results are the same to the bit. Batches of
+    another shape are taken as usual, and recorded instead once they have come three times in a row.
 
-    def __call__(self, x: Array, target: Array) -> Measured:
-        """Take one step on a batch."""
-        outputs, pullback = self.net.vjp(x, needs_input=False)
-        loss, slope = self.objective.gradient(outputs, target)
-        pullback(slope)
-        self.optimizer.step(self.parameters)
-        self.forget()
-        return Measured(loss, self.objective.right(outputs, target) if self.labelled else None)
+    Parameters
+    ----------
+    net : Module
+    optimizer : Optimizer
+        Its ``lr`` may be set between steps.
+    loss : str, op or function
+        As `fit` takes it.
+    capture : bool
+        Whether to record steps; see `fit`.
 
-    def forget(self) -> None:
-        """Drop all gradients."""
-        for parameter in self.parameters.values():
-            parameter.grad = None
+    Attributes
+    ----------
+    net, optimizer
+    replays : bool
+        Whether a step like the last one would be replayed.
+    refused : str
+        Why steps are not replayed, once that is known; empty else.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no network, optimizer or loss; when called, for images or targets that do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpconv import nn, train
+    >>> rng = np.random.default_rng(0)
+    >>> net = nn.Sequential(nn.Linear(None, 2)).initialize(seed=0)
+    >>> step = train.Step(net, train.SGD(0.5))
+    >>> for _ in range(30):
+    ...     x = rng.normal(size=(16, 3)).astype("float32")
+    ...     loss, right = step(x, (x[:, 0] > 0).astype("int64"))
+    >>> int(right), bool(loss < 0.3)
+    (16, True)
+    """
+
+    def __init__(
+        self, net: Module, optimizer: Optimizer, loss: Loss = "softmax_cross_entropy", *, capture: bool = True
+    ) -> None:
+        check_part("Step", "optimizer", optimizer, isinstance(optimizer, Optimizer), AN_OPTIMIZER)
+        self.net, self.optimizer = net, optimizer
+        self._loss, self._capture = loss, flag("Step", "capture", capture)
+        self._objective, self._home = Objective("Step", loss), Home("Step", net)
+        self._ways: _Ways | None = None
+        self._latest = Module.latest  # when they were looked at
+
+    def __call__(self, images: Any, targets: Any) -> Measured:
+        """Take one step on a batch.
+
+        Parameters
+        ----------
+        images : array, (N, ...)
+            Of any library; cast and moved to the network.
+        targets : array, (N, ...)
+            As `fit` takes them. A label that is out of range makes the loss nan.
+
+        Returns
+        -------
+        Measured
+            ``loss``, the mean over the batch before the update, and ``right``, how many labels got the largest output,
+            `None` for losses other than ``"softmax_cross_entropy"``. Arrays without axes, where the network is: nothing
+            waits for the device before they are looked at.
+        """
+        place = self._home.place()
+        runtime = runtime_of(place)
+        with runtime.working():
+            x = self._home.images(images)
+            ways = self._now(place, runtime)
+            step = ways.replayed if self._capture and runtime.records else ways.usual
+            return step(x, self._targets(targets, x))
+
+    @property
+    def replays(self) -> bool:
+        return self._ways is not None and self._ways.replayed.replays
+
+    @property
+    def refused(self) -> str:
+        return "" if self._ways is None else self._ways.replayed.refused
+
+    def __reduce__(self) -> Any:
+        """A copy records steps of its own."""
+        return functools.partial(type(self), capture=self._capture), (self.net, self.optimizer, self._loss)
+
+    def _now(self, place: Backend, runtime: Runtime) -> _Ways:
+        """The ways to take a step: made anew where the network is elsewhere, or other layers have come into it."""
+        ways = self._ways
+        if ways is None or ways.place != place or self._latest != Module.latest:
+            parameters, buffers = self.net.parameters(), self.net.buffers()
+            owned: list[State] = [*parameters.values(), *buffers.values()]
+            if ways is None or ways.place != place or owned != ways.owned:
+                labelled = self._objective.op is ops.softmax_cross_entropy
+                usual = Usual(self.net, parameters, self._objective, self.optimizer, labelled)
+                ways = self._ways = _Ways(usual, ReplayedStep(usual, runtime, lambda text: None), place, owned)
+            self._latest = Module.latest
+        return ways
+
+    def _targets(self, given: Any, x: Array) -> Array:
+        """Targets of any library: integers that stay such as int64, other numbers in the network's dtype."""
+        targets = array_of("Step", "targets", given)
+        kind, wanted = dtype_kind(targets.dtype), None
+        if self._objective.takes_labels(targets):
+            wanted = "int64" if kind == "i" else None  # the op says what is wrong with others
+        elif kind in "if":
+            wanted = dtype_name(x.dtype)
+        return backend_of(x).asarray(targets, wanted)
+
+
+class _Ways(NamedTuple):
+    """Both ways to take a step, of a network that is in one place and has these parameters and buffers."""
+
+    usual: Usual
+    replayed: ReplayedStep
+    place: Backend
+    owned: list[State]

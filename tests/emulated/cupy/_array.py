@@ -27,6 +27,7 @@ class Memory:
         self.zones = self.whole[:first], self.whole[first + nbytes :]
         for zone in self.zones:
             zone[:] = _GUARD_BYTE
+        _capture.keep(self)
 
     def intact(self) -> bool:
         return all((zone == _GUARD_BYTE).all() for zone in self.zones)

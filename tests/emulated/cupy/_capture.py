@@ -42,6 +42,12 @@ def record(step: Step) -> None:
     _local.steps.append(step)
 
 
+def keep(memory: object) -> None:
+    """Have a graph hold what was allocated while it was captured, as its pool does: plans know of addresses alone."""
+    if capturing():
+        record(lambda: memory)
+
+
 def note(function: object) -> None:
     """Remember what is used, and what a capture uses that was not there before: compiling it is no work for a graph."""
     if function not in emulation.used:

@@ -16,8 +16,8 @@ from xpconv.bench.sides.ours import host, placed
 from xpconv.runtime import Runtime, runtime_of
 from xpconv.settings import current
 from xpconv.train.objective import Objective
-from xpconv.train.replayed import Replayed
-from xpconv.train.step import Step
+from xpconv.train.replayed_step import ReplayedStep
+from xpconv.train.usual import Usual
 
 _UNTIL_REPLAYED = 4  # steps: two as usual, one that is recorded, one in which a replay may be put to the proof
 
@@ -62,7 +62,7 @@ class _Training:
         self._first = {name: np.array(host(value)) for name, value in self._net.state_dict().items()}
         self._optimizer = train.SGD(networks.LR, momentum=networks.MOMENTUM)
         objective = Objective("bench", "softmax_cross_entropy")
-        self._step: Any = Step(self._net, self._net.parameters(), objective, self._optimizer, labelled=False)
+        self._step: Any = Usual(self._net, self._net.parameters(), objective, self._optimizer, labelled=False)
 
     def __call__(self) -> Any:
         return self._step(self.x, self.labels).loss
@@ -73,7 +73,7 @@ class _Training:
 
     def record(self, runtime: Runtime) -> str:
         """Make the step a recording, at the first weights again; why it cannot be one."""
-        self._step = replayed = Replayed(self._step, runtime, lambda _: None)
+        self._step = replayed = ReplayedStep(self._step, runtime, lambda _: None)
         for _ in range(_UNTIL_REPLAYED):
             self()
         self._net.load_state_dict(self._first)  # into the arrays that the recording reads

@@ -68,10 +68,14 @@ class CudaRuntime(Runtime):
         versions = f"driver {cuda(runtime.driverGetVersion())}, runtime {cuda(runtime.runtimeGetVersion())}"
         return {**found, "CUDA": versions}
 
+    def release(self) -> None:
+        """Give the blocks of CuPy's pool that nobody uses back to the driver."""
+        cupy.get_default_memory_pool().free_all_blocks()
+
     def record(self, work: Callable[[], T]) -> Recording[T]:
         """Capture the work into a CUDA graph."""
         stream, pool = cupy.cuda.get_current_stream(), cupy.cuda.MemoryPool()
-        cupy.get_default_memory_pool().free_all_blocks()  # what the runs before it took, the graph will need
+        self.release()  # what the runs before it took, the graph will need
         stream.begin_capture()
         try:
             with cupy.cuda.using_allocator(pool.malloc):

@@ -32,9 +32,13 @@ class NumpyRuntime(Runtime):
         """Whether kernels are compiled for what ops do here."""
         return "numba" in (current().engine or CHAINS["numpy"])
 
+    def release(self) -> None:
+        """Drop what waits in the store of outputs."""
+        reuse.outputs.clear()
+
     def record(self, work: Callable[[], T]) -> Recording[T]:
         """Do the work, and note it."""
-        reuse.outputs.clear()  # what the runs before it took, the recording will need
+        self.release()  # what the runs before it took, the recording will need
         with Recorder() as noting:
             result = work()
         return _Replay(result, noting)

@@ -1,0 +1,130 @@
+"""A step for loops of one's own: what `fit` repeats, replayed, to the bits of the calls one by one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from nets import NETWORKS, examples, flat, images, made, on
+
+import xpconv
+from xpconv import nn, ops, train
+
+
+def by_hand(net: nn.Module, optimizer: train.Optimizer, x: Any, labels: Any) -> tuple[Any, Any]:
+    y, pullback = net.vjp(x, needs_input=False)
+    loss, slope = xpconv.vjp(ops.softmax_cross_entropy, y, labels, needs=(True, False))
+    pullback(slope(np.ones_like(loss))[0])
+    optimizer.step(net.parameters())
+    net.zero_grad()
+    return loss, (y.argmax(axis=-1) == labels).sum()
+
+
+def assert_alike(one: nn.Module, other: nn.Module) -> None:
+    other_state = other.state_dict()
+    for name, value in one.state_dict().items():
+        assert value.tobytes() == other_state[name].tobytes(), name
+
+
+@pytest.mark.parametrize("name", ["lenet", "side by side", "norms"])
+def test_steps_are_those_of_a_loop_by_hand_to_the_bit(name):
+    nets, optimizers = [made(name), made(name)], [train.Adam(1e-2), train.Adam(1e-2)]
+    step = train.Step(nets[0], optimizers[0])
+    for i, (x, labels) in enumerate(examples(NETWORKS[name][1], 8)):
+        for optimizer in optimizers:
+            optimizer.lr = 1e-2 / (1 + i)
+        found, expected = step(x, labels), by_hand(nets[1], optimizers[1], x, labels)
+        assert (found.loss.tobytes(), int(found.right)) == (expected[0].tobytes(), int(expected[1]))
+        assert step.replays is (i >= 3)
+    assert step.refused == ""
+    assert_alike(*nets)
+
+
+def test_without_capture_and_on_other_libraries_steps_are_call_by_call():
+    nets = [made("side by side") for _ in range(2)]
+    steps = [train.Step(net, train.SGD(0.1), capture=capture) for net, capture in zip(nets, (True, False), strict=True)]
+    for x, labels in examples((5, 5, 3), 6):
+        losses = [step(x, labels).loss.tobytes() for step in steps]
+        assert losses[0] == losses[1]
+    assert [step.replays for step in steps] == [True, False]
+    with on("array_api_strict"):
+        step = train.Step(nn.Sequential(nn.Flatten(), nn.Linear(None, 3)).initialize(seed=0), train.SGD(0.1))
+        for x, labels in examples((5, 5, 3), 5):
+            assert np.isfinite(xpconv.to_numpy(step(x, labels).loss))
+    assert not step.replays
+
+
+def test_shapes_dtypes_and_layers_that_change():
+    """Progressive resizing, a head that is replaced, a network that is moved: what a loop of one's own may do."""
+
+    def run(capture: bool) -> tuple[list[bytes], nn.Module, list[bool]]:
+        net = flat(nn.Conv2d(3, 4, 3), nn.BatchNorm(), nn.GlobalAvgPool()).initialize(seed=0)
+        step, losses, replays = train.Step(net, train.SGD(0.1, momentum=0.9), capture=capture), [], []
+        for size in (6, 8, 10):
+            for x, labels in examples((size, size, 3), 12):
+                losses.append(step(x, labels).loss.tobytes())
+                small = step(x[:2], labels[:2])  # as an epoch's last batch
+                losses.append(small.loss.tobytes())
+            for x, labels in examples((size, size, 3), 12):
+                losses.append(step(x, labels).loss.tobytes())
+            replays.append(step.replays)
+        net[4] = nn.Linear(4, 3, bias=False)
+        for x, labels in examples((6, 6, 3), 12):
+            losses.append(step(x, labels).loss.tobytes())
+        replays.append(step.replays)
+        net.to(dtype="float64")
+        for x, labels in examples((6, 6, 3), 12):
+            losses.append(step(x, labels).loss.tobytes())
+        replays.append(step.replays)
+        return losses, net, replays
+
+    replayed, usual = run(True), run(False)
+    assert replayed[2] == [True] * 5
+    assert replayed[0] == usual[0]
+    assert_alike(replayed[1], usual[1])
+
+
+def test_losses_and_targets_of_all_kinds():
+    x, numbers = images(4), np.random.default_rng(0).integers(0, 2, (4, 3))
+    for loss, targets, right in (
+        ("mse", numbers, None),
+        ("binary_cross_entropy_with_logits", numbers.astype("float64"), None),
+        ("softmax_cross_entropy", [0, 1, 2, 0], 0),
+        (lambda y, t: ((y * t).mean(), t / y.size), numbers.astype("float32"), None),
+    ):
+        step = train.Step(flat(nn.ReLU()).initialize(seed=0), train.SGD(0.01), loss)
+        first, *_, last = [step(x.astype("float64"), targets) for _ in range(6)]
+        assert (first.right is None) is (right is None)
+        assert last.loss < first.loss
+
+
+def test_what_does_not_fit_is_said():
+    net, x = made("side by side"), images(4)
+    with pytest.raises(TypeError, match=r"optimizer must be an optimizer.*\n.*\n.*make one of the class: SGD"):
+        train.Step(net, train.SGD)
+    with pytest.raises(TypeError, match="the network must be an"):
+        train.Step(lambda x: x, train.SGD(0.1))
+    with pytest.raises(ValueError, match="is not known"):
+        train.Step(net, train.SGD(0.1), "crossentropy")
+    step = train.Step(net, train.SGD(0.1))
+    for _ in range(5):
+        step(x, [0, 1, 2, 3])
+    for labels, said in (([0.5, 1, 2, 3], "integers"), ([[0], [1], [2], [3]], "shape"), ([0, 1, 2], "shape")):
+        with pytest.raises((TypeError, ValueError), match=said):
+            step(x, labels)
+    assert np.isnan(step(x, [0, 1, 2, 99]).loss)
+
+
+def test_a_copy_takes_steps_of_its_own():
+    step = train.Step(made("side by side"), train.SGD(0.1), capture=True)
+    batches = examples((5, 5, 3), 12)
+    for x, labels in batches[:6]:
+        step(x, labels)
+    other = copy.deepcopy(step)
+    assert other.net is not step.net
+    for x, labels in batches[6:]:
+        assert step(x, labels).loss.tobytes() == other(x, labels).loss.tobytes()
+    assert other.replays
+    assert_alike(step.net, other.net)

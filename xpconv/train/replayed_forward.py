@@ -1,0 +1,56 @@
+"""Inference that is recorded once and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from xpconv.backend import Array, namespace, to_numpy
+from xpconv.nn import Module, fusion
+from xpconv.nn.state import State
+from xpconv.runtime import NotRecorded, Runtime, copied
+from xpconv.settings import current
+from xpconv.train.made_of import Parts
+from xpconv.train.replayed import Replayed
+
+
+class ReplayedForward(Replayed[Array]):
+    """A network's answer to batches of one shape; weights that lie packed from before are held."""
+
+    what = "inference"
+
+    def __init__(self, net: Module, runtime: Runtime, tell: Callable[[str], None] = lambda text: None) -> None:
+        super().__init__(net, runtime, tell)
+
+    def usual(self, *given: Array) -> Array:
+        """Run the network."""
+        y = self.net(*given)
+        self._gives = type(y).__name__ if not hasattr(y, "shape") else ""
+        return y
+
+    def parts(self, states: list[State]) -> Parts:
+        """Settings, the device's queue, and the versions of all values, which are what packed ones were made of."""
+        return [current(), self.runtime.queue(), [state.version for state in states]], []
+
+    def check(self) -> None:
+        """Refuse also what is not one array."""
+        super().check()
+        if self._gives:
+            raise NotRecorded(f"the network returns {self._gives}, not one array")
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Hold what layers that run together have made of their weights."""
+        yield
+        self._held = fusion.made_for(self.net)
+
+    def kept(self, found: Array) -> Array:
+        """See `Replayed.kept`."""
+        return copied(found)
+
+    def proof(self, *given: Array) -> tuple[bool, Array]:
+        """Compare answers to other images, since the same one may be given again and again."""
+        (x,) = given
+        other = 1 - namespace(x).flip(x) / 2
+        same = to_numpy(self.replay(other)).tobytes() == to_numpy(self.usual(other)).tobytes()
+        return same, self.usual(x)
