@@ -133,8 +133,6 @@ def test_a_captured_stream_records_and_its_graph_runs():
         stream.begin_capture()
         y = x * 2
         x += 1
-        with pytest.raises(RuntimeError, match="StreamCaptureUnsupported"):
-            x.get()
         graph = stream.end_capture()
         assert x.tolist() == [1, 1, 1], "a capture runs nothing"
         graph.launch()
@@ -142,6 +140,19 @@ def test_a_captured_stream_records_and_its_graph_runs():
     assert (x.tolist(), y.tolist()) == ([3, 3, 3], [4, 4, 4])
     with pytest.raises(RuntimeError, match="default stream"):
         cupy.cuda.get_current_stream().begin_capture()
+
+
+def test_what_a_capture_does_not_permit_spoils_it():
+    """Whoever catches the error."""
+    with cupy.cuda.Stream() as stream:
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="StreamCaptureUnsupported"):
+            cupy.ones(3).get()
+        with pytest.raises(RuntimeError, match="invalidated"):
+            stream.is_capturing()
+        with pytest.raises(RuntimeError, match="StreamCaptureInvalidated"):
+            stream.end_capture()
+        assert not stream.is_capturing()
 
 
 def test_a_captured_stream_takes_no_call_of_cublas():
