@@ -32,6 +32,8 @@ CPU_SETS = {
     "unet_step": "training step of a U-Net",
 }
 CPU_BATCHES = (8, 32)
+CPU_INFERENCE = {"LeNet 28²": "LeNet", "ResNet-20 32²": "ResNet-20", "U-Net 64²": "a small U-Net"}
+CPU_INFERENCE_BATCHES = (1, 8, 32)
 GPU_NETS = {"resnet50": "ResNet-50", "mobilenetv2": "MobileNetV2"}
 GPU_BATCHES = (64, 256)
 GPU_PRECISIONS = {
@@ -93,6 +95,25 @@ def cpu_table() -> Iterator[str]:
         yield _line(label, cells)
 
 
+def inference_table() -> Iterator[str]:
+    """A row for each network, a column for each batch: replayed, and call by call."""
+    found = document("cpu_inference.json")
+    yield "| inference of | " + " | ".join(f"batch {batch}" for batch in CPU_INFERENCE_BATCHES) + " |"
+    yield "|---" * (len(CPU_INFERENCE_BATCHES) + 1) + "|"
+    rows = {(row["name"], row["x"][0]): row["sides"] for row in (found or {"rows": []})["rows"]}
+    for name, label in CPU_INFERENCE.items():
+        yield _line(label, [_inference(rows.get((name, batch))) for batch in CPU_INFERENCE_BATCHES])
+
+
+def _inference(sides: Document | None) -> str:
+    """PyTorch's time over that of replays, and over that of calls."""
+    if sides is None:
+        return NOT_MEASURED
+    times = sides["xpconv"]["times_ms"]
+    replayed, called = (sides["torch"]["ms"] / statistics.median(times[way]) for way in ("numpy, replay", "numpy"))
+    return f"{replayed:.2f} ({called:.2f})"
+
+
 def peers_table() -> Iterator[str]:
     """A row for each set at batch 8: other peers, and the sums of the rows' peak memory beside PyTorch's."""
     found = document("cpu_peers.json")
@@ -152,7 +173,7 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return f"| {label} |" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
-TABLES = {"cpu": cpu_table, "peers": peers_table, "gpu": gpu_table}
+TABLES = {"cpu": lambda: (*cpu_table(), "", *inference_table()), "peers": peers_table, "gpu": gpu_table}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in TABLES:

@@ -29,6 +29,8 @@ TINY = (
     Layer("tiny", "loss", "softmax_cross_entropy", (10,), batch=4),
     Layer("tiny", "LeNet", "step", (8, 8, 1), options={"model": "lenet"}, batch=4),
     Layer("tiny", "U-Net", "step", (8, 16, 3), options={"model": "unet"}, batch=2),
+    Layer("tiny", "ResNet-20's answer", "inference", (8, 8, 3), options={"model": "resnet20"}, batch=3),
+    Layer("tiny", "U-Net's answer", "inference", (8, 16, 3), options={"model": "unet"}, batch=2),
     Layer("tiny", "ReLU", "relu", (5,), batch=3),
     Layer("tiny", "SiLU", "silu", (5, 5, 3), batch=3),
     Layer("tiny", "GELU", "gelu", (5, 5, 3), batch=3),

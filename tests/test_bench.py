@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import re
+import subprocess
 import sys
 import textwrap
 
@@ -63,6 +65,16 @@ PARTLY = """
 """
 
 
+FORGETFUL = """
+    from xpconv.bench.sides import ours
+
+    version = dict
+
+    def make(case, arrays):
+        return ours.make(case, {**arrays, "conv1.bias": 0 * arrays["conv1.bias"]})
+"""
+
+
 BROKEN = """
     import os
 
@@ -84,6 +96,19 @@ def test_a_wrong_answer_is_refused_a_time(tiny, side, tmp_path, capsys):
         assert list(row["sides"]["wrong"]) == ["failed"]
         assert row["ratio"]["wrong"] is None
         assert row["sides"]["xpconv"]["ms"] > 0
+
+
+def test_a_network_that_forgets_a_bias_is_refused_a_time(side, tmp_path, capsys):
+    name = side("forgetful", FORGETFUL)
+    assert bench("--set", "inference", "--only", "lenet", "--against", name, "--json", tmp_path / "b.json") == 0
+    assert "    forgetful: wrong answer" in capsys.readouterr().out
+    found = json.loads((tmp_path / "b.json").read_text())
+    (row,) = found["rows"]
+    assert (row["name"], row["direction"], row["x"]) == ("LeNet 28²", "forward", [1, 28, 28, 1])
+    assert "wrong answer" in row["sides"]["forgetful"]["failed"]
+    assert row["sides"]["xpconv"]["ms"] > 0
+    assert "train.Predictor" in found["how"]["inference"]
+    assert "forward" not in found["how"]  # which is said of single ops
 
 
 def test_a_side_that_fails_shows_the_reason_and_no_path(tiny, side, tmp_path, capsys):
@@ -230,3 +255,21 @@ def test_an_array_of_a_device_is_waited_for():
         patch.setattr(candidate, "library", lambda x: "cupy")
         candidate.waiting(x)(None)
     assert x.device.waited == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes have no parent there")
+def test_a_side_ends_with_the_process_that_gives_its_orders():
+    """Not with its orders alone, of which one may take minutes: here they never end."""
+    start = "command = [sys.executable, '-m', 'xpconv.bench.worker', str(os.getpid())]; subprocess.Popen(command)"
+    orders, ours = os.pipe()
+    try:  # it has the same pipes, so that this waits for both
+        done = subprocess.run(
+            [sys.executable, "-c", f"import os, subprocess, sys; {start}"],
+            stdin=orders,
+            capture_output=True,
+            timeout=60,
+        )
+    finally:
+        os.close(orders)
+        os.close(ours)
+    assert done.returncode == 0

@@ -19,6 +19,7 @@ from xpconv.bench import (
     truth,
 )
 from xpconv.bench.case import Case
+from xpconv.bench.layer import Layer
 from xpconv.bench.sides import ours
 
 
@@ -47,7 +48,11 @@ def asked():
 
 def right_answers(case):
     """What xpconv answers, in this process."""
-    (candidate,) = ours.make(case, case.arrays())
+    return answers_to(case, case.arrays())
+
+
+def answers_to(case, arrays):
+    (candidate,) = ours.make(case, arrays)
     return candidate.answers()
 
 
@@ -84,6 +89,31 @@ def _nothing(x):
 
 def _shifted(x):
     return x - np.float32(0.1)
+
+
+@pytest.mark.parametrize("case", named([case for case in CASES if case.layer.op == "inference"]))
+def test_a_network_that_leaves_out_any_bias_scale_or_statistic_is_found_out(case):
+    arrays = case.arrays()
+    assert {name.rpartition(".")[2] for name in arrays} == {"x", "weight", "bias", "running_mean", "running_var"}
+    for name, value in arrays.items():
+        if value.ndim == 1:
+            left_out = np.full_like(value, name.endswith(("weight", "running_var")))
+            answers = answers_to(case, {**arrays, name: left_out})
+            assert truth.judge(case, arrays, truth.extract(case, answers)) > 1, name
+
+
+def test_inference_is_replayed_where_kernels_are_compiled():
+    pytest.importorskip("numba")
+    case = Case(Layer("tiny", "LeNet's answer", "inference", (8, 8, 1), options={"model": "lenet"}), 2, "forward")
+    arrays = case.arrays()
+    with settings.use_engine("auto"):
+        called, replayed = ours.make(case, arrays)
+    assert (called.name, replayed.name) == ("numpy", "numpy, replay")
+    assert called.note == "replay: inference of 2 images is recorded and replayed"
+    with settings.use_engine("auto"):
+        first, again = replayed.call(), replayed.call()
+    assert first is not again
+    assert truth.judge(case, arrays, truth.extract(case, {"y": again})) <= 1
 
 
 def test_an_answer_that_is_missing_is_wrong():

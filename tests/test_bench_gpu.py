@@ -77,6 +77,19 @@ def test_a_recorded_step_is_timed_beside_the_usual_one(tmp_path):
     assert "memory_bytes" in ours
 
 
+def test_recorded_inference_is_timed_beside_the_usual_one(tmp_path):
+    options = ("--set", "inference", "--only", "lenet", "--batch", 2, "--against", "none", "--emulated")
+    ours = bench(tmp_path / "b.json", *options)[0]["rows"][0]["sides"]["xpconv"]
+    assert list(ours["times_ms"]) == ["cupy", "cupy, CUDA graph"]
+    assert ours["engine"] == "CUDA graph: inference of 2 images is recorded and replayed"
+
+
+def test_a_step_that_is_no_function_is_timed_by_cupys_profiler():
+    told = "import sys; sys.path.insert(0, sys.argv[1]); import functools, gpu_profile as g; g.by_cupyx({})"
+    done = emulated("-c", told.format("functools.partial(int)"), ROOT / "bench")
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_emulated_gpu_is_refused_unless_it_is_asked_for(tmp_path):
     done = emulated("-m", "xpconv", "bench", "--backend", "cupy", "--against", "none", "--json", tmp_path / "b.json")
     assert done.returncode == 2

@@ -103,7 +103,7 @@ def test_a_document_is_read_as_it_was_written(result, tmp_path):
 
 
 def test_committed_results_are_read():
-    for name in ("cpu.json", "cpu_steps.json"):
+    for name in ("cpu.json", "cpu_steps.json", "cpu_inference.json"):
         written = json.loads((RESULTS / name).read_text())["rows"]
         for row, entry in zip(report.document(report.read(RESULTS / name))["rows"], written, strict=True):
             assert alike(row["ratio"], entry["ratio"])

@@ -45,6 +45,12 @@ def test_flops_count_two_for_each_multiply_add():
     assert Case(TINY[7], 2, "forward").flops is None
 
 
+def test_flops_of_networks_are_those_of_their_steps_a_third_forward():
+    (step,), (answer,) = (shapes.chosen([name], [4], only="lenet") for name in ("steps", "inference"))
+    assert answer.flops == step.flops / 3 > 0
+    assert answer.bytes is None
+
+
 def test_traffic_counts_each_array_once():
     assert Case(TINY[7], 2, "forward").bytes == 4 * (2 * 2 * 4 * 4 * 20 + 2 * 20)
     x, y, w = 2 * 5 * 5 * 3, 2 * 5 * 5 * 4, 3 * 3 * 3 * 4 + 4
@@ -61,4 +67,6 @@ def test_choosing_rows(tiny):
     ]
     assert [case.batch for case in shapes.chosen(["tiny"], [1, 7], ["forward"], "grouped")] == [1, 7]
     assert {case.direction for case in shapes.chosen(["steps"])} == {"step"}
+    assert [case.batch for case in shapes.chosen(["inference"])] == [1, 1, 1]
+    assert not {"inference"} & {case.layer.set for case in shapes.chosen(["quick", "all"])}
     assert len(shapes.chosen(["tiny", "quick"])) == 4  # a row that is in two sets comes once

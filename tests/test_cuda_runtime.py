@@ -113,6 +113,20 @@ def test_the_memory_of_a_recording_goes_with_it_and_that_of_one_that_failed(monk
     assert pools[1].freed == [(0, [None, None])]
 
 
+def test_a_graph_that_goes_while_another_is_recorded_spoils_nothing_and_is_freed_after():
+    runtime = runtime_of(xpconv.backend.get("cupy"))
+    with runtime.working():
+        x = cupy.ones(3)
+        x * 2, x * 3  # compiled before
+        graphs = [runtime.record(lambda: x * 2)]
+        graphs[0].replay()
+        memory = weakref.ref(graphs[0].result)
+        second = runtime.record(lambda: (graphs.clear(), x * 3)[1])
+        assert memory() is None
+        second.replay()
+        assert second.result.get().tolist() == [3, 3, 3]
+
+
 @emulated_only
 def test_a_training_step_waits_for_nothing_and_a_replay_is_one_launch():
     counts = cupy.emulation.counts

@@ -221,6 +221,14 @@ def test_every_primitive_is_reached():
     assert reached == set(engine.PRIMITIVES) & set(portable.PRIMITIVES)  # others are not those of ops
 
 
+def test_a_constant_of_a_graph_is_made_once_for_a_device():
+    constant = pytest.importorskip("xpconv.exchange.onnx.values", exc_type=ImportError).Constant(np.ones(3))
+    for i in range(cupy.cuda.runtime.getDeviceCount()):
+        place = xpconv.backend.Backend("cupy", cupy, cupy.cuda.Device(i))
+        assert constant.on(place) is constant.on(place)
+        assert constant.on(place).value.device == place.device
+
+
 def test_whoever_shows_something_hears_of_kernels_that_are_waited_for():
     waited = []
     compiled._kernel.cache_clear()

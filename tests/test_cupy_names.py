@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_every_name_is_there(file):
                 break
             assert hasattr(found, name), f"cupy.{path}"
             found = getattr(found, name)
+
+
+def test_an_array_is_no_index_and_a_profiler_takes_a_name():
+    """The stand-in is as strict: see `tests/test_emulated_cupy.py`."""
+    from cupyx.profiler import benchmark
+
+    assert not hasattr(cupy.ndarray, "__index__")
+    assert inspect.signature(benchmark).parameters["name"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 def test_constants_of_products_are_there():

@@ -70,13 +70,31 @@ def test_scalars_are_arrays_without_axes_and_fresh_memory_is_nan():
     assert np.isnan(cupy.empty((2, 2), dtype=cupy.float16).get()).all()
 
 
-def test_python_numbers_beside_narrow_integers_are_narrow():
-    """NumPy makes float64 and int64 of these."""
+def test_python_numbers_promote_as_numpys_do():
     mask, image = cupy.zeros(2, dtype=bool), cupy.zeros(2, dtype=cupy.uint8)
-    assert [(mask * 0.5).dtype, (image / 255.0).dtype, cupy.multiply(0.5, image).dtype] == [np.float16] * 3
-    assert (cupy.zeros(2, dtype=cupy.int16) * 0.5).dtype == np.float32
-    assert (mask + 1).dtype == np.int8
-    assert (image + 1).dtype == np.uint8
+    assert [(mask * 0.5).dtype, (image / 255.0).dtype, cupy.multiply(0.5, image).dtype] == [np.float64] * 3
+    assert [(mask + 1).dtype, (image + 1).dtype] == [np.int64, np.uint8]
+    assert (cupy.zeros(2, dtype=cupy.float16) * 0.5).dtype == np.float16
+
+
+def test_what_cupy_refuses_of_what_numpy_takes_raises():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    number, row = cupy.asarray(3), cupy.zeros(3)
+    for refused, error in (
+        (lambda: range(5)[number], TypeError),  # it has no __index__
+        (lambda: number.sum(axis=0), np.exceptions.AxisError),
+        (lambda: cupy.max(number, axis=-1), np.exceptions.AxisError),
+        (lambda: cupy.argmax(number, 0), np.exceptions.AxisError),
+        (lambda: cupy.repeat(number, 2, axis=0), np.exceptions.AxisError),
+        (lambda: cupy.argsort(row.astype(ml_dtypes.bfloat16)), NotImplementedError),
+        (lambda: row.__setitem__(..., [1, 2, 3]), ValueError),
+        (lambda: row.fill([1.0]), ValueError),
+        (lambda: row.get(out=np.zeros(3, dtype="float32")), TypeError),
+        (lambda: row.get(out=np.zeros(4)), ValueError),
+    ):
+        with pytest.raises(error):
+            refused()
+    assert cupy.zeros((2, 2), dtype=ml_dtypes.bfloat16).var().dtype == np.float64
 
 
 def test_current_streams_are_of_a_device_and_devices_have_no_hash():
@@ -115,8 +133,6 @@ def test_a_captured_stream_records_and_its_graph_runs():
         stream.begin_capture()
         y = x * 2
         x += 1
-        with pytest.raises(RuntimeError, match="StreamCaptureUnsupported"):
-            x.get()
         graph = stream.end_capture()
         assert x.tolist() == [1, 1, 1], "a capture runs nothing"
         graph.launch()
@@ -124,6 +140,19 @@ def test_a_captured_stream_records_and_its_graph_runs():
     assert (x.tolist(), y.tolist()) == ([3, 3, 3], [4, 4, 4])
     with pytest.raises(RuntimeError, match="default stream"):
         cupy.cuda.get_current_stream().begin_capture()
+
+
+def test_what_a_capture_does_not_permit_spoils_it():
+    """Whoever catches the error."""
+    with cupy.cuda.Stream() as stream:
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="StreamCaptureUnsupported"):
+            cupy.ones(3).get()
+        with pytest.raises(RuntimeError, match="invalidated"):
+            stream.is_capturing()
+        with pytest.raises(RuntimeError, match="StreamCaptureInvalidated"):
+            stream.end_capture()
+        assert not stream.is_capturing()
 
 
 def test_a_captured_stream_takes_no_call_of_cublas():

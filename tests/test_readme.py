@@ -70,7 +70,7 @@ def test_figures_are_those_of_the_result_files():
 
 
 def test_tables_of_speed_are_those_made_from_the_result_files(tables):
-    for line in (*tables.cpu_table(), *tables.peers_table()):
+    for line in (*tables.cpu_table(), *tables.inference_table(), *tables.peers_table()):
         assert line in TEXT.splitlines()
     if any((README.parent / "bench" / "results").glob("gpu-*.json")):
         for line in tables.gpu_table():
@@ -99,6 +99,16 @@ def test_the_gpu_table_says_what_was_measured_and_what_was_not(tables, tmp_path,
     overhead = {"rows": [{"name": "ReLU 64", "direction": "forward", "sides": sides}]}
     (tmp_path / "gpu-overhead.json").write_text(json.dumps(overhead))
     assert "| ReLU 64 | 8.0 | | 3.3 |" in list(tables.gpu_table())
+
+
+def test_the_table_of_inference_tells_replays_and_calls(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    times = {"numpy": [2.0, 4.0, 9.0], "numpy, replay": [2.0]}
+    sides = {"xpconv": {"ms": 2.0, "times_ms": times}, "torch": {"ms": 6.0}}
+    (tmp_path / "cpu_inference.json").write_text(
+        json.dumps({"rows": [{"name": "LeNet 28²", "x": [8, 28, 28, 1], "sides": sides}]})
+    )
+    assert "| LeNet | not measured | 3.00 (1.50) | not measured |" in list(tables.inference_table())
 
 
 def test_an_emulated_gpu_is_no_result(tables, tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def test_losses_and_targets_of_all_kinds():
 
 def test_what_does_not_fit_is_said():
     net, x = made("side by side"), images(4)
-    with pytest.raises(TypeError, match=r"optimizer must be an optimizer.*\n.*\n.*make one of the class: SGD"):
+    with pytest.raises(TypeError, match=r"optimizer must be an optimizer.*\n.*\n.*call the class: SGD"):
         train.Step(net, train.SGD)
     with pytest.raises(TypeError, match="the network must be an"):
         train.Step(lambda x: x, train.SGD(0.1))

@@ -79,7 +79,7 @@ def test_labels_of_a_map_are_named_by_their_whole_index() -> None:
         ({"schedule": train.schedule.Cosine}, r"call the class: Cosine\(\.\.\.\)"),
         ({"augment": "flip"}, "augment must be a function of"),
         ({"net": None}, "network must be an nn.Module"),
-        ({"net": nn.Sequential}, r"make one of the class: Sequential\(\.\.\.\)"),
+        ({"net": nn.Sequential}, r"call the class: Sequential\(\.\.\.\)"),
         ({"data": (np.ma.masked_array(blobs()[0]), blobs()[1])}, "images is a numpy.ma.MaskedArray"),
         ({"data": (blobs()[0], np.ma.masked_array(blobs()[1]))}, "labels is a numpy.ma.MaskedArray"),
         ({"data": (blobs()[0] * 1j, blobs()[1])}, "imaginary parts would be lost"),

@@ -68,7 +68,7 @@ class Case:
         return {**self.layer.options, **({"activation": "relu"} if self.direction == "fused" else {})}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The op's arrays by name and ``dy``; the same in every process. For a step also the first weights.
+        """The op's arrays by name and ``dy``; the same in every process. Of a network also its weights.
 
         Values are rounded to the case's dtype; half precision comes in float32, since NumPy lacks bfloat16.
         """
@@ -76,11 +76,14 @@ class Case:
         if layer.op == "update":
             return updates.arrays(layer)
         x = self._drawn(rng, (self.batch, *layer.x))
-        if layer.op == "step":
+        if layer.op in ("step", "inference"):
             net = networks.network(layer.options["model"], x)
             weights = {name: np.array(value) for name, value in net.state_dict().items()}
-            labels = networks.labels_of(layer.options["model"], x, rng)
-            return {"x": x, "labels": labels, **{name: rounded(value, self.dtype) for name, value in weights.items()}}
+            if layer.op == "inference":
+                given, weights = {"x": x}, networks.learned(weights, rng)
+            else:
+                given = {"x": x, "labels": networks.labels_of(layer.options["model"], x, rng)}
+            return given | {name: rounded(value, self.dtype) for name, value in weights.items()}
         if layer.op == "softmax_cross_entropy":
             labels, dy = rng.integers(0, layer.x[-1], self.batch), rounded(np.ones((), "float32"), self.dtype)
             return {"logits": x, "labels": labels, "dy": dy}
@@ -115,8 +118,9 @@ class Case:
     def flops(self) -> float | None:
         """Floating-point operations by the definition: two per multiply-add, twice as many backward; else `None`."""
         layer = self.layer
-        if layer.op == "step":
-            return 6.0 * self.batch * networks.multiply_adds(layer.options["model"], layer.x)
+        if layer.op in ("step", "inference"):
+            each = {"step": 6.0, "inference": 2.0}[layer.op]
+            return each * self.batch * networks.multiply_adds(layer.options["model"], layer.x)
         if "w" not in layer.parameters:
             return None
         pixels = (self.batch, *layer.x) if layer.op == "conv_transpose" else self.out  # that meet every weight
@@ -125,12 +129,12 @@ class Case:
 
     @property
     def bytes(self) -> float | None:
-        """Bytes that must be read and written at least, each array once; `None` for a step, which keeps what it can."""
+        """Bytes that must be read and written at least, each array once; `None` of networks, which keep some."""
         layer = self.layer
         item = _ITEM[self.dtype]
         if layer.op == "update":
             return float(_ITEM["float32"] * updates.traffic(layer))
-        if layer.op == "step":
+        if layer.op in ("step", "inference"):
             return None
         forward = self.direction in ("forward", "fused")
         passes_x, passes_y = _TRAFFIC[layer.op][not forward]

@@ -16,6 +16,9 @@ _HOW = {
     "fused": "convolution, bias and ReLU; torch: the convolution, then relu_ in place",
     "step": "forward, loss, backward, SGD with momentum; LeNet without dropout; the same first weights on every side; "
     "xpconv: call by call and, where it can be recorded, replayed as by `train.fit`: the faster of the two",
+    "inference": "a whole network forward, its biases, norms and running statistics drawn as of one that has learned; "
+    "LeNet without dropout; xpconv: call by call and, where it can be recorded, replayed by `train.Predictor`: the "
+    "faster of the two; torch: the module in eval mode under inference_mode, call by call",
     "torch": "the better of its two memory formats",
     "jax": "compiled by jit, NHWC, each call waited for",
     "im2col": "windows copied into rows in NumPy, and one product",
@@ -23,7 +26,9 @@ _HOW = {
     "fraction_of_peak": "the least time that the ceiling allows (arithmetic, or each array moved once) over the time",
     "error": "largest over the judged parts, in units of the permitted error (xpconv.parity.bounds); steps: of the "
     "losses of the first two steps against float64, relative, in units of 1e-4 in float32, 1e-2 in TF32, 2e-2 in "
-    "float16, 5e-2 in bfloat16; of ResNet-50, on fewer images, 2e-2 in float32 and TF32, 1e-1 in half precision",
+    "float16, 5e-2 in bfloat16; of ResNet-50, on fewer images, 2e-2 in float32 and TF32, 1e-1 in half precision; "
+    "inference: of the outputs for the first and the last image against float64, layer by layer, relative to the "
+    "largest of the image, in units of 1e-5 in float32, 1e-2 in TF32 and float16, 5e-2 in bfloat16, 2e-14 in float64",
     "memory": "growth of the peak resident memory by one forward and backward in a process of its own, inputs apart; "
     "what was freed before has gone back to the system",
     "ratio": "the peer's median over xpconv's",
@@ -54,7 +59,7 @@ def of(result: Result) -> dict[str, str]:
         "fraction_of_peak",
         "error",
         "ratio",
-        *(row.case.direction for row in result.rows),
+        *("inference" if row.case.layer.op == "inference" else row.case.direction for row in result.rows),
     }
     used |= {OURS, *result.plan.peers} | ({"memory"} if result.plan.memory else set())
     used |= {"host_us", "ceiling"} if gpu else set()

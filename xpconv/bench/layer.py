@@ -1,4 +1,4 @@
-"""A layer by name: an op on one shape of image, or a network to be trained."""
+"""A layer by name: an op on one shape of image, or a whole network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """An op on one shape of image, or a network to be trained by a step.
+    """An op on one shape of image, or a network: its training step, or its inference.
 
     ``x`` has no batch axis; ``parameters`` are the op's other arrays, in signature order.
     """

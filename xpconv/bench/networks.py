@@ -1,9 +1,9 @@
-"""The networks whose training steps are timed."""
+"""The networks whose training steps and whose inference are timed."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,18 @@ from xpconv.backend import use_backend
 from xpconv.bench.layer import Layer, Shape
 from xpconv.settings import use_engine
 
-CLASSES = {"lenet": 10, "resnet20": 10, "resnet50": 1000, "unet": 2}  # of the networks whose training steps are timed
+CLASSES = {"lenet": 10, "resnet20": 10, "resnet50": 1000, "unet": 2}  # of the networks that are timed
 UNET = {"width": 16, "depth": 3}  # a small one
 LR, MOMENTUM = 0.01, 0.9
 _JUDGED = 4e11  # operations of the steps that are repeated in float64: seconds on a CPU
+
+# What a network that has learned may have where first weights are zeros and ones, by how names end: least and most.
+_LEARNED = {
+    "weight": (0.5, 1.5),  # of norms
+    "bias": (-0.5, 0.5),
+    "running_mean": (-0.5, 0.5),
+    "running_var": (0.5, 2.0),
+}
 
 
 def network(model: str, x: Any) -> nn.Sequential:
@@ -27,6 +35,26 @@ def network(model: str, x: Any) -> nn.Sequential:
         net.initialize(seed=0)
         net(x[:1].astype("float32"))  # layers that learn their sizes from the first input
     return net
+
+
+def loaded(model: str, arrays: Mapping[str, np.ndarray]) -> nn.Sequential:
+    """The network with a case's values, in float32."""
+    net = network(model, arrays["x"])
+    net.load_state_dict({name: arrays[name].astype("float32") for name in net.state_dict()})
+    return net
+
+
+def learned(weights: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """First weights with biases, norms and running statistics as of a network that has learned.
+
+    Whoever left one of them out at inference would answer as if nothing were missing, were they zeros and ones.
+    """
+
+    def drawn(name: str, value: np.ndarray) -> np.ndarray:
+        least, most = _LEARNED[name.rpartition(".")[2]]
+        return rng.uniform(least, most, value.shape).astype(value.dtype)
+
+    return {name: drawn(name, value) if value.ndim == 1 else value for name, value in weights.items()}
 
 
 @functools.cache

@@ -67,7 +67,7 @@ class Process:
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()
         threads = self._settings.num_threads
-        command = [sys.executable, "-m", "xpconv.bench.worker"]
+        command = [sys.executable, "-m", "xpconv.bench.worker", str(os.getpid())]
         environment = {**os.environ, **(dict.fromkeys(_THREADS, str(threads)) if threads else {})}
         child = self._child = subprocess.Popen(
             command,

@@ -12,7 +12,12 @@ from xpconv.bench.layer import Layer
 from xpconv.errors import message
 
 DEFAULT_DIRECTIONS = ("forward", "backward", "step")  # fusing is of interest on a GPU
-_OF_OP = {"step": ("step",), "update": ("step",), "conv": ("forward", "fused", "backward")}
+_OF_OP = {
+    "step": ("step",),
+    "update": ("step",),
+    "conv": ("forward", "fused", "backward"),
+    "inference": ("forward",),
+}
 
 
 def _of(set_name: str, conv: Conv) -> Layer:
@@ -144,6 +149,14 @@ def unet_step() -> list[Layer]:
     return [Layer("unet_step", "U-Net 64²", "step", (64, 64, 3), options={"model": "unet"}, batch=8)]
 
 
+def inference() -> list[Layer]:
+    """Whole networks forward, those whose steps are timed; one image at a time unless batches are named."""
+    return [
+        Layer("inference", layer.name, "inference", layer.x, options=layer.options, batch=1)
+        for layer in (*steps(), *unet_step())
+    ]
+
+
 def large_steps() -> list[Layer]:
     """A training step that takes a GPU to be bearable."""
     return [Layer("large_steps", "ResNet-50 224²", "step", (224, 224, 3), options={"model": "resnet50"}, batch=64)]
@@ -217,8 +230,8 @@ def everything() -> list[Layer]:
     return [layer for name, make in SETS.items() if name not in _APART for layer in make()]
 
 
-# Four of them are for GPUs.
-_APART = ("alexnet", "resnet50_few", "large_steps", "bandwidth", "overhead", "quick", "all")
+# Four of them are for GPUs; inference has batches of its own, and names of rows that `quick` has for steps.
+_APART = ("alexnet", "inference", "resnet50_few", "large_steps", "bandwidth", "overhead", "quick", "all")
 
 
 SETS: dict[str, Callable[[], list[Layer]]] = {
@@ -234,6 +247,7 @@ SETS: dict[str, Callable[[], list[Layer]]] = {
     "alexnet": alexnet,
     "steps": steps,
     "unet_step": unet_step,
+    "inference": inference,
     "large_steps": large_steps,
     "bandwidth": bandwidth,
     "overhead": overhead,

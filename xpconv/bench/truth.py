@@ -3,8 +3,9 @@
 A large layer is judged on its first and last image and on channels spread over all of them: those parts follow from
 parts of the arrays, so that the truth costs little. The gradient of the weights is a sum over the whole batch, and is
 judged between some input and some output channels. Training steps are judged by the losses of the first two, the second
-of which depends on every gradient; those of a large network on fewer images. An update is judged by the values that two
-of them leave.
+of which depends on every gradient; those of a large network on fewer images. A network's inference is judged by all
+outputs for the first and the last image; its truth is computed layer by layer, with no norm folded into weights. An
+update is judged by the values that two of them leave.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from xpconv import ops
 from xpconv.backend import use_backend
 from xpconv.bench import updates
 from xpconv.bench.case import ACTIVATIONS, Case
-from xpconv.bench.networks import judged
+from xpconv.bench.networks import judged, loaded
 from xpconv.derivatives import vjp
 from xpconv.parity import case_of
 from xpconv.parity.bounds import NAMED, Truth, error_in_bounds
 from xpconv.settings import current, use_engine
 
-# Of a loss, relative: a whole network has no derived bound.
+# A whole network has no derived bound. Of a loss, relative:
 _STEP_TOLERANCE = {"float16": 2e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-4}
-_STEP_TOLERANCE_TF32 = 1e-2
+# Of an output at inference, relative to the largest of its image: no update makes differences larger there. Right
+# answers of LeNet, ResNet-20 and a U-Net were seen 1.4e-3, 1.0e-2 (PyTorch's, on the CPU), 1.7e-6 (2.2e-6 under "fast")
+# and 2.5e-15 off.
+_ANSWER_TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2, "float32": 1e-5, "float64": 2e-14}
+_TOLERANCE_TF32 = 1e-2  # of both
 # Of a network of 50 layers at its first weights: two right answers in float32 were seen 8e-3 apart after one update.
 _LARGE_STEP_TOLERANCE = {"float16": 1e-1, "bfloat16": 1e-1, "float32": 2e-2, "float64": 1e-4}
 _UPDATE_ULPS = 8.0  # of a value after two updates
@@ -61,6 +66,8 @@ def parts(case: Case) -> list[Part]:
     images = _spread(case.batch, 2)
     if layer.op == "step":
         return [Part({"losses": {}})]
+    if layer.op == "inference":
+        return [Part({"y": {0: images}}, {"x": {0: images}})]
     if layer.op == "update":
         return [Part(_each([f"p{i}" for i in range(len(updates.shapes(layer)))], {}))]
     if layer.op == "conv":
@@ -138,9 +145,12 @@ def judge(case: Case, arrays: Arrays, answered: list[dict[str, np.ndarray]]) -> 
     with np.errstate(all="ignore"):
         if case.layer.op == "step":
             off = np.abs(answered[0]["losses"] / truths[0]["losses"][0] - 1)
-            return float(np.max(np.nan_to_num(off, nan=np.inf)) / _step_tolerance(case, tf32))
+            return float(np.max(np.nan_to_num(off, nan=np.inf)) / _tolerance(case, tf32))
         if case.layer.op == "update":
-            return max(_update_error(answered[0].get(name), *pair) for name, pair in truths[0].items())
+            return max(_off(answered[0].get(name), *pair) for name, pair in truths[0].items())
+        if case.layer.op == "inference":
+            true, largest = truths[0]["y"]
+            return _off(answered[0].get("y"), true, _tolerance(case, tf32) * largest)
         return max(
             _error(case, answers.get(name), *pair, c)
             for expected, answers in zip(truths, answered, strict=True)
@@ -165,7 +175,9 @@ def _expected(case: Case, part: Part, arrays: Arrays) -> Expected:
         before = _known_losses().get(digest(case, arrays))
         return {"losses": (losses(case, arrays) if before is None else np.asarray(before["losses"]), None)}
     if case.layer.op == "update":
-        return {name: (true, arrays[name]) for name, true in updates.truth(case.layer, arrays).items()}
+        return {name: _updated(true, arrays[name]) for name, true in updates.truth(case.layer, arrays).items()}
+    if case.layer.op == "inference":
+        return {"y": _answer(case, taken(arrays, part.arrays))}
     inputs: dict[str, Any] = {name: _double(x) for name, x in taken(arrays, part.arrays).items()}
     dy, known = inputs.pop("dy"), case_of(case.layer.op)
     options = {**case.options, **part.options}
@@ -186,18 +198,32 @@ def _error(case: Case, got: np.ndarray | None, true: Any, scale: Any, c: float) 
     return float("inf") if wrong else error_in_bounds(_double(got), true, scale, case.dtype, c)
 
 
-def _update_error(got: np.ndarray | None, true: Any, before: Any) -> float:
+def _updated(true: np.ndarray, before: np.ndarray) -> tuple[Any, Any]:
+    """A value after updates, and its permitted error."""
+    return true, _UPDATE_ULPS * np.finfo("float32").eps * (np.abs(true) + np.abs(true - before))
+
+
+def _answer(case: Case, arrays: Arrays) -> tuple[Any, Any]:
+    """What a network answers, and the largest output of each image."""
+    net = loaded(case.layer.options["model"], arrays).to(dtype="float64")
+    y, _ = net.vjp(_double(arrays["x"]), training=False, needs_input=False)  # which folds nothing
+    return y, np.max(np.abs(y), axis=tuple(range(1, y.ndim)), keepdims=True)
+
+
+def _off(got: np.ndarray | None, true: Any, permitted: Any) -> float:
     """The largest error of a value, in units of what is permitted."""
     if got is None or got.shape != true.shape:
         return float("inf")
-    permitted = _UPDATE_ULPS * np.finfo("float32").eps * (np.abs(true) + np.abs(true - before))
     return float(np.max(np.nan_to_num(np.abs(got - true) / permitted, nan=np.inf)))
 
 
-def _step_tolerance(case: Case, tf32: bool) -> float:
+def _tolerance(case: Case, tf32: bool) -> float:
+    """Of a whole network."""
+    if case.layer.op == "inference":
+        return _TOLERANCE_TF32 if tf32 else _ANSWER_TOLERANCE[case.dtype]
     if judged(case.layer, case.batch) < case.batch:
         return _LARGE_STEP_TOLERANCE[case.dtype]
-    return _STEP_TOLERANCE_TF32 if tf32 else _STEP_TOLERANCE[case.dtype]
+    return _TOLERANCE_TF32 if tf32 else _STEP_TOLERANCE[case.dtype]
 
 
 def _double(x: Any) -> Any:
@@ -222,11 +248,10 @@ def _known_losses() -> dict[str, dict[str, Any]]:
 def losses(case: Case, arrays: Arrays) -> np.ndarray:
     """Of the first two steps, in float64."""
     from xpconv import train
-    from xpconv.bench.networks import LR, MOMENTUM, network
+    from xpconv.bench.networks import LR, MOMENTUM
 
     images = judged(case.layer, case.batch)
-    net = network(case.layer.options["model"], arrays["x"]).to(dtype="float64")
-    net.load_state_dict({name: arrays[name].astype("float64") for name in net.state_dict()})  # rounded to the dtype
+    net = loaded(case.layer.options["model"], arrays).to(dtype="float64")
     x, labels = arrays["x"][:images].astype("float64"), arrays["labels"][:images]
     optimizer, found = train.SGD(LR, momentum=MOMENTUM), []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The process of one side: ``python -m xpconv.bench.worker``, spoken to by `process` through its pipes.
+"""The process of one side: ``python -m xpconv.bench.worker PARENT``, spoken to by `process` through its pipes.
 
 Between two orders it sleeps in a read, so that it takes nothing from the side that is timed meanwhile. Whatever fails
 is answered as a reason.
@@ -12,6 +12,8 @@ import os
 import pickle
 import re
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -128,7 +130,15 @@ def serve(read: Callable[[], Any], write: Callable[[Any], None]) -> None:
                 write(("failed", reason(error)))
 
 
+def _end_with(parent: int) -> None:
+    """End when the process that gives the orders has: an order may take minutes, and disturb whoever measures next."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
+    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
     orders, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
 

@@ -186,9 +186,9 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "bench",
         help="how fast this machine runs xpconv, beside other libraries",
-        description="Time named layers and training steps, forward and backward, in xpconv and in other libraries. "
-        "Each runs in a process of its own, in turns; medians count. An answer that is wrong is refused a time. "
-        "Ctrl-C stops early and keeps what was measured.",
+        description="Time named layers forward and backward, training steps, and inference of whole networks, in "
+        "xpconv and in other libraries. Each runs in a process of its own, in turns; medians count. An answer that is "
+        "wrong is refused a time. Ctrl-C stops early and keeps what was measured.",
         epilog="sets:\n"
         "  quick         some of each, in about a minute\n"
         "  resnet50      every distinct convolution of ResNet-50 at 224x224 pixels\n"
@@ -204,6 +204,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "  all           all of these\n"
         "  resnet50_few  six of ResNet-50's convolutions\n"
         "  alexnet       response norms\n"
+        "  inference     whole networks forward, one image at a time or by --batch: those of steps and unet_step\n"
         "  large_steps   a training step of ResNet-50\n"
         "  bandwidth     what a GPU's memory bounds: pools, norms, activations, optimizers\n"
         "  overhead      calls so small that only the way to the device counts\n\n"

@@ -24,7 +24,7 @@ def bad_data(rule: str, evidence: str = "", remedy: str = "") -> ValueError:
 def check_part(subject: str, name: str, given: object, fits: bool, kind: str) -> None:
     """Refuse a name, or a class that was not called, where an object is wanted."""
     if not fits or isinstance(given, type):
-        remedy = f"make one of the class: {given.__name__}(...)." if isinstance(given, type) else ""
+        remedy = f"call the class: {given.__name__}(...)." if isinstance(given, type) else ""
         raise TypeError(message(subject, f"{name} must be {kind}.", f"given: {given!r}", remedy))
 
 

@@ -97,6 +97,10 @@ class ndarray:
             synchronise("a copy to the host")
         if out is None:
             return np.array(self._host, order=order)
+        if out.dtype != self.dtype:
+            raise TypeError(f"{out.dtype} array cannot be obtained from {self.dtype} array")
+        if out.shape != self.shape:
+            raise ValueError("Shape mismatch")
         out[...] = self._host
         return out
 
@@ -122,9 +126,6 @@ class ndarray:
     def __int__(self) -> int:
         return int(self.get())
 
-    def __index__(self) -> int:
-        return self.get().__index__()
-
     def __bool__(self) -> bool:
         return bool(self.get())
 
@@ -146,6 +147,8 @@ class ndarray:
         return apply(lambda x, k: x[k], self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
         apply(lambda x, k, v: x.__setitem__(k, v), self, key, value, writes=self)
 
     def astype(
@@ -156,6 +159,8 @@ class ndarray:
         return apply(lambda x: x.astype(dtype, order=order, copy=copy), self)
 
     def fill(self, value: Any) -> None:
+        if np.ndim(value._host if isinstance(value, ndarray) else value):
+            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
         apply(lambda x: x.fill(value), self, writes=self)
 
     def reshape(self, *shape: Any, order: str = "C") -> ndarray:
@@ -166,7 +171,33 @@ class ndarray:
 
 
 def _method(name: str) -> Callable[..., Any]:
-    return lambda self, *args, **kwargs: apply(lambda x, *a, **k: getattr(x, name)(*a, **k), self, *args, **kwargs)
+    def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
+        return called(name, lambda x, *a, **k: getattr(x, name)(*a, **k), self, *args, **kwargs)
+
+    return method
+
+
+_ALONG = {
+    *("sum", "prod", "max", "min", "amax", "amin", "any", "all", "argmax", "argmin", "cumsum", "cumprod"),
+    *("count_nonzero", "repeat"),
+}
+_SORTS = ("argsort", "sort", "argpartition")
+_WIDER = {"var": np.float64, "std": np.float64, "round": np.float32, "tril": np.float32, "triu": np.float32}
+
+
+def called(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A function of NumPy's, applied; what CuPy refuses raises, and bfloat16 becomes what it becomes there."""
+    x = args[0] if args else None
+    if not isinstance(x, ndarray):
+        return apply(function, *args, **kwargs)
+    axis = kwargs.get("axis", args[at] if len(args) > (at := 2 if name == "repeat" else 1) else None)
+    if name in _ALONG and not x.ndim and isinstance(axis, int):
+        raise np.exceptions.AxisError(axis, 0)
+    half = x.dtype.name == "bfloat16"
+    if half and name in _SORTS:
+        raise NotImplementedError("Sorting arrays with dtype 'bfloat16' is not supported")
+    made = apply(function, *args, **kwargs)
+    return made.astype(_WIDER[name]) if half and name in _WIDER and "dtype" not in kwargs else made
 
 
 def _binary(name: str) -> Callable[..., Any]:
@@ -177,16 +208,9 @@ def _binary(name: str) -> Callable[..., Any]:
             from cupy._functions import matmul
 
             return matmul(self, other) if name == "__matmul__" else matmul(other, self)
-        return apply(lambda x, y: getattr(x, name)(y), self, _weak(other, self.dtype))
+        return apply(lambda x, y: getattr(x, name)(y), self, other)
 
     return method
-
-
-def _weak(number: Any, dtype: np.dtype) -> Any:
-    """A Python number as CuPy promotes it beside a bool or a narrow integer: to the narrowest dtype of its kind."""
-    if type(number) is float and dtype.kind in "biu" and dtype.itemsize < 4:
-        return np.result_type(dtype, np.float16).type(number)
-    return np.int8(number) if type(number) is int and dtype.kind == "b" else number
 
 
 def _in_place(ufunc: np.ufunc) -> Callable[..., Any]:

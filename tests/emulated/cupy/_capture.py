@@ -15,6 +15,7 @@ Step = Callable[[], object]
 
 class _Local(threading.local):
     steps: list[Step] | None = None
+    spoilt = False  # by a call that failed, whoever caught its error
 
 
 _local = _Local()
@@ -24,16 +25,22 @@ def capturing() -> bool:
     return _local.steps is not None
 
 
+def spoilt() -> bool:
+    return _local.spoilt
+
+
 def begin() -> None:
     if capturing():
         raise RuntimeError("cudaErrorIllegalState: this thread captures already")
-    _local.steps = []
+    _local.steps, _local.spoilt = [], False
 
 
 def end() -> list[Step]:
     if _local.steps is None:
         raise RuntimeError("cudaErrorIllegalState: nothing is being captured")
     steps, _local.steps = _local.steps, None
+    if _local.spoilt:
+        raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture")
     return steps
 
 
@@ -59,4 +66,5 @@ def note(function: object) -> None:
 def forbid(what: str) -> None:
     """Raise if a stream is being captured: ``what`` cannot be part of a graph."""
     if capturing():
+        _local.spoilt = True
         raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is being captured")

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from cupy import _array, _capture
-from cupy._array import _weak, apply, ndarray, wrap
+from cupy._array import apply, called, ndarray, wrap
 from cupy.cuda.device import synchronise
 
 # Functions that CuPy has under NumPy's name and with its meaning.
 _NAMES = """
 abs absolute add all amax amin any arccos arccosh arcsin arcsinh arctan arctan2 arctanh argsort
-array_equal atleast_1d bitwise_and bitwise_or bitwise_xor broadcast_to ceil clip concatenate conj conjugate
+atleast_1d bitwise_and bitwise_or bitwise_xor broadcast_to ceil clip concatenate conj conjugate
 copysign cos cosh count_nonzero cumprod cumsum diff divide dot equal exp exp2 expand_dims expm1 flip floor
-floor_divide fmax fmin greater greater_equal hypot imag invert isfinite isinf isnan isclose allclose left_shift
+floor_divide fmax fmin greater greater_equal hypot imag invert isfinite isinf isnan isclose left_shift
 less less_equal log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor max maximum mean min
 minimum mod moveaxis multiply negative nextafter not_equal pad positive power prod ravel real reciprocal remainder
 repeat reshape right_shift rint roll round searchsorted sign signbit sin sinh sort split sqrt square squeeze stack
@@ -54,19 +54,16 @@ def namespace() -> dict[str, Any]:
         empty_like,
     )
     made_here += (zeros_like, ones_like, full_like, matmul, tensordot, get_array_module, copy, astype, nonzero, copyto)
-    made_here += (where, argmax, argmin)
+    made_here += (where, argmax, argmin, array_equal, allclose)
     return found | {function.__name__: function for function in made_here}
 
 
 def through(function: Callable[..., Any]) -> Callable[..., Any]:
-    def called(*args: Any, **kwargs: Any) -> Any:
-        if isinstance(function, np.ufunc) and len(args) > 1:
-            dtypes = [x.dtype for x in args[:2] if isinstance(x, ndarray)]
-            args = tuple(_weak(x, dtypes[0]) if dtypes else x for x in args)
-        return apply(function, *args, **kwargs)
+    def through_numpy(*args: Any, **kwargs: Any) -> Any:
+        return called(function.__name__, function, *args, **kwargs)
 
-    called.__name__ = called.__qualname__ = function.__name__
-    return called
+    through_numpy.__name__ = through_numpy.__qualname__ = function.__name__
+    return through_numpy
 
 
 def _about_dtypes(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,11 +184,20 @@ def where(condition: ndarray, x: Any = None, y: Any = None) -> Any:
 
 
 def argmax(a: ndarray, axis: Any = None, **options: Any) -> ndarray:
-    return apply(lambda x: np.argmax(_without_bfloat16(x), axis, **options), a)
+    return called("argmax", lambda x, axis: np.argmax(_without_bfloat16(x), axis, **options), a, axis)
 
 
 def argmin(a: ndarray, axis: Any = None, **options: Any) -> ndarray:
-    return apply(lambda x: np.argmin(_without_bfloat16(x), axis, **options), a)
+    return called("argmin", lambda x, axis: np.argmin(_without_bfloat16(x), axis, **options), a, axis)
+
+
+def array_equal(a1: ndarray, a2: ndarray, equal_nan: bool = False) -> ndarray:
+    """An array without axes: who asks it waits."""
+    return apply(lambda x, y: np.asarray(np.array_equal(x, y, equal_nan)), a1, a2)
+
+
+def allclose(a: Any, b: Any, **options: Any) -> ndarray:
+    return apply(lambda x, y: np.asarray(np.allclose(x, y, **options)), a, b)
 
 
 def _without_bfloat16(x: Any) -> Any:
@@ -209,10 +215,10 @@ def matmul(x1: Any, x2: Any, out: Any = None, **_: Any) -> Any:
     """2-D products of halves accumulate in float32; batched ones upcast float16, and fail for bfloat16."""
 
     def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        if max(a.ndim, b.ndim) > 2 and a.dtype.name == "bfloat16":
+        dtype = np.result_type(a, b)
+        if max(a.ndim, b.ndim) > 2 and dtype.name == "bfloat16":
             raise TypeError("dtype is not supported: bfloat16")
-        made = _float32(a) @ _float32(b)
-        made = made.astype(a.dtype) if _is_half(a) else made
+        made = (_float32(a) @ _float32(b)).astype(dtype, copy=False)
         if out is None:
             return made
         out[...] = made
@@ -222,7 +228,7 @@ def matmul(x1: Any, x2: Any, out: Any = None, **_: Any) -> Any:
 
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    return apply(lambda x, y: np.tensordot(_float32(x), _float32(y), axes).astype(x.dtype), a, b)
+    return apply(lambda x, y: np.tensordot(_float32(x), _float32(y), axes).astype(np.result_type(x, y)), a, b)
 
 
 def _float32(x: np.ndarray) -> np.ndarray:

@@ -39,12 +39,16 @@ def device() -> Device:
 
 
 def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
-    """The op through its public function, or a training step of the network."""
+    """The op through its public function, or a training step of the network, or its inference."""
     place = get(current().backend)
     if case.layer.op in ("step", "update"):
         from xpconv.bench.sides import ours_step
 
         return ours_step.make(case, arrays, place)
+    if case.layer.op == "inference":
+        from xpconv.bench.sides import ours_inference
+
+        return ours_inference.make(case, arrays, place)
     given = {name: placed(place, x, case.dtype) for name, x in arrays.items()}
     dy = given.pop("dy")
     op, options = getattr(ops, case.layer.op), case.options

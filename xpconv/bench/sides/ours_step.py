@@ -19,7 +19,7 @@ from xpconv.train.objective import Objective
 from xpconv.train.replayed_step import ReplayedStep
 from xpconv.train.usual import Usual
 
-_UNTIL_REPLAYED = 4  # steps: two as usual, one that is recorded, one in which a replay may be put to the proof
+UNTIL_REPLAYED = 4  # calls: two as usual, one that is recorded, one in which a replay may be put to the proof
 
 
 def make(case: Case, arrays: dict[str, np.ndarray], place: Backend) -> list[Candidate]:
@@ -74,7 +74,7 @@ class _Training:
     def record(self, runtime: Runtime) -> str:
         """Make the step a recording, at the first weights again; why it cannot be one."""
         self._step = replayed = ReplayedStep(self._step, runtime, lambda _: None)
-        for _ in range(_UNTIL_REPLAYED):
+        for _ in range(UNTIL_REPLAYED):
             self()
         self._net.load_state_dict(self._first)  # into the arrays that the recording reads
         for kept in self._optimizer._kept.values():

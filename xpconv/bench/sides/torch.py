@@ -90,6 +90,10 @@ def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: A
         from xpconv.bench.sides import torch_step
 
         return Candidate(name, *torch_step.make(case, arrays, laid_out), wait)
+    if case.layer.op == "inference":
+        from xpconv.bench.sides import torch_step
+
+        return torch_step.inference(case, arrays, name, laid_out)
     tensors = {key: placed(key, x, laid_out, case.dtype) for key, x in arrays.items()}
     dy = tensors.pop("dy")
     run, wanted = _function(case), [t for t in tensors.values() if t.is_floating_point()]
@@ -99,8 +103,8 @@ def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: A
     def answers() -> dict[str, np.ndarray]:
         result = call()
         if forward:
-            return {"y": _host(result)}
-        shown = gradients(case, result, _host)
+            return {"y": on_host(result)}
+        shown = gradients(case, result, on_host)
         return {**shown, **({"dw": _host_weights(case, result[1])} if "dw" in shown else {})}
 
     for tensor in grads_of:
@@ -184,7 +188,7 @@ def placed(name: str, x: np.ndarray, laid_out: Any, dtype: str) -> Any:
     return tensor.to(place()).to(wanted).clone(memory_format=kept)
 
 
-def _host(tensor: Any) -> np.ndarray:
+def on_host(tensor: Any) -> np.ndarray:
     """An activation or a vector in xpconv's layout."""
     tensor = _cpu(tensor)
     return (tensor.movedim(1, -1) if tensor.ndim > 2 else tensor).numpy()

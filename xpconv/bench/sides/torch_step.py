@@ -1,4 +1,4 @@
-"""A training step in PyTorch: the same networks as modules, with the same first weights."""
+"""Whole networks in PyTorch, trained by steps or asked for answers: the same ones as modules, with the same values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xpconv.bench.candidate import Candidate, NotOfferedError
 from xpconv.bench.case import Case
 from xpconv.bench.networks import LR, MOMENTUM
 from xpconv.bench.sides import torch_networks
-from xpconv.bench.sides.torch import place, wait
+from xpconv.bench.sides.torch import on_host, place, wait
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,40 @@ def step_of(case: Case, arrays: dict[str, np.ndarray], images: int, laid_out: An
     """A step on the first of the images."""
     import torch
 
-    dtype = getattr(torch, case.dtype)
-    net = torch_networks.network(case.layer.options["model"], arrays["x"])
-    _load(net, arrays)
-    net.to(place(), dtype, memory_format=laid_out)
-    x = torch.from_numpy(arrays["x"][:images]).permute(0, 3, 1, 2).to(place()).to(dtype)
+    net = network_of(case, arrays, laid_out)
     labels = torch.from_numpy(arrays["labels"][:images]).to(place())
     optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM)
-    return Step(net, optimizer, x.contiguous(memory_format=laid_out), labels)
+    return Step(net, optimizer, images_of(case, arrays, images, laid_out), labels)
+
+
+def network_of(case: Case, arrays: dict[str, np.ndarray], laid_out: Any) -> Any:
+    """The module with the case's values, where it is to run."""
+    import torch
+
+    net = torch_networks.network(case.layer.options["model"], arrays["x"])
+    _load(net, arrays)
+    return net.to(place(), getattr(torch, case.dtype), memory_format=laid_out)
+
+
+def images_of(case: Case, arrays: dict[str, np.ndarray], images: int, laid_out: Any) -> Any:
+    """The first of the images."""
+    import torch
+
+    x = torch.from_numpy(arrays["x"][:images]).permute(0, 3, 1, 2).to(place()).to(getattr(torch, case.dtype))
+    return x.contiguous(memory_format=laid_out)
+
+
+def inference(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: Any) -> Candidate:
+    """The module in eval mode, called under `torch.inference_mode`."""
+    import torch
+
+    net = network_of(case, arrays, laid_out).eval()
+    x = images_of(case, arrays, case.batch, laid_out)
+
+    def call() -> Any:
+        return net(x)
+
+    return Candidate(name, call, lambda: {"y": on_host(call())}, wait, within=torch.inference_mode)
 
 
 def make(case: Case, arrays: dict[str, np.ndarray], laid_out: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:

@@ -89,6 +89,7 @@ class CudaRuntime(Runtime):
                 stream.end_capture()
             _forget_locals(error)
             pool.free_all_blocks()
+            _free_the_late()
             if isinstance(error, Exception):
                 raise NotRecorded(_first_line(error)) from error
             raise
@@ -98,6 +99,8 @@ class CudaRuntime(Runtime):
             del result
             pool.free_all_blocks()
             raise NotRecorded(_first_line(error)) from error
+        finally:
+            _free_the_late()
 
     def batches(self, data: Array, order: Sequence[Rows], place: Backend, dtype: str) -> Iterator[Array]:
         """Gather rows of NumPy data into pinned memory and copy them on a second stream, one batch ahead."""
@@ -134,17 +137,46 @@ class _Graph(Generic[T]):
         self._graph.launch(self._stream)
 
     def __del__(self) -> None:
-        """Wait for the last replay, and free the memory that it worked in.
+        """Free the memory that it worked in; where its stream records another graph, once that is done.
+
+        A wait would spoil that recording, and the collector of garbage comes when it likes. It happens once for a
+        graph, when training ends or the network has changed.
+        """
+        with suppress(Exception):  # what it takes may have gone before, at exit
+            if self._stream is not None and _records(self._stream):
+                _late.append(self)
+            else:
+                self._free()
+
+    def _free(self) -> None:
+        """Wait for the last replay, and let memory go.
 
         The driver keeps a graph until it has run, but not its memory: `cudaFree` may wait for work under way, and need
-        not. Nor does a pool of CuPy's free by itself what it has to give. It happens once for a graph, when training
-        ends or the network has changed.
+        not. Nor does a pool of CuPy's free by itself what it has to give.
         """
-        with suppress(Exception), self._device:  # which may have gone before, at exit
+        with self._device:
             if self._stream is not None:
                 self._stream.synchronize()
             del self.result, self._graph
             self._pool.free_all_blocks()
+
+
+_late: list[_Graph[Any]] = []  # graphs that nobody has any more, whose streams were recording when they went
+
+
+def _free_the_late() -> None:
+    """Free graphs that could not be freed when they went, those apart whose streams record still."""
+    waiting = [_late.pop() for _ in range(len(_late))]
+    for graph in waiting:
+        graph.__del__()
+
+
+def _records(stream: Any) -> bool:
+    """Whether a stream records, be it that the recording is spoilt already, of which CuPy raises."""
+    try:
+        return bool(stream.is_capturing())
+    except RuntimeError:
+        return True
 
 
 class _Pinned:

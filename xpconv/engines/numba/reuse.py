@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from xpconv.engines.numba.fields import CACHE_LINE
 from xpconv.engines.numba.forks import fork_safe_lock
 
 LEAST = 2**17  # bytes: smaller ones the C library keeps itself
+_MAPPED = 2**20  # bytes of blocks that are pages of their own; a process may have some 2¹⁶ of such
 _PAGE = 4096  # bytes
 _MOST = 2**30  # bytes kept in all, and no more than this share of the machine's memory:
 _SHARE = 8
@@ -61,8 +64,8 @@ class Reuse:
     def _fresh(self, size: int) -> np.ndarray:
         self.taken += size
         try:
-            return np.empty(size, np.uint8)
-        except MemoryError:
+            return _pages(size) if size >= _MAPPED else np.empty(size, np.uint8)
+        except (MemoryError, OSError):
             self.clear()
             return np.empty(size, np.uint8)
 
@@ -128,6 +131,15 @@ class _Lent:
     def __del__(self) -> None:
         if self.block is not None:
             self.home.give(self.block)
+
+
+def _pages(size: int) -> np.ndarray:
+    """Memory that goes back to the system when it is dropped, where the C library would keep it for the process."""
+    pages = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy asks for its own
+        with suppress(OSError):  # of a system that has none
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 @functools.cache

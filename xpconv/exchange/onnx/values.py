@@ -77,11 +77,11 @@ class Constant:
     """A tensor that is known at load, and its copies on the backends that it was used on."""
 
     host: np.ndarray
-    _copies: dict[tuple[str, Any], Placed] = field(default_factory=dict)
+    _copies: dict[tuple[str, str], Placed] = field(default_factory=dict)
 
     def on(self, place: Backend) -> Placed:
         """The constant there, made at the first use."""
-        key = (place.library, place.device)
+        key = (place.library, str(place.device))  # by its name: CuPy's devices have no hash
         copy = self._copies.get(key)
         if copy is None:
             copy = self._copies[key] = Placed(place.asarray(self.host) if place.library != "numpy" else self.host)

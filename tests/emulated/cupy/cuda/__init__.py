@@ -98,7 +98,10 @@ class _BaseStream:
         return graph
 
     def is_capturing(self) -> bool:
-        return _capture.capturing() and get_current_stream() == self
+        captures = _capture.capturing() and get_current_stream() == self
+        if captures and _capture.spoilt():
+            raise RuntimeError("the stream was capturing, but an error has invalidated the capture sequence")
+        return captures
 
 
 class Stream(_BaseStream):

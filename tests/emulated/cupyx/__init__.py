@@ -1,0 +1,1 @@
+"""What comes beside CuPy, as far as it is asked for."""
