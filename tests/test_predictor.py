@@ -118,6 +118,8 @@ def test_images_of_other_libraries_and_dtypes():
         predictor(whole[..., :2])
     with pytest.raises(TypeError, match=r"the network must be an nn\.Module"):
         train.Predictor(nn.ReLU)
+    with pytest.raises(TypeError, match="images must be numbers"):
+        train.Predictor(nn.ReLU())(None)
 
 
 class Doubled(nn.Module):

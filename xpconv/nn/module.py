@@ -150,7 +150,7 @@ class Module(Tree):
                 if state.value is None:
                     rule = f"the shape {state.shape} of {name} is still open; adapt(x) must settle it."
                     raise ValueError(message(type(self).__name__, rule))
-        if not self.holds_lists():
+        if not self.lists():
             self._settled = True
 
     def zero_grad(self) -> None:

@@ -30,9 +30,15 @@ class Tree:
         super().__delattr__(name)
         Tree.latest = next(_CHANGES)
 
-    def holds_lists(self) -> bool:
-        """Whether members are, or may come to be, in a list or dict, which changes without an attribute being set."""
-        return any(isinstance(value, (list, dict)) for value in vars(self).values())
+    def lists(self) -> list[Any]:
+        """The lists and dicts among the attributes, and what each holds: they change without an attribute being set."""
+        found: list[Any] = []
+        for value in vars(self).values():
+            if isinstance(value, list):
+                found += [value, *value]
+            elif isinstance(value, dict):
+                found += [value, *value, *value.values()]
+        return found
 
     def members(self) -> Iterator[tuple[str, State | Module]]:
         """What this module owns itself, by attribute name; ``name.i`` or ``name.key`` inside a list, tuple or dict."""

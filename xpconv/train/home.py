@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 from xpconv.backend import Array, Backend, backend_of, get
@@ -18,7 +19,7 @@ class Owned(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What a look has found, and by what it is known to be so still: lists change without an attribute being set."""
+    """What a look has found, and by what it is known to be so still."""
 
     latest: int
     lists: list[tuple[Module, list[Any]]]
@@ -36,8 +37,8 @@ class Home:
     def owned(self) -> Owned:
         """What the network owns now: the very object of the last look, unless layers may have come or gone."""
         seen, latest = self._seen, Module.latest
-        if seen is None or seen.latest != latest or any(list(part.members()) != then for part, then in seen.lists):
-            lists = [(part, list(part.members())) for part in self._net.modules().values() if part.holds_lists()]
+        if seen is None or seen.latest != latest or not all(map(_is_so, seen.lists)):
+            lists = [(part, held) for part in self._net.modules().values() if (held := part.lists())]
             owned = Owned(self._net.parameters(), self._net.buffers())
             seen = self._seen = _Seen(latest, lists, owned)  # at once, since threads may share a home
         return seen.owned
@@ -50,10 +51,17 @@ class Home:
     def images(self, given: Any, owned: Owned) -> Array:
         """Images of any library as the network takes them."""
         value: Any = _first(owned)
-        if type(given) is type(value) and given.dtype == value.dtype and given.device == value.device:
+        alike = value is not None and type(given) is type(value)
+        if alike and given.dtype == value.dtype and given.device == value.device:
             return given
         column = images_for(self._subject, self._net, given)
         return column.place.asarray(column.array, column.dtype)
+
+
+def _is_so(seen: tuple[Module, list[Any]]) -> bool:
+    """Whether the lists of a module hold what they held: the same objects, some of which may be arrays."""
+    now, then = seen[0].lists(), seen[1]
+    return len(now) == len(then) and all(map(operator.is_, now, then))
 
 
 def _first(owned: Owned) -> Array | None:
