@@ -138,3 +138,14 @@ def made(name: str, dtype: str = "float32") -> nn.Module:
     net = NETWORKS[name][0]().initialize(seed=3)
     net(examples(NETWORKS[name][1], 1)[0][0])  # settles what is read from the first input
     return net.to(dtype=dtype)
+
+
+def batches(count: int, n: int = 2, shape: tuple[int, ...] = IMAGE, dtype: str = "float32") -> list[np.ndarray]:
+    """Batches of noise alone."""
+    return [x for x, _ in examples(shape, count, n, dtype)]
+
+
+def assert_answers(predictor: Any, net: nn.Module, inputs: list[np.ndarray]) -> None:
+    """That a predictor's answers are the network's, to the bit."""
+    for x in inputs:
+        assert predictor(x).tobytes() == net(x).tobytes()
