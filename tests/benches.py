@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +18,7 @@ from xpconv.bench.layer import Layer
 from xpconv.bench.result import Outcome, Plan, Result, Row
 from xpconv.cli import main
 
+ROOT = Path(__file__).parent.parent
 CONV = Layer("tiny", "5² 3→4 3×3", "conv", (5, 5, 3), {"w": (3, 3, 3, 4), "b": (4,)}, {"padding": 1}, batch=2)
 TINY = (
     CONV,
@@ -75,3 +81,12 @@ def quickly(monkeypatch):
 def bench(*arguments):
     """The command with two rounds of turns, in this process."""
     return main(["bench", "--rounds", "2", *map(str, arguments)])
+
+
+def emulated(*command):
+    """Run Python where `import cupy` gives the emulated one."""
+    if shutil.which("g++") is None:
+        pytest.skip("the emulated CuPy compiles kernels with g++, which is not here")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "emulated"), str(ROOT)])}
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=240)
