@@ -69,7 +69,13 @@ class Replayed(abc.ABC, Generic[T]):
 
     @abc.abstractmethod
     def proof(self, *given: Array) -> tuple[bool, T]:
-        """Whether a replay comes to the same bits as a call as usual, and what the call has found."""
+        """Whether a replay comes to the same bits as a call as usual, and what the call has found.
+
+        Raises
+        ------
+        NotRecorded
+            If they cannot be compared.
+        """
 
     @abc.abstractmethod
     def kept(self, found: T) -> T:
@@ -174,7 +180,11 @@ class Replayed(abc.ABC, Generic[T]):
 
     def _prove(self, *given: Array) -> T:
         """A call as usual beside a replay: they must have come to the same bits, or there are no more replays."""
-        self._proven, found = self.proof(*given)
+        try:
+            self._proven, found = self.proof(*given)
+        except NotRecorded as reason:
+            self._refuse(str(reason))
+            return self.usual(*given)
         self.runtime.release()
         self._made_of = MadeOf(self.net, self.parts)  # anew, since a layer of one's own may have counted this call
         if not self._proven:

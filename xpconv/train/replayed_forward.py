@@ -60,6 +60,7 @@ class ReplayedForward(Replayed[Array]):
             with np.errstate(all="ignore"):
                 other = 1 - namespace(x).flip(x) / 2
                 same = to_numpy(self.replay(other)).tobytes() == to_numpy(self.usual(other)).tobytes()
-        except Exception:
-            same = False
+        except Exception as error:
+            told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            raise NotRecorded(f"with other images, by which a replay is compared, it raises {told}") from error
         return same, self.usual(x)
