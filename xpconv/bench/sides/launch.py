@@ -10,6 +10,7 @@ from xpconv.backend import get
 from xpconv.bench.candidate import Candidate, NotOfferedError, waiting
 from xpconv.bench.case import Case
 from xpconv.bench.sides import ours
+from xpconv.bench.sides.placed import host
 from xpconv.settings import current
 
 version, device = ours.version, ours.device
@@ -42,4 +43,4 @@ def _candidate(kernel: Any, x: Any, y: Any) -> Candidate:
         kernel((blocks,), (_THREADS,), (x, y, n))
         return y
 
-    return Candidate("RawKernel", call, lambda: {"y": ours.host(call())}, waiting(x))
+    return Candidate("RawKernel", call, lambda: {"y": host(call())}, waiting(x))

@@ -8,14 +8,12 @@ import numpy as np
 
 import xpconv
 from xpconv import ops
-from xpconv.backend import Backend, get, to_numpy
+from xpconv.backend import get
 from xpconv.bench.candidate import Candidate, gradients, waiting
 from xpconv.bench.case import Case
 from xpconv.bench.devices import Device
-from xpconv.errors import dtype_name
+from xpconv.bench.sides.placed import host, placed
 from xpconv.settings import current
-
-_LINE = 64  # bytes of a cache line
 
 
 def version() -> dict[str, str]:
@@ -70,22 +68,3 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> list[Candidate]:
     return [
         Candidate(current().backend, lambda: pullback(dy), lambda: gradients(case, pullback(dy), host), wait, note),
     ]
-
-
-def placed(place: Backend, x: np.ndarray, dtype: str) -> Any:
-    """The array on a backend, floating-point values in ``dtype``."""
-    return place.asarray(at_cache_line(x) if place.library == "numpy" else x, dtype if x.dtype.kind == "f" else None)
-
-
-def host(x: Any) -> np.ndarray:
-    """The values on the host, half precision in float32."""
-    values = to_numpy(x)
-    return values.astype("float32") if dtype_name(x.dtype) in ("float16", "bfloat16") else values
-
-
-def at_cache_line(x: np.ndarray) -> np.ndarray:
-    """A copy where a layer before would have left it; every peer, too, copies what it is given to memory of its own."""
-    memory = np.empty(x.nbytes + _LINE, np.uint8)
-    copy = np.ndarray(x.shape, x.dtype, memory, -memory.ctypes.data % _LINE)
-    copy[...] = x
-    return copy

@@ -12,8 +12,8 @@ from xpconv.backend import Backend
 from xpconv.bench import networks
 from xpconv.bench.candidate import RECORDED, Candidate, waiting
 from xpconv.bench.case import Case
-from xpconv.bench.sides.ours import host, placed
 from xpconv.bench.sides.ours_step import UNTIL_REPLAYED
+from xpconv.bench.sides.placed import host, placed
 from xpconv.runtime import runtime_of
 from xpconv.settings import current
 

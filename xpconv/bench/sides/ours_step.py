@@ -12,7 +12,7 @@ from xpconv.backend import Backend
 from xpconv.bench import networks, updates
 from xpconv.bench.candidate import RECORDED, Candidate, NotOfferedError, waiting
 from xpconv.bench.case import Case
-from xpconv.bench.sides.ours import host, placed
+from xpconv.bench.sides.placed import host, placed
 from xpconv.runtime import Runtime, runtime_of
 from xpconv.settings import current
 from xpconv.train.objective import Objective
