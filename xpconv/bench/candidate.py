@@ -12,6 +12,7 @@ import numpy as np
 from xpconv.backend import library
 
 RECORDED = ", "  # between the name of a candidate and what its recording is called, where it is replayed
+UNTIL_REPLAYED = 4  # calls: two as usual, one that is recorded, one in which a replay may be put to the proof
 
 
 class NotOfferedError(Exception):

@@ -10,9 +10,8 @@ import numpy as np
 from xpconv import train
 from xpconv.backend import Backend
 from xpconv.bench import networks
-from xpconv.bench.candidate import RECORDED, Candidate, waiting
+from xpconv.bench.candidate import RECORDED, UNTIL_REPLAYED, Candidate, waiting
 from xpconv.bench.case import Case
-from xpconv.bench.sides.ours_step import UNTIL_REPLAYED
 from xpconv.bench.sides.placed import host, placed
 from xpconv.runtime import runtime_of
 from xpconv.settings import current

@@ -10,7 +10,7 @@ import numpy as np
 from xpconv import nn, train
 from xpconv.backend import Backend
 from xpconv.bench import networks, updates
-from xpconv.bench.candidate import RECORDED, Candidate, NotOfferedError, waiting
+from xpconv.bench.candidate import RECORDED, UNTIL_REPLAYED, Candidate, NotOfferedError, waiting
 from xpconv.bench.case import Case
 from xpconv.bench.sides.placed import host, placed
 from xpconv.runtime import Runtime, runtime_of
@@ -18,8 +18,6 @@ from xpconv.settings import current
 from xpconv.train.objective import Objective
 from xpconv.train.replayed_step import ReplayedStep
 from xpconv.train.usual import Usual
-
-UNTIL_REPLAYED = 4  # calls: two as usual, one that is recorded, one in which a replay may be put to the proof
 
 
 def make(case: Case, arrays: dict[str, np.ndarray], place: Backend) -> list[Candidate]:
