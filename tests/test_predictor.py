@@ -29,8 +29,10 @@ def test_replayed_answers_are_the_same_to_the_bit(name, dtype):
 def test_an_answer_is_ones_own():
     net = made("side by side")
     predictor, inputs = train.Predictor(net), batches(8, 2, (5, 5, 3))
+    assert repr(predictor) == "<Predictor of Sequential, call by call so far>"
     answers = [predictor(x) for x in inputs]
     assert predictor.replays
+    assert repr(predictor) == "<Predictor of Sequential, replayed>"
     expected = [net(x).tobytes() for x in inputs]
     assert [y.tobytes() for y in answers] == expected
     answers[-1][...] = 0

@@ -50,6 +50,10 @@ def test_without_capture_and_on_other_libraries_steps_are_call_by_call():
         losses = [step(x, labels).loss.tobytes() for step in steps]
         assert losses[0] == losses[1]
     assert [step.replays for step in steps] == [True, False]
+    assert list(map(repr, steps)) == [
+        "<Step of Sequential by SGD, replayed>",
+        "<Step of Sequential by SGD, call by call>",
+    ]
     with on("array_api_strict"):
         step = train.Step(nn.Sequential(nn.Flatten(), nn.Linear(None, 3)).initialize(seed=0), train.SGD(0.1))
         for x, labels in examples((5, 5, 3), 5):

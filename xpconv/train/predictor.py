@@ -15,6 +15,7 @@ from xpconv.nn import Module
 from xpconv.runtime import Runtime, copied, runtime_of
 from xpconv.train.feed import images_for, place_of
 from xpconv.train.home import Home
+from xpconv.train.replayed import how
 from xpconv.train.replayed_forward import ReplayedForward
 
 _SHAPES = 4  # whose recordings are kept
@@ -144,6 +145,9 @@ class Predictor:
     @property
     def refused(self) -> str:
         return "" if self._last is None else self._last.refused
+
+    def __repr__(self) -> str:
+        return f"<Predictor of {type(self.net).__name__}, {how(self._last)}>"
 
     def __reduce__(self) -> Any:
         """A copy records for itself."""

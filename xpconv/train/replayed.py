@@ -200,6 +200,13 @@ class Replayed(abc.ABC, Generic[T]):
         self._tell(f"no {self.runtime.recording}: {reason}; {self.what} runs call by call")
 
 
+def how(work: Replayed[Any] | None) -> str:
+    """How the next call will be done, in words."""
+    if work is None or not (work.replays or work.refused):
+        return "call by call so far"
+    return f"call by call: {work.refused}" if work.refused else "replayed"
+
+
 def _undeclared(part: Module) -> bool:
     """Whether a class that is not of this package has methods of its own, and does not say `capturable` itself."""
     own = [kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] != "xpconv" and kind is not object]

@@ -17,6 +17,7 @@ from xpconv.train.feed import array_of
 from xpconv.train.home import Home, Owned
 from xpconv.train.objective import Loss, Objective
 from xpconv.train.optim import Optimizer
+from xpconv.train.replayed import how
 from xpconv.train.replayed_step import ReplayedStep
 from xpconv.train.usual import Measured, Usual
 
@@ -26,7 +27,8 @@ class Step:
 
     Like `fit`, it takes two steps as usual, records the third and replays it from then on, without Python between its
     kernels: as a CUDA graph on CuPy, by the compiled kernels on NumPy; the results are the same to the bit. Batches of
-    another shape are taken as usual, and recorded instead once they have come three times in a row.
+    another shape are taken as usual, and recorded instead once they have come three times in a row. The memory of one
+    step is kept.
 
     Parameters
     ----------
@@ -115,6 +117,10 @@ class Step:
     @property
     def refused(self) -> str:
         return "" if self._ways is None else self._ways.replayed.refused
+
+    def __repr__(self) -> str:
+        taken = how(None if self._ways is None else self._ways.replayed) if self._capture else "call by call"
+        return f"<Step of {type(self.net).__name__} by {type(self.optimizer).__name__}, {taken}>"
 
     def __reduce__(self) -> Any:
         """A copy records steps of its own."""
