@@ -155,3 +155,26 @@ def test_what_lists_hold_is_looked_at():
         net[0].initialize(seed=len(net[0].pads))
         assert predictor(x).tobytes() == net(x).tobytes()
         assert not predictor.replays
+
+
+@pytest.mark.parametrize("call", range(1, 6))
+def test_weights_that_change_while_it_is_recorded_or_compared_do_not_end_replays(call):
+    """As another thread may change them, while this one is in any of its first calls."""
+    calls: list[int] = []
+
+    class Amid(nn.Module):
+        capturable = True
+
+        def vjp(self, x, training=True, needs_input=True):
+            calls.append(1)
+            if len(calls) == call:
+                net.load_state_dict({name: value + 1 for name, value in net.state_dict().items()})
+            return ops.relu(x), lambda dy: dy
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Amid(), nn.Conv2d(4, 2, 1)).initialize(seed=0)
+    predictor, x = train.Predictor(net), np.ones((2, 9, 9, 3), "float32")
+    for _ in range(12):
+        predictor(x)
+    assert predictor.refused == ""
+    assert predictor.replays
+    assert predictor(x).tobytes() == net(x).tobytes()

@@ -70,8 +70,8 @@ class Predictor:
     A replay has no Python between its kernels, which is most of the time of small batches: it is a CUDA graph on CuPy,
     one call into compiled code on NumPy. The results are those of ``net(images)``, to the bit, in memory of
     their own. Recordings of up to four shapes are kept, each with the memory of one pass; one that is not used makes
-    room for another shape. Where parameters, layers or settings have changed, calls are as usual for a while, and
-    recorded anew.
+    room for another shape. Where parameters, layers or settings have changed, calls are as usual for a while,
+    longer the more often it happens, up to 512 of them, and recorded anew.
 
     Parameters
     ----------

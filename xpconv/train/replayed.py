@@ -20,6 +20,10 @@ _LONGEST = 10  # doublings of the calls as usual between two recordings
 _PAID = 64  # replays that a recording, with what proves it, costs at most
 
 
+class Changed(Exception):  # noqa: N818 - an outcome that callers go on from
+    """Another thread has changed the network while it was recorded, or compared with a replay."""
+
+
 class Replayed(abc.ABC, Generic[T]):
     """Work on arrays of one shape, with calls as usual for others, until one of those has come three times in a row.
 
@@ -75,6 +79,8 @@ class Replayed(abc.ABC, Generic[T]):
         ------
         NotRecorded
             If they cannot be compared.
+        Changed
+            If they differ for want of one network that both are of.
         """
 
     @abc.abstractmethod
@@ -84,6 +90,9 @@ class Replayed(abc.ABC, Generic[T]):
     def aside(self) -> AbstractContextManager[None]:
         """Within the block the work is recorded."""
         return nullcontext()
+
+    def undisturbed(self) -> None:
+        """Raise `Changed` if another thread has changed the network since `check`."""
 
     def before(self) -> None:
         """Write what a replay reads beside what is given."""
@@ -155,6 +164,9 @@ class Replayed(abc.ABC, Generic[T]):
         except NotRecorded as reason:
             self._refuse(str(reason))
             return self.usual(*given)
+        except Changed:
+            self._drop()
+            return self.usual(*given)
         if not self.runtime.eager:
             return self.replay(*given)
         self.after()
@@ -172,6 +184,7 @@ class Replayed(abc.ABC, Generic[T]):
             self._take(given)
             recording = self.runtime.record(lambda: self.usual(*self._inputs))
         self._made_of = MadeOf(self.net, self.parts)
+        self.undisturbed()
         self._proven = not self.runtime.eager
         if not (self.runtime.eager or self._told):
             self._told, size = True, given[0].shape[0]
@@ -185,10 +198,15 @@ class Replayed(abc.ABC, Generic[T]):
         except NotRecorded as reason:
             self._refuse(str(reason))
             return self.usual(*given)
+        except Changed:
+            self._drop()
+            return self.usual(*given)
         self.runtime.release()
         self._made_of = MadeOf(self.net, self.parts)  # anew, since a layer of one's own may have counted this call
         if not self._proven:
-            self._refuse(f"a replay does not do all that {self.what} does, part of which no compiled kernel can do")
+            self._refuse(
+                f"a replay does not do all that {self.what} does, part of which no op does (ops.add(x, y), not x + y)"
+            )
         return found
 
     def _take(self, given: tuple[Array, ...]) -> None:

@@ -13,7 +13,7 @@ from xpconv.nn.state import State
 from xpconv.runtime import NotRecorded, Runtime, copied
 from xpconv.settings import current
 from xpconv.train.made_of import Parts
-from xpconv.train.replayed import Replayed
+from xpconv.train.replayed import Changed, Replayed
 
 
 class ReplayedForward(Replayed[Array]):
@@ -23,6 +23,8 @@ class ReplayedForward(Replayed[Array]):
 
     def __init__(self, net: Module, runtime: Runtime, tell: Callable[[str], None] = lambda text: None) -> None:
         super().__init__(net, runtime, tell)
+        self._states: list[State] = []
+        self._since: list[int] = []  # versions of all values when the recording began
 
     def usual(self, *given: Array) -> Array:
         """Run the network."""
@@ -39,6 +41,16 @@ class ReplayedForward(Replayed[Array]):
         super().check()
         if self._gives:
             raise NotRecorded(f"the network returns {self._gives}, not one array")
+        self._states = [*self.net.parameters().values(), *self.net.buffers().values()]
+        self._since = self._versions()
+
+    def undisturbed(self) -> None:
+        """What was packed while recording may be of other values than those that are there now."""
+        if self._versions() != self._since:
+            raise Changed
+
+    def _versions(self) -> list[int]:
+        return [state.version for state in self._states]
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -59,8 +71,17 @@ class ReplayedForward(Replayed[Array]):
         try:
             with np.errstate(all="ignore"):
                 other = 1 - namespace(x).flip(x) / 2
-                same = to_numpy(self.replay(other)).tobytes() == to_numpy(self.usual(other)).tobytes()
+                same = self._agrees(other) or self._agrees(other)  # a write that was under way has its version by now
+        except Changed:
+            raise
         except Exception as error:
             told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             raise NotRecorded(f"with other images, by which a replay is compared, it raises {told}") from error
         return same, self.usual(x)
+
+    def _agrees(self, x: Array) -> bool:
+        before = self._versions()
+        same = to_numpy(self.replay(x)).tobytes() == to_numpy(self.usual(x)).tobytes()
+        if self._versions() != before:
+            raise Changed
+        return same

@@ -84,7 +84,8 @@ class Step:
         images : array, (N, ...)
             Of any library; cast and moved to the network.
         targets : array, (N, ...)
-            As `fit` takes them. A label that is out of range makes the loss nan.
+            As `fit` takes them: integers in 0..classes-1, (N,), for ``"softmax_cross_entropy"``. Nothing waits for the
+            device to look at them: a label that is out of range makes the loss nan, and the parameters with it.
 
         Returns
         -------
