@@ -54,9 +54,15 @@ class Replayed(abc.ABC, Generic[T]):
             self._drop()  # what has changed must run as usual before it is recorded
         if self._wait:
             return self._warm_up(*given)
-        if self._recording is None:
-            return self._first(*given)
-        return self.replay(*given) if self._proven else self._prove(*given)
+        if self.replays:
+            return self.replay(*given)
+        try:
+            return self._first(*given) if self._recording is None else self._prove(*given)
+        except NotRecorded as reason:
+            self._refuse(str(reason))
+        except Changed:
+            self._drop()
+        return self.usual(*given)
 
     @property
     def replays(self) -> bool:
@@ -159,14 +165,7 @@ class Replayed(abc.ABC, Generic[T]):
 
     def _first(self, *given: Array) -> T:
         """Record the work, and do it."""
-        try:
-            self._recording = self._recorded(*given)
-        except NotRecorded as reason:
-            self._refuse(str(reason))
-            return self.usual(*given)
-        except Changed:
-            self._drop()
-            return self.usual(*given)
+        self._recording = self._recorded(*given)
         if not self.runtime.eager:
             return self.replay(*given)
         self.after()
@@ -193,14 +192,7 @@ class Replayed(abc.ABC, Generic[T]):
 
     def _prove(self, *given: Array) -> T:
         """A call as usual beside a replay: they must have come to the same bits, or there are no more replays."""
-        try:
-            self._proven, found = self.proof(*given)
-        except NotRecorded as reason:
-            self._refuse(str(reason))
-            return self.usual(*given)
-        except Changed:
-            self._drop()
-            return self.usual(*given)
+        self._proven, found = self.proof(*given)
         self.runtime.release()
         self._made_of = MadeOf(self.net, self.parts)  # anew, since a layer of one's own may have counted this call
         if not self._proven:
