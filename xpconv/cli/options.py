@@ -240,7 +240,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="forward, fused (a convolution with bias and ReLU), backward, step (default: all; fused on a GPU only)",
     )
     parser.add_argument(
-        "--dtype", default="float32", metavar="T", help="float16, bfloat16, float32 or float64 (default: float32)"
+        "--dtype",
+        default="float32",
+        metavar="T",
+        help="float16, bfloat16, float32 (default), float64, complex64, complex128",
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds these words")
     parser.add_argument("--rounds", type=_positive_int, default=5, metavar="N", help="turns of each side (default: 5)")
