@@ -21,6 +21,8 @@ MAKERS = {
     "adam, decay": lambda: train.Adam(0.02, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.2),
     "adamw": lambda: train.AdamW(0.03, betas=(0.7, 0.9), weight_decay=0.5),
     "adamw, no decay": lambda: train.AdamW(0.03, weight_decay=0.0),
+    "sgd, clipped": lambda: train.SGD(0.1, momentum=0.9, clip_norm=30.0),
+    "adamw, clipped": lambda: train.AdamW(0.03, clip_norm=30.0),
 }
 # Several tasks, none, one number, some that fill no vector, and both sides of a task's end.
 SHAPES = [(300, 250), (0, 3), (), (3,), (17,), (2, 16), (32768,), (32769,)]
