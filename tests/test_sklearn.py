@@ -162,9 +162,10 @@ def test_options_reach_the_training(digits):
         seen.append(images.shape)
         return images
 
-    net = quick(epochs=2, batch_size=300, learning_rate=0.01, weight_decay=0.5, augment=augment).fit(X, y)
+    options = {"learning_rate": 0.01, "weight_decay": 0.5, "clip_norm": 1.0}
+    net = quick(epochs=2, batch_size=300, augment=augment, **options).fit(X, y)
     assert seen == 4 * [(300, 8, 8, 1)]
-    assert (net._optimizer.lr, net._optimizer.weight_decay) == (0.01, 0.5)
+    assert {name: getattr(net._optimizer, name.replace("learning_rate", "lr")) for name in options} == options
 
 
 @pytest.mark.parametrize("backend", ["array_api_strict", "torch"])

@@ -91,7 +91,7 @@ def _trained(
             (data.train_images, data.train_labels),
             epochs=options.epochs,
             batch_size=options.batch_size,
-            optimizer=train.Adam(options.lr),
+            optimizer=train.Adam(options.lr, clip_norm=options.clip_norm),
             schedule=train.schedule.Cosine(warm_up=_WARM_UP),
             validation=(data.test_images, data.test_labels),
             seed=options.seed,
@@ -170,7 +170,9 @@ def _header(
         (
             "training",
             f"epochs: {options.epochs}, in batches of {min(options.batch_size, len(data.train_images))}; "
-            f"Adam up to {options.lr:g}, then falling to 0 in a cosine; seed {options.seed}",
+            f"Adam up to {options.lr:g}, then falling to 0 in a cosine; "
+            + ("" if options.clip_norm is None else f"gradients clipped to a norm of {options.clip_norm:g}; ")
+            + f"seed {options.seed}",
         ),
         ("output", output),
     ]

@@ -119,9 +119,7 @@ class Optimizer:
             return None
         return offered(self.update()[0], *values)
 
-    def _step_at_once(
-        self, moving: Mapping[str, Parameter], together: Primitive, rate: Any, clip: Clip | None
-    ) -> None:
+    def _step_at_once(self, moving: Mapping[str, Parameter], together: Primitive, rate: Any, clip: Clip | None) -> None:
         """Let the engine write new values where the old ones are."""
         kept = [self._following(name, p.value) for name, p in moving.items()]
         together.run(

@@ -72,7 +72,7 @@ def squares(dtype: str, lanes: int) -> Callable[..., Any]:
 
 
 def share() -> Callable[..., Any]:
-    """min(1, most / (norm + beside)), nan if the norm is. Arguments: parts of `squares`, how many, most, beside, share."""
+    """min(1, most / (norm + beside)), nan if the norm is. Arguments: parts, how many, most, beside, where it goes."""
 
     def kernel(args, task, slot):
         parts, total = _doubles(args[0]), 0.0
