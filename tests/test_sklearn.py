@@ -168,6 +168,14 @@ def test_options_reach_the_training(digits):
     assert {name: getattr(net._optimizer, name.replace("learning_rate", "lr")) for name in options} == options
 
 
+def test_one_example_left_over_for_a_batch_norm_is_told(digits):
+    X, y, *_ = digits
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm(8), nn.Linear(8, 10))
+    with pytest.raises(ValueError, match=r"(?s)the last batch .* one example.*batches of 32\n.*batch size of 33"):
+        quick(model=model).fit(X[:129], y[:129])
+    assert len(quick(model=model, batch_size=33, epochs=1).fit(X[:129], y[:129]).history_) == 1
+
+
 @pytest.mark.parametrize("backend", ["array_api_strict", "torch"])
 def test_it_computes_on_the_backend_that_was_asked_for(digits, backend):
     pytest.importorskip(backend)

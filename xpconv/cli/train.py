@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpconv import nn, plot, train
-from xpconv.backend import to_numpy
+from xpconv.backend import asarray, to_numpy
 from xpconv.cli import model_file, resuming
 from xpconv.cli.alone import alone_in
 from xpconv.cli.chain import check_training
@@ -29,6 +29,7 @@ from xpconv.errors import message
 from xpconv.nn.summary import Summary
 from xpconv.settings import current, precision
 from xpconv.train.checkpoint import Kept, is_finite
+from xpconv.train.leftover import check_last_batch
 
 _QUICK = 10.0  # seconds that measuring an interrupted run may take
 _WARM_UP = 0.1  # share of the run: at its full rate from the first step, Adam throws a wide layer far off
@@ -61,6 +62,8 @@ def _run(options: argparse.Namespace, kept: Kept | None, make: Callable[..., nn.
         net = make(num_classes=len(data.class_names), in_channels=data.train_images.shape[-1])
         summary = _summary(options.model, net.initialize(seed=options.seed), data.train_images.shape[1:])
         check_training(net, data.train_images.shape[1:])
+        example = asarray(np.zeros((1, *data.train_images.shape[1:]), np.float32))
+        check_last_batch("--batch-size", net, example, len(data.train_images), options.batch_size)
     files = Files.within(Path(options.out))
     with alone_in(Path(options.out)) as alone:
         if alone:
