@@ -37,8 +37,8 @@ class SGD(Optimizer):
         The largest norm that gradients may have, those of all parameters that are updated taken together [2]_: with n
         the root of the sum of all their squares, in double precision, the update takes g·min(1, clip_norm / (n + 1e-6))
         in place of each, before weight decay, as after PyTorch's ``clip_grad_norm_``. ``parameter.grad`` stays as it
-        is. As there, nothing is refused: one nan makes all gradients nan, an infinity one of itself and zeros of the
-        rest. May be set between steps.
+        is. As there, nothing is refused: a nan makes all gradients nan; an infinite one counts as nan, and all others
+        as 0. May be set between steps.
 
     Raises
     ------
