@@ -43,7 +43,7 @@ class Watch(train.Progress):
         self.counts.append(len(self.copies))
 
 
-OPTIMIZERS = (train.SGD(0.1, momentum=0.9), train.Adam(), train.AdamW())
+OPTIMIZERS = (train.SGD(0.1, momentum=0.9, clip_norm=0.1), train.Adam(), train.AdamW())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)

@@ -27,6 +27,7 @@ OPTIMIZERS = {
     "plain sgd": lambda: train.SGD(0.05),
     "adam": lambda: train.Adam(1e-2, weight_decay=1e-2),
     "adamw": lambda: train.AdamW(1e-2),
+    "clipped": lambda: train.SGD(0.05, momentum=0.9, clip_norm=0.05),
 }
 
 
@@ -111,6 +112,8 @@ def test_the_network_is_used_and_changed_between_steps(monkeypatch):
             optimizer.lr = 0.5
         if step == 9:  # into others
             net.to(dtype="float64").to(dtype="float32")
+        if step == 11:
+            optimizer.clip_norm = 0.1
         if step == 13:
             xpconv.set_num_threads(1)
         if step == 15:

@@ -255,8 +255,10 @@ def _words(thing: object) -> str:
 
 
 def _plain(words: str) -> str:
-    """NumPy's numbers as Python shows its own: layers once kept those that they were given, and files tell of them."""
-    return re.sub(r"\bnp\.(?:\w+\(([^()]*)\)|(True|False)_)", r"\1\2", words)
+    """What files of before tell in other words: NumPy's numbers, which layers once kept as they were given, and nothing
+    of clipping, which there was none of."""
+    unclipped = words.replace(", clip_norm=None", "")
+    return re.sub(r"\bnp\.(?:\w+\(([^()]*)\)|(True|False)_)", r"\1\2", unclipped)
 
 
 def _flagless(words: str) -> str:
