@@ -14,6 +14,7 @@ import numpy as np
 from xpconv.backend import HALVES, Array, backend_of, cast, dtype_named, library, namespace, on_device_of, to_numpy
 from xpconv.dispatch import Primitive, offered
 from xpconv.errors import describe, dtype_name, message
+from xpconv.hints import OF_OPTIMIZERS, Hinted, explained
 from xpconv.kinds import dtype_kind
 from xpconv.runtime import also
 
@@ -29,7 +30,7 @@ class _Kept:
     before: Any
 
 
-class Optimizer:
+class Optimizer(Hinted):
     """The loop over parameters, and the state that it keeps under their dotted names.
 
     ``lr`` and ``steps`` are plain numbers that may be set at any time. Either may also be a 0-d array of the
@@ -41,6 +42,8 @@ class Optimizer:
     lr: Any
     weight_decay: float
     steps: Any  # taken so far
+
+    _instead = OF_OPTIMIZERS
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         first = args[0] if args else None
@@ -62,6 +65,7 @@ class Optimizer:
         """Names of the arrays kept for each parameter, of its shape, zero at first."""
         return ()
 
+    @explained()
     def step(self, parameters: Mapping[str, Parameter]) -> None:
         """Update every trainable parameter that has a gradient.
 
