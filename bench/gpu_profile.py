@@ -22,7 +22,7 @@ from xpconv import dispatch, use_backend
 from xpconv.atomic import replacing
 from xpconv.bench.case import Case
 from xpconv.bench.devices import cupy as devices
-from xpconv.bench.shapes import SETS
+from xpconv.bench.sets import SETS
 from xpconv.bench.sides import ours
 
 WAIT = r"""

@@ -131,7 +131,7 @@ def benchmarks(out: Path, dry_run: bool) -> Iterator[Stage]:
     yield first(bench("steps", 50, "--set", "steps", peers=[*torch, *graph]))
     memory = ("--set", "bandwidth")
     yield first(bench("bandwidth", 50, *memory, "--direction", "forward,step", peers=torch))
-    large = list(of_each("large_steps", 110, [*torch, *graph], "large-steps"))
+    large = list(of_each("large_steps", 110, [*torch, *graph], "large-steps", "64", "--only", "ResNet-50"))
     yield replace(large[0], call=2)
     yield from of_each("resnet50", 400, [*torch, *engines], whole)
     yield from large[1:]

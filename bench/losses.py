@@ -12,17 +12,18 @@ import json
 
 from xpconv.atomic import replacing
 from xpconv.backend import use_backend
-from xpconv.bench import shapes
+from xpconv.bench import sets
 from xpconv.bench.truth import LOSSES, digest, losses
 from xpconv.settings import use_engine
 
-WANTED = (("steps", "float32"), *(("large_steps", dtype) for dtype in ("bfloat16", "float32", "float16")))
+_DTYPES = ("bfloat16", "float32", "float16")
+WANTED = (("steps", "", "float32"), *(("large_steps", "ResNet-50", dtype) for dtype in _DTYPES))
 
 
 def main() -> None:
     found = {}
-    for set_name, dtype in WANTED:
-        for case in shapes.chosen([set_name], dtype=dtype):
+    for set_name, only, dtype in WANTED:
+        for case in sets.chosen([set_name], only=only, dtype=dtype):
             arrays = case.arrays()
             with use_backend("numpy"), use_engine("portable"):
                 pair = losses(case, arrays).tolist()

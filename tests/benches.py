@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from xpconv import settings
-from xpconv.bench import run, shapes, steady
+from xpconv.bench import run, sets, steady
 from xpconv.bench.case import Case
 from xpconv.bench.layer import Layer
 from xpconv.bench.result import Outcome, Plan, Result, Row
@@ -51,7 +51,7 @@ TINY = (
     Layer("tiny", "SGD", "update", (20000,), options={"optimizer": "SGD"}, batch=1),
     Layer("tiny", "Adam", "update", (100,), options={"optimizer": "Adam"}, batch=1),
 )
-CASES = [Case(x, x.batch, d) for x in TINY for d in shapes._OF_OP.get(x.op, ("forward", "backward"))]
+CASES = [Case(x, x.batch, d) for x in TINY for d in sets.OF_OP.get(x.op, ("forward", "backward"))]
 
 
 def outcome(seconds, error=0.1, **facts):

@@ -14,7 +14,7 @@ from nets import BACKENDS, assorted, corners, images
 from targets import missing
 
 from xpconv import settings
-from xpconv.bench import shapes
+from xpconv.bench import sets
 
 cudnn_on_host.install_if_emulated()  # before tests are collected: which calls there are depends on what an engine takes
 
@@ -74,7 +74,7 @@ def forgetful():
 def tiny(monkeypatch):
     """A set of tiny rows of `xpconv bench`, which is the default."""
     for name in ("tiny", "quick"):
-        monkeypatch.setitem(shapes.SETS, name, lambda: list(TINY[:2]))
+        monkeypatch.setitem(sets.SETS, name, lambda: list(TINY[:2]))
 
 
 @pytest.fixture(params=BACKENDS)

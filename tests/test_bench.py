@@ -19,7 +19,7 @@ import pytest
 from benches import TINY, bench, quickly  # noqa: F401 - a fixture
 
 from xpconv import settings
-from xpconv.bench import candidate, shapes, sides, worker
+from xpconv.bench import candidate, sets, sides, worker
 from xpconv.bench.case import Case
 from xpconv.bench.layer import Layer
 from xpconv.bench.sides import ours
@@ -100,7 +100,7 @@ def test_a_wrong_answer_is_refused_a_time(tiny, side, tmp_path, capsys):
 
 def test_a_network_that_forgets_a_bias_is_refused_a_time(side, tmp_path, capsys):
     name = side("forgetful", FORGETFUL)
-    assert bench("--set", "inference", "--only", "lenet", "--against", name, "--json", tmp_path / "b.json") == 0
+    assert bench("--set", "inference", "--only", "lenet 28", "--against", name, "--json", tmp_path / "b.json") == 0
     assert "    forgetful: wrong answer" in capsys.readouterr().out
     found = json.loads((tmp_path / "b.json").read_text())
     (row,) = found["rows"]
@@ -169,7 +169,7 @@ def test_settings_and_threads_hold_for_the_command_only(tiny, capsys):
 
 def test_memory_is_measured_where_the_system_can_tell(monkeypatch, tmp_path, capsys):
     pixels = Layer("tiny", "large", "conv", (128, 128, 4), {"w": (3, 3, 4, 8)}, {"padding": 1}, batch=8)
-    monkeypatch.setitem(shapes.SETS, "quick", lambda: [pixels])
+    monkeypatch.setitem(sets.SETS, "quick", lambda: [pixels])
     assert bench("--against", "none", "--direction", "backward", "--memory", "--json", tmp_path / "b.json") == 0
     found = json.loads((tmp_path / "b.json").read_text())["rows"][0]["sides"]["xpconv"]
     if sys.platform == "linux":

@@ -10,7 +10,7 @@ import pytest
 from benches import ROOT, emulated
 
 from xpconv import settings
-from xpconv.bench import shapes, sides, truth
+from xpconv.bench import sets, sides, truth
 from xpconv.bench.candidate import Candidate
 from xpconv.bench.case import Case, rounded
 from xpconv.bench.devices.cuda import Cuda
@@ -52,7 +52,7 @@ def test_half_precision_and_fused_layers_are_judged(dtype, tmp_path):
 
 
 def test_a_recorded_step_is_timed_beside_the_usual_one(tmp_path):
-    options = ("--set", "steps", "--only", "lenet", "--batch", 2, "--against", "none", "--emulated", "--memory")
+    options = ("--set", "steps", "--only", "lenet 28", "--batch", 2, "--against", "none", "--emulated", "--memory")
     found, _ = bench(tmp_path / "b.json", *options)
     ours = found["rows"][0]["sides"]["xpconv"]
     assert list(ours["times_ms"]) == ["cupy", "cupy, CUDA graph"]
@@ -62,7 +62,7 @@ def test_a_recorded_step_is_timed_beside_the_usual_one(tmp_path):
 
 
 def test_recorded_inference_is_timed_beside_the_usual_one(tmp_path):
-    options = ("--set", "inference", "--only", "lenet", "--batch", 2, "--against", "none", "--emulated")
+    options = ("--set", "inference", "--only", "lenet 28", "--batch", 2, "--against", "none", "--emulated")
     ours = bench(tmp_path / "b.json", *options)[0]["rows"][0]["sides"]["xpconv"]
     assert list(ours["times_ms"]) == ["cupy", "cupy, CUDA graph"]
     assert ours["engine"] == "CUDA graph: inference of 2 images is recorded and replayed"
@@ -142,20 +142,20 @@ def test_large_arrays_repeat_without_two_equal_rows():
 
 
 def test_fused_layers_are_wanted_where_they_are_asked_for():
-    assert {case.direction for case in shapes.chosen(["lenet"])} == {"forward", "backward"}
-    fused = shapes.chosen(["lenet", "pools"], directions=["fused"], dtype="bfloat16")
+    assert {case.direction for case in sets.chosen(["lenet"])} == {"forward", "backward"}
+    fused = sets.chosen(["lenet", "pools"], directions=["fused"], dtype="bfloat16")
     assert len(fused) == 3
     assert all(case.options["activation"] == "relu" and case.dtype == "bfloat16" for case in fused)
     with pytest.raises(ValueError, match="no dtype is called 'int8'"):
-        shapes.chosen(["lenet"], dtype="int8")
+        sets.chosen(["lenet"], dtype="int8")
 
 
 def test_losses_that_were_found_beforehand_are_those_of_the_steps():
     """Where images or weights are drawn otherwise than then, they are not found, and bench/losses.py must be run."""
     known = truth._known_losses()
     dtypes = ("bfloat16", "float32", "float16")
-    for set_name, dtype in (("steps", "float32"), *(("large_steps", name) for name in dtypes)):
-        for case in shapes.chosen([set_name], dtype=dtype):
+    for set_name, only, dtype in (("steps", "", "float32"), *(("large_steps", "ResNet-50", name) for name in dtypes)):
+        for case in sets.chosen([set_name], only=only, dtype=dtype):
             arrays = case.arrays()
             found = known[truth.digest(case, arrays)]
             assert (found["case"], found["dtype"]) == (case.name, dtype)
@@ -165,13 +165,13 @@ def test_losses_that_were_found_beforehand_are_those_of_the_steps():
                 assert truth.digest(case, {**arrays, "x": arrays["x"] + 1}) not in known
 
 
-def test_the_networks_whose_steps_are_timed_have_one_set_of_names():
+def test_the_networks_that_are_timed_have_one_set_of_names():
     """PyTorch's modules take xpconv's values by name; every one is taken."""
     pytest.importorskip("torch")
-    from xpconv.bench.networks import network
+    from xpconv.bench.networks import CLASSES, network
     from xpconv.bench.sides.torch_networks import network as torch_network
 
-    for model in ("lenet", "resnet20", "resnet50"):
+    for model in CLASSES:
         x = np.zeros((1, 32, 32, 3), "float32")
         theirs = {n for n in torch_network(model, x).state_dict() if not n.endswith("num_batches_tracked")}
         assert theirs == set(network(model, x).state_dict())

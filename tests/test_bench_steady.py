@@ -8,7 +8,7 @@ import pytest
 from benches import TINY, measured
 
 from xpconv import FileError, settings
-from xpconv.bench import facts, report, run, shapes, steady
+from xpconv.bench import facts, report, run, sets, steady
 from xpconv.bench.candidate import Candidate
 from xpconv.bench.devices import FEW, Device, Timed
 from xpconv.bench.result import Outcome
@@ -117,7 +117,7 @@ def script(monkeypatch):
     for name, value in made_up.items():
         monkeypatch.setattr(run, name, value)
     for name in ("tiny", "quick"):
-        monkeypatch.setitem(shapes.SETS, name, lambda: list(TINY[:3]))
+        monkeypatch.setitem(sets.SETS, name, lambda: list(TINY[:3]))
     settings.use_engine("portable")
     return scripts, events
 

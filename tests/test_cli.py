@@ -13,7 +13,7 @@ import pytest
 from command import status, xpconv
 
 from xpconv import nn, train
-from xpconv.bench import shapes
+from xpconv.bench import sets
 from xpconv.cli import console, info, main
 
 
@@ -154,7 +154,7 @@ def test_output_of_few_characters_will_do():
 def test_help_names_every_set_of_the_benchmark(capsys):
     assert status(["bench", "--help"]) == 0
     told = capsys.readouterr().out
-    assert [name for name in shapes.SETS if f"\n  {name} " not in told] == []
+    assert [name for name in sets.SETS if f"\n  {name} " not in told] == []
 
 
 def test_help_names_every_model(capsys):

@@ -13,8 +13,10 @@ from xpconv.backend import use_backend
 from xpconv.bench.layer import Layer, Shape
 from xpconv.settings import use_engine
 
-CLASSES = {"lenet": 10, "resnet20": 10, "resnet50": 1000, "unet": 2}  # of the networks that are timed
+CLASSES = {"lenet": 10, "resnet20": 10, "unet": 2, "resnet50": 1000, "mobilenet_v2": 1000}  # of those that are timed
+LARGE = ("resnet50", "mobilenet_v2")  # so deep that errors of rounding grow from layer to layer
 UNET = {"width": 16, "depth": 3}  # a small one
+_OPTIONS: dict[str, dict[str, Any]] = {"unet": UNET, "mobilenet_v2": {"dropout": 0.0}}
 LR, MOMENTUM = 0.01, 0.9
 _JUDGED = 4e11  # operations of the steps that are repeated in float64: seconds on a CPU
 
@@ -65,7 +67,7 @@ def multiply_adds(model: str, shape: Shape) -> int:
 
 def _made(model: str, channels: int) -> nn.Sequential:
     make: Callable[..., nn.Sequential] = getattr(nn.models, model)
-    return make(num_classes=CLASSES[model], in_channels=channels, **(UNET if model == "unet" else {}))
+    return make(num_classes=CLASSES[model], in_channels=channels, **_OPTIONS.get(model, {}))
 
 
 def labels_of(model: str, x: Any, rng: np.random.Generator) -> np.ndarray:

@@ -1,23 +1,10 @@
-"""The named sets of layers."""
+"""Layers to be timed one at a time, in sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 from xpconv.bench import architectures
 from xpconv.bench.architectures import Conv
-from xpconv.bench.case import DIRECTIONS, DTYPES, Case
 from xpconv.bench.layer import Layer
-from xpconv.errors import message
-
-DEFAULT_DIRECTIONS = ("forward", "backward", "step")  # fusing is of interest on a GPU
-_OF_OP = {
-    "step": ("step",),
-    "update": ("step",),
-    "conv": ("forward", "fused", "backward"),
-    "inference": ("forward",),
-}
 
 
 def _of(set_name: str, conv: Conv) -> Layer:
@@ -138,30 +125,6 @@ def alexnet() -> list[Layer]:
     ]
 
 
-def steps() -> list[Layer]:
-    """Whole training steps: forward, loss, backward, and the update by SGD with momentum."""
-    rows = (("LeNet 28²", "lenet", (28, 28, 1)), ("ResNet-20 32²", "resnet20", (32, 32, 3)))
-    return [Layer("steps", name, "step", x, options={"model": model}, batch=128) for name, model, x in rows]
-
-
-def unet_step() -> list[Layer]:
-    """A training step whose every pixel has a label: of a U-Net of 16 channels and three halvings."""
-    return [Layer("unet_step", "U-Net 64²", "step", (64, 64, 3), options={"model": "unet"}, batch=8)]
-
-
-def inference() -> list[Layer]:
-    """Whole networks forward, those whose steps are timed; one image at a time unless batches are named."""
-    return [
-        Layer("inference", layer.name, "inference", layer.x, options=layer.options, batch=1)
-        for layer in (*steps(), *unet_step())
-    ]
-
-
-def large_steps() -> list[Layer]:
-    """A training step that takes a GPU to be bearable."""
-    return [Layer("large_steps", "ResNet-50 224²", "step", (224, 224, 3), options={"model": "resnet50"}, batch=64)]
-
-
 def bandwidth() -> list[Layer]:
     """What memory bounds, in sizes beyond the caches of a GPU; and updates of ResNet-50's parameters."""
     three = {"kernel_size": 3, "stride": 2, "padding": 1}
@@ -204,101 +167,3 @@ def overhead() -> list[Layer]:
         Layer("overhead", "4² 8→8 3×3", "conv", (4, 4, 8), {"w": (3, 3, 8, 8)}, {"padding": 1}, batch=1),
         Layer("overhead", "max 2×2 4² 8", "max_pool", (4, 4, 8), options={"kernel_size": 2}, batch=1),
     ]
-
-
-_QUICK = (
-    "56² 64→64 3×3",
-    "14² 256→256 3×3",
-    "28² 512→128 1×1",
-    "7² 512→2048 1×1",
-    "28² 192→192 3×3 depthwise",
-    "28² 1→6 5×5 pad 2",
-    "1-D 1024 64→64 k9",
-    "max 3×3 /2 112² 64",
-    "batch norm 14² 1024",
-    "linear 512→512",
-    "LeNet 28²",
-)
-
-
-def quick() -> list[Layer]:
-    """A few of each, in about a minute."""
-    return [layer for layer in everything() if layer.name in _QUICK]
-
-
-def everything() -> list[Layer]:
-    return [layer for name, make in SETS.items() if name not in _APART for layer in make()]
-
-
-# Four of them are for GPUs; inference has batches of its own, and names of rows that `quick` has for steps.
-_APART = ("alexnet", "inference", "resnet50_few", "large_steps", "bandwidth", "overhead", "quick", "all")
-
-
-SETS: dict[str, Callable[[], list[Layer]]] = {
-    "resnet50": resnet50,
-    "resnet50_few": resnet50_few,
-    "mobilenetv2": mobilenetv2,
-    "lenet": lenet,
-    "samples": samples,
-    "pools": pools,
-    "layers": layers,
-    "convnext": convnext,
-    "unet": unet,
-    "alexnet": alexnet,
-    "steps": steps,
-    "unet_step": unet_step,
-    "inference": inference,
-    "large_steps": large_steps,
-    "bandwidth": bandwidth,
-    "overhead": overhead,
-    "quick": quick,
-    "all": everything,
-}
-
-
-def chosen(
-    sets: Sequence[str],
-    batches: Sequence[int] = (),
-    directions: Sequence[str] = DEFAULT_DIRECTIONS,
-    only: str = "",
-    dtype: str = "float32",
-) -> list[Case]:
-    """The cases of some sets; those whose name holds every word of ``only``. Without batches, each layer's own.
-
-    Raises
-    ------
-    ValueError
-        For a name that is not known, or when no case is left.
-    """
-    _check("--set", "set", sets, SETS)
-    _check("--direction", "direction", directions, DIRECTIONS)
-    _check("--dtype", "dtype", [dtype], DTYPES)
-    found = {(layer.set, layer.name): layer for name in sets for layer in SETS[name]()}
-    cases = [
-        Case(layer, batch, direction, dtype)
-        for layer in found.values()
-        for batch in (layer.batch,) * (layer.op == "update") or batches or (layer.batch,)
-        for direction in _OF_OP.get(layer.op, ("forward", "backward"))
-        if direction in directions
-    ]
-    words = only.lower().split()
-    kept = [case for case in cases if all(word in case.name.lower() for word in words)]
-    if not kept:
-        given = f"--set {','.join(sets)} --direction {','.join(directions)}" + (f" --only {only!r}" if only else "")
-        names = ", ".join(repr(layer.name) for layer in list(found.values())[:3])
-        raise ValueError(message("bench", "no row is left to be measured.", f"given: {given}", f"rows: {names}, ..."))
-    return sorted(kept, key=_order)
-
-
-def _order(case: Case) -> tuple[int, int, int]:
-    """Sets in their order, then directions, then batches; within these, layers as they were."""
-    sets = list(SETS)
-    place = sets.index(case.layer.set) if case.layer.set in sets else len(sets)
-    return place, DIRECTIONS.index(case.direction), case.batch
-
-
-def _check(option: str, kind: str, given: Sequence[str], known: Any) -> None:
-    unknown = [name for name in given if name not in known]
-    if unknown or not given:
-        rule = f"no {kind} is called {unknown[0]!r}." if unknown else f"name at least one {kind}."
-        raise ValueError(message(option, rule, "", f"known: {', '.join(known)}."))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xpconv.bench import chart, facts, report, shapes, sides
+from xpconv.bench import chart, facts, report, sets, sides
 from xpconv.bench.case import DIRECTIONS
 from xpconv.bench.result import OURS, Plan, Result, Row
 from xpconv.bench.run import measure, on_gpu, remaining
@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> int:
     if options.resume and not options.json:
         raise UsageError(message("--resume", "goes on with a file of figures.", "", "name it: --json FILE"))
     with from_options():
-        directions = options.direction or (DIRECTIONS if on_gpu() else shapes.DEFAULT_DIRECTIONS)
-        cases = shapes.chosen(options.set, options.batch, directions, options.only, options.dtype)
+        directions = options.direction or (DIRECTIONS if on_gpu() else sets.DEFAULT_DIRECTIONS)
+        cases = sets.chosen(options.set, options.batch, directions, options.only, options.dtype)
         peers = _peers(options.against)
     if options.plot and not peers:
         raise UsageError(message("--plot", "draws ratios, and there is no peer.", "", "name one: --against torch"))

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from xpconv.bench.networks import CLASSES, UNET
+from xpconv.nn.models.mobilenet import STAGES
 
 
 def network(model: str, x: np.ndarray) -> Any:
     """A network for images such as x (N, H, W, C)."""
-    return {"lenet": _lenet, "resnet20": _resnet20, "resnet50": _resnet50, "unet": _unet}[model](x)
+    made = {"lenet": _lenet, "resnet20": _resnet20, "unet": _unet, "resnet50": _resnet50, "mobilenet_v2": _mobilenet_v2}
+    return made[model](x)
 
 
 def _lenet(x: np.ndarray) -> Any:
@@ -131,6 +133,44 @@ def _resnet50(x: np.ndarray) -> Any:
             "pool": nn.AdaptiveAvgPool2d(1),
             "flatten": nn.Flatten(),
             "fc": nn.Linear(2048, CLASSES["resnet50"]),
+        }
+    )
+
+
+def _mobilenet_v2(x: np.ndarray) -> Any:
+    from torch import nn
+
+    def normed(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> Any:
+        conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU6(inplace=True))
+
+    class Residual(nn.Module):
+        def __init__(self, body: Any) -> None:
+            super().__init__()
+            self.body = body
+
+        def forward(self, x: Any) -> Any:
+            return x + self.body(x)
+
+    def block(channels: int, out: int, stride: int, expansion: int) -> Any:
+        wide = channels * expansion
+        widening = [] if expansion == 1 else [normed(channels, wide, 1)]
+        narrowing = nn.Conv2d(wide, out, 1, bias=False), nn.BatchNorm2d(out)
+        conv = nn.Sequential(*widening, normed(wide, wide, 3, stride, groups=wide), *narrowing)
+        body = _named({"conv": conv})
+        return Residual(body) if stride == 1 and channels == out else body
+
+    layers, channels = [normed(x.shape[-1], 32, 3, 2)], 32
+    for expansion, out, blocks, first in STAGES:
+        for i in range(blocks):
+            layers.append(block(channels, out, first if i == 0 else 1, expansion))
+            channels = out
+    return _named(
+        {
+            "features": nn.Sequential(*layers, normed(channels, 1280, 1)),
+            "pool": nn.AdaptiveAvgPool2d(1),
+            "flatten": nn.Flatten(),
+            "classifier": nn.Sequential(nn.Dropout(0.0), nn.Linear(1280, CLASSES["mobilenet_v2"])),
         }
     )
 
