@@ -136,9 +136,9 @@ BAD_TARGETS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_TARGETS)
-@pytest.mark.parametrize("before", [0, 1, 5])
+@pytest.mark.parametrize("before", [0, 5])
 def test_targets_that_do_not_fit_are_refused_before_anything_is_changed(case, before):
-    """As `fit` does: by the first step, by one call by call, and by one that would be replayed."""
+    """As `fit` does: by the first step, and by one that would be replayed."""
     targets, said = BAD_TARGETS[case]
     net, x = made("side by side"), images(4)
     step = train.Step(net, train.SGD(0.1, momentum=0.9))

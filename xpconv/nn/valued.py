@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
@@ -148,8 +148,8 @@ def _named(backend: Any) -> AbstractContextManager[Any]:
     try:
         return use_backend(backend)
     except BackendError:
-        name = name_of_dtype(backend)
-        if dtype_kind(name) == "?":
+        name = name_of_dtype(backend) if isinstance(backend, Hashable) else ""
+        if dtype_kind(name) not in "fc":
             raise
         remedy = f'net.to(dtype="{name}") casts a network.'
         raise TypeError(message("to", "the first argument is a backend.", f"given: {backend!r}", remedy)) from None

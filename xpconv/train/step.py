@@ -158,12 +158,13 @@ class Step(Closed):
         return backend_of(x).asarray(targets, wanted)
 
     def _check(self, targets: Any, x: Array, ways: _Ways) -> None:
-        """Refuse targets that do not fit what the network gives for such images, which is known from the first."""
+        """Refuse targets that do not fit what the network gives for such images, which is known from the first.
+
+        It is looked at anew before anything is refused: a layer's option may have been set since.
+        """
         known = ways.outputs.get(x.shape[1:])
         if known is not None:
-            with suppress(
-                TypeError, ValueError
-            ):  # an option that was set since may have changed what the network gives
+            with suppress(TypeError, ValueError):
                 check_targets("Step", targets, known, self._objective, look=_on_host(targets))
                 return
         y = self.net(x[:1, ...])
