@@ -19,6 +19,7 @@ from xpconv.arguments import flag
 from xpconv.backend import to_numpy
 from xpconv.errors import FileError, message
 from xpconv.exchange import files, tensors
+from xpconv.nn.printed import tree
 from xpconv.settings import current
 from xpconv.train.feed import Feed
 from xpconv.train.history import History
@@ -222,7 +223,7 @@ def ingredients(
     name = _words(objective.op) if objective.own else objective.op.__name__
     loss = [name, *(f"{name}={value!r}" for name, value in sorted(objective.options.items()))]
     return {
-        "network": _words(net) + (f"\nfrozen: {', '.join(frozen)}" if frozen else ""),
+        "network": _without_places(tree(net, marked=False)) + (f"\nfrozen: {', '.join(frozen)}" if frozen else ""),
         "images": feed.images.digest(),
         "labels": feed.targets.digest(),
         "batch_size": str(feed.batch_size),
@@ -251,7 +252,11 @@ def _drawing(net: Module) -> dict[str, Any]:
 
 def _words(thing: object) -> str:
     """How a thing shows itself, without the place in memory where this process has it."""
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(thing))
+    return _without_places(repr(thing))
+
+
+def _without_places(text: str) -> str:
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", text)
 
 
 def _plain(words: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from xpconv.backend import Array, backend_of, library, on_device_of, to_numpy
 from xpconv.dispatch import Primitive, offered
 from xpconv.errors import describe, dtype_name, message
+from xpconv.hints import OF_OPTIMIZERS, Hinted, explained
 from xpconv.runtime import also
 from xpconv.train.clipping import BESIDE, Clip, clipped, share
 from xpconv.train.working import fits, form, stored, working
@@ -30,7 +31,7 @@ class _Kept:
     before: Any
 
 
-class Optimizer:
+class Optimizer(Hinted):
     """The loop over parameters, and the state that it keeps under their dotted names.
 
     ``lr`` and ``steps`` are plain numbers that may be set at any time. Either may also be a 0-d array of the
@@ -46,6 +47,8 @@ class Optimizer:
     weight_decay: float
     clip_norm: float | None = None
     steps: Any  # taken so far
+
+    _instead = OF_OPTIMIZERS
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         first = args[0] if args else None
@@ -64,11 +67,17 @@ class Optimizer:
         clip = self._clip()
         self.clip_norm = None if clip is None else clip[0]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._instead:  # nobody would read it
+            getattr(self, name)
+        super().__setattr__(name, value)
+
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the arrays kept for each parameter, of its shape, zero at first."""
         return ()
 
+    @explained()
     def step(self, parameters: Mapping[str, Parameter]) -> None:
         """Update every trainable parameter that has a gradient.
 
