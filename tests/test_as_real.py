@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -47,10 +49,33 @@ def test_what_does_the_same_to_each_channel_takes_pairs_of_them(op, options):
 def test_arrays_that_do_not_lie_densely_are_copied():
     x, w, b, beside = numbers(2, 5, 6, 4), numbers(3, 3, 4, 6), numbers(6), numbers(2, 3, 4, 6)
     y, pullback = xpconv.vjp(ops.conv, x, w, b, residual=beside)
-    lying = [np.asfortranarray(x), w[..., ::-1][..., ::-1], np.repeat(b, 2)[::2], np.asfortranarray(beside)]
+    lying = [np.asfortranarray(x), np.asfortranarray(w), np.repeat(b, 2)[::2], np.asfortranarray(beside)]
     same, pullback_too = xpconv.vjp(ops.conv, *lying[:3], residual=lying[3])
     for one, other in zip((y, *pullback(y)), (same, *pullback_too(np.asfortranarray(same))), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_infinite_parts_spoil_no_others_and_warn_of_nothing():
+    x, w = np.full((1, 4, 4, 1), 1 + 1j, "complex64"), np.ones((1, 1, 1, 3), "complex64")
+    w[..., 1] = np.inf  # whose product with 1j has a part that is nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y, pullback = xpconv.vjp(ops.conv, x, w)
+        dy = np.zeros_like(y)
+        dy[0, 0, 0, 2] = complex(np.inf, 1)
+        dw = pullback(dy)[1]
+    np.testing.assert_array_equal(y[0, 0, 0], [1 + 1j, complex(np.inf, np.inf), 1 + 1j])
+    np.testing.assert_array_equal(dw.ravel(), [0, 0, complex(np.inf, -np.inf)])
+
+
+def test_what_is_left_to_portable_is_told_and_done():
+    with (
+        xpconv.use_engine("numba"),
+        pytest.raises(xpconv.EngineError, match="borders of complex numbers only where real and imaginary"),
+    ):
+        ops.pad(numbers(1, 3, 3, 2), 1, value=1.0)
+    x, w = (array.astype("clongdouble") for array in (numbers(1, 4, 4, 2), numbers(3, 3, 2, 4)))
+    assert ops.conv(x, w).dtype == ops.pad(x, 1).dtype == x.dtype  # longer than any kernel's where the machine has such
 
 
 def test_replays_read_complex_weights_anew():

@@ -71,8 +71,15 @@ class _Values:
 
 
 def _matrices(w: Any) -> Any:
-    rows = made(lambda: namespace(w).stack((w, 1j * w), axis=-2))  # (*kernel, C / groups, 2, O)
-    return rows.view(_REAL[dtype_name(w.dtype)]).reshape(*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1])
+    """By parts: a product with 1j would make nan of what stands beside an infinite one, and warn."""
+
+    def make() -> Any:
+        rows = _empty(w, (*w.shape[:-1], 2, 2 * w.shape[-1]))
+        rows[..., 0, ::2], rows[..., 0, 1::2] = w.real, w.imag
+        rows[..., 1, ::2], rows[..., 1, 1::2] = -w.imag, w.real
+        return rows.reshape(*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1])
+
+    return made(make)
 
 
 class _Stand:
@@ -88,9 +95,13 @@ class _Stand:
 
 
 def _standing(x: Array, shape: tuple[int, ...]) -> Array:
+    return namespace(x).broadcast_to(_empty(x, ()), shape)
+
+
+def _empty(x: Array, shape: tuple[int, ...]) -> Any:
+    """Memory for parts of x, where it lives."""
     xp = namespace(x)
-    one = xp.empty((), dtype=dtype_named(xp, _REAL[dtype_name(x.dtype)]), device=x.device)
-    return xp.broadcast_to(one, shape)
+    return xp.empty(shape, dtype=dtype_named(xp, _REAL[dtype_name(x.dtype)]), device=x.device)
 
 
 def _fprop(seen: _Seen, x: Any, w: Any, *, epilogue: Any, **options: Any) -> Given:
@@ -120,8 +131,15 @@ def _joined(y: Array) -> Array:
 def _folded(dw: Array) -> Array:
     """The gradient in u and v, of which each stands twice in the matrix."""
     *kernel, c, o = dw.shape
-    rows = _dense(dw).reshape(*kernel, c // 2, 2, o).view(_COMPLEX[dtype_name(dw.dtype)])
-    return made(lambda: rows[..., 0, :] - 1j * rows[..., 1, :])
+    rows = _dense(dw).reshape(*kernel, c // 2, 2, o)
+
+    def make() -> Any:
+        parts = namespace(dw).empty_like(rows[..., 0, :], order="C")
+        parts[..., ::2] = rows[..., 0, ::2] + rows[..., 1, 1::2]
+        parts[..., 1::2] = rows[..., 0, 1::2] - rows[..., 1, ::2]
+        return _joined(parts)
+
+    return made(make)
 
 
 _DIRECTIONS: dict[str, tuple[Callable[..., Given], Callable[[Array], Array]]] = {
@@ -130,6 +148,7 @@ _DIRECTIONS: dict[str, tuple[Callable[..., Given], Callable[[Array], Array]]] = 
     "conv_wgrad": (_wgrad, _folded),
     "bias_grad": (_sum, _joined),
 }
+_DIFFERENT = "has borders of complex numbers only where real and imaginary parts are the same"
 _CHANNELWISE = {"avg_pool", "adaptive_avg_pool", "pad", "resize"}
 
 
@@ -165,7 +184,7 @@ def _channelwise(primitive: Primitive) -> Primitive:
 
     def declines(x: Any, **options: Any) -> str | None:
         if any(isinstance(given, complex) and given.real != given.imag for given in options.values()):
-            return ""  # a border whose real and imaginary parts differ
+            return _DIFFERENT if dtype_kind(x.dtype) == "c" else ""
         return _asked(primitive, x, lambda: ((_Stand.images(x),), _of_parts(options)))
 
     return Primitive(run, backward, declines)
@@ -177,8 +196,8 @@ def _of_parts(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _asked(primitive: Primitive, x: Any, given: Callable[[], Given]) -> str | None:
-    """Why it declines a complex x as a real one; of a real x, declined already, there is no more to say."""
-    if dtype_kind(x.dtype) != "c":
+    """Why it declines a complex x as a real one; of any other x, declined already, there is no more to say."""
+    if dtype_name(x.dtype) not in _REAL:
         return ""
     arrays, options = given()
     return primitive.declines(*arrays, **options) if primitive.declines is not None else None
