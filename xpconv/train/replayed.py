@@ -45,6 +45,7 @@ class Replayed(abc.ABC, Generic[T]):
         self._shapes: Any = None
         self._strays = self._drops = self._wait = self._replays = 0
         self._told = False
+        self._trial: Any = None  # what a replay is to be compared with
         self._changed = False  # whether the last recording was let go for what has changed
         self._recording: Recording[T] | None = None
 
@@ -87,20 +88,24 @@ class Replayed(abc.ABC, Generic[T]):
     def usual(self, *given: Array) -> T:
         """Do the work call by call."""
 
+    def last(self, *given: Array) -> T:
+        """Do the work as usual for the last time before it is recorded by an eager runtime."""
+        return self.usual(*given)
+
     @abc.abstractmethod
     def parts(self, states: list[State]) -> Parts:
         """What the work is made of, beside the layers' options: choices, and arrays that it has the addresses of."""
 
     @abc.abstractmethod
     def proof(self, *given: Array) -> tuple[bool, T]:
-        """Whether a replay comes to the same bits as a call as usual, and what the call has found.
+        """Whether a replay comes to the same bits as a call as usual, and what is found of what is given.
 
         Raises
         ------
         NotRecorded
             If they cannot be compared.
         Changed
-            If they differ for want of one network that both are of.
+            If there is no one network that both are of.
         """
 
     @abc.abstractmethod
@@ -167,12 +172,14 @@ class Replayed(abc.ABC, Generic[T]):
         if self._replays >= _PAID:
             self._drops = 1
         self._replays, self._changed = 0, changed
-        self._recording, self._wait = None, (1 << min(self._drops, _LONGEST)) >> 1
+        self._recording = self._trial = None
+        self._wait = (1 << min(self._drops, _LONGEST)) >> 1
         self._drops += 1
 
     def _warm_up(self, *given: Array) -> T:
-        found = self.usual(*given)
-        if self._wait == 1:
+        last = self._wait == 1
+        found = self.last(*given) if last and self.runtime.eager else self.usual(*given)
+        if last:
             self._made_of = MadeOf(self.net, self.parts)
         self._wait -= 1
         return found
@@ -207,6 +214,7 @@ class Replayed(abc.ABC, Generic[T]):
     def _prove(self, *given: Array) -> T:
         """A call as usual beside a replay: they must have come to the same bits, or there are no more replays."""
         self._proven, found = self.proof(*given)
+        self._trial = None
         self.runtime.release()
         self._made_of = MadeOf(self.net, self.parts)  # anew, since a layer of one's own may have counted this call
         if not self._proven:
@@ -224,7 +232,7 @@ class Replayed(abc.ABC, Generic[T]):
             mine[...] = x
 
     def _refuse(self, reason: str) -> None:
-        self.refused, self._recording = reason, None
+        self.refused, self._recording, self._trial = reason, None, None
         self._tell(f"no {self.runtime.recording}: {reason}; {self.what} runs call by call")
 
 
