@@ -195,6 +195,7 @@ def test_reasons_are_one_line():
         (["--only", "17³"], "no row is left to be measured"),
         (["--direction", "sideways"], "no direction is called 'sideways'"),
         (["--direction", "step", "--set", "pools"], "no row is left"),
+        (["--set", "steps", "--dtype", "complex64"], "complex numbers have no other ops than conv"),
         (["--against", "caffe"], "no peer is called 'caffe'"),
         (["--batch", "8,x"], "must be an integer, not 'x'"),
         (["--threads", "0"], "must be at least 1"),

@@ -44,6 +44,22 @@ def test_steps_are_those_of_a_loop_by_hand_to_the_bit(name):
     assert_alike(*nets)
 
 
+@pytest.mark.parametrize("before", [1, 5], ids=["as usual", "replayed"])
+@pytest.mark.parametrize(("name", "wrong"), [("lr", -0.1), ("lr", float("nan")), ("clip_norm", 0.0)])
+def test_a_rate_or_norm_that_is_none_is_refused_before_anything_changes(name, wrong, before):
+    net = nn.Sequential(nn.BatchNorm(2), nn.Flatten(), nn.Linear(None, 3)).initialize(seed=0)
+    step, (x, labels) = train.Step(net, train.SGD(0.1)), examples((3, 3, 2), 1)[0]
+    for _ in range(before):
+        step(x, labels)
+    assert step.replays is (before > 3)
+    held = net.state_dict()
+    setattr(step.optimizer, name, wrong)
+    with pytest.raises(ValueError, match=rf"^SGD: {name} must be a"):
+        step(x, labels)
+    assert all(np.array_equal(value, held[key]) for key, value in net.state_dict().items())
+    assert step.optimizer.steps == before
+
+
 def test_without_capture_and_on_other_libraries_steps_are_call_by_call():
     nets = [made("side by side") for _ in range(2)]
     steps = [train.Step(net, train.SGD(0.1), capture=capture) for net, capture in zip(nets, (True, False), strict=True)]

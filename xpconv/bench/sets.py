@@ -18,6 +18,8 @@ OF_OP = {
     "inference": ("forward",),
 }
 
+_OF_COMPLEX = ("conv", "conv_transpose", "linear", "global_avg_pool", "resize", "pad")  # that are timed
+
 _QUICK = (
     "56² 64→64 3×3",
     "14² 256→256 3×3",
@@ -97,14 +99,17 @@ def chosen(
     kept = [case for case in cases if all(word in case.name.lower() for word in words)]
     if not kept:
         given = f"--set {','.join(sets)} --direction {','.join(directions)}" + (f" --only {only!r}" if only else "")
-        names = ", ".join(repr(layer.name) for layer in list(found.values())[:3])
-        raise ValueError(message("bench", "no row is left to be measured.", f"given: {given}", f"rows: {names}, ..."))
+        remedy = f"rows: {', '.join(repr(layer.name) for layer in list(found.values())[:3])}, ..."
+        if dtype in COMPLEX:
+            given += f" --dtype {dtype}"
+            remedy = f"complex numbers have no other ops than {', '.join(_OF_COMPLEX)}, and no fused ones."
+        raise ValueError(message("bench", "no row is left to be measured.", f"given: {given}", remedy))
     return sorted(kept, key=_order)
 
 
 def _of_complex(layer: Layer, direction: str) -> bool:
     """Whether complex numbers have it: networks and activations are of real ones."""
-    return direction != "fused" and layer.op in ("conv", "conv_transpose", "linear", "global_avg_pool", "resize", "pad")
+    return direction != "fused" and layer.op in _OF_COMPLEX
 
 
 def _order(case: Case) -> tuple[int, int, int]:

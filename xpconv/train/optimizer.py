@@ -109,6 +109,11 @@ class Optimizer(Hinted):
                 change = self.change(value, grad, kept.slots, rate, self.steps - kept.before)
                 parameter.assign(stored(value - change, parameter.value))
 
+    def check(self) -> None:
+        """Refuse a rate or a norm for clipping that is none, as `step` does: they may be set at any time."""
+        self._rate()
+        self._clip()
+
     def fused(self, parameters: Mapping[str, Parameter]) -> Primitive | None:
         """What an engine offers to update all of these at once by this optimizer's formula, if one does.
 

@@ -69,6 +69,7 @@ class ReplayedStep(Replayed[Measured]):
 
     def before(self) -> None:
         """Write the rate and the count, and drop gradients as a step as usual does."""
+        self._optimizer.check()
         self._step.forget()
         self._dials.set(self._optimizer.lr, self._optimizer.steps)
 

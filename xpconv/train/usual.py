@@ -32,6 +32,7 @@ class Usual:
 
     def __call__(self, x: Array, target: Array) -> Measured:
         """Take one step on a batch."""
+        self.optimizer.check()  # while nothing has changed, statistics of a norm neither
         self.forget()  # what calls beside, or a step that was interrupted, have gathered
         outputs, pullback = self.net.vjp(x, needs_input=False)
         loss, slope = self.objective.gradient(outputs, target)
