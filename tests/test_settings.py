@@ -103,6 +103,19 @@ def test_a_strict_chain_raises_with_every_reason(monkeypatch):
     assert answers == {"reference": "declines: the moon is full", "portable": "has no relu", **others}
 
 
+def test_an_engine_for_another_library_declines_whatever_the_op_is():
+    strict = pytest.importorskip("array_api_strict")
+    pytest.importorskip("numba")
+    x, w = strict.asarray(X), strict.asarray(W)
+    with xpconv.use_engine("numba"):
+        for op, args in ((ops.conv, (x, w)), (ops.pad, (x, 1)), (ops.relu, (x,))):
+            with pytest.raises(xpconv.EngineError, match="numba is not for arrays of array_api_strict"):
+                op(*args)
+    with xpconv.use_engine("numba", "portable"):
+        assert xpconv.explain(ops.relu, x)["portable"] == "chosen: relu"
+        assert np.array_equal(xpconv.to_numpy(ops.relu(x)), np.maximum(X, 0))
+
+
 def test_the_first_engine_that_does_not_decline_takes_it(monkeypatch):
     from xpconv.engines import reference
 
