@@ -28,12 +28,17 @@ CPU_SETS = {
     "layers": "batch norm, linear, loss",
     "convnext": "a block of ConvNeXt",
     "unet": "other norms, resizing, borders",
-    "steps": "training steps of LeNet and ResNet-20",
-    "unet_step": "training step of a U-Net",
 }
+CPU_STEPS = {"steps": "training steps of LeNet and ResNet-20", "unet_step": "training step of a U-Net"}
 CPU_BATCHES = (8, 32)
-CPU_INFERENCE = {"LeNet 28²": "LeNet", "ResNet-20 32²": "ResNet-20", "U-Net 64²": "a small U-Net"}
-CPU_INFERENCE_BATCHES = (1, 8, 32)
+NETWORKS = {
+    "LeNet 28²": "LeNet, 28²",
+    "ResNet-20 32²": "ResNet-20, 32²",
+    "U-Net 64²": "a small U-Net, 64²",
+    "ResNet-50 224²": "ResNet-50, 224²",
+    "MobileNetV2 224²": "MobileNetV2, 224²",
+}
+NETWORK_COLUMNS = (*(("inference", batch) for batch in (1, 8, 32)), *(("step", batch) for batch in (8, 32, 128)))
 GPU_NETS = {"resnet50": "ResNet-50", "mobilenetv2": "MobileNetV2"}
 GPU_BATCHES = (64, 256)
 GPU_PRECISIONS = {
@@ -78,7 +83,7 @@ def cell(found: list[float], missing: str = "") -> str:
 
 
 def cpu_table() -> Iterator[str]:
-    """A row for each set, a column for each direction and batch; steps stand under forward."""
+    """A row for each set of layers, a column for each direction and batch."""
     found = document("cpu.json")
     columns = [(direction, batch) for direction in ("forward", "backward") for batch in CPU_BATCHES]
     yield "| | " + " | ".join(f"{direction}, batch {batch}" for direction, batch in columns) + " |"
@@ -86,29 +91,28 @@ def cpu_table() -> Iterator[str]:
     for name, label in CPU_SETS.items():
         cells = []
         for direction, batch in columns:
-            wanted = ("step", "forward") if direction == "forward" else ("backward",)
 
-            def keep(row: Document, batch: int = batch, wanted: tuple[str, ...] = wanted, name: str = name) -> bool:
-                return row["set"] == name and row["x"][0] == batch and row["direction"] in wanted
+            def keep(row: Document, batch: int = batch, direction: str = direction, name: str = name) -> bool:
+                return row["set"] == name and row["x"][0] == batch and row["direction"] == direction
 
             cells.append(cell(ratios(found, "torch", keep)))
         yield _line(label, cells)
 
 
-def inference_table() -> Iterator[str]:
-    """A row for each network, a column for each batch: replayed, and call by call."""
-    found = document("cpu_inference.json")
-    yield "| inference of | " + " | ".join(f"batch {batch}" for batch in CPU_INFERENCE_BATCHES) + " |"
-    yield "|---" * (len(CPU_INFERENCE_BATCHES) + 1) + "|"
-    rows = {(row["name"], row["x"][0]): row["sides"] for row in (found or {"rows": []})["rows"]}
-    for name, label in CPU_INFERENCE.items():
-        yield _line(label, [_inference(rows.get((name, batch))) for batch in CPU_INFERENCE_BATCHES])
+def networks_table() -> Iterator[str]:
+    """A row for each network, a column for each batch of its inference and of its step."""
+    files = map(document, ("cpu_inference.json", "cpu_steps.json", "cpu.json"))
+    rows = {(row["name"], row["op"], row["x"][0]): row["sides"] for found in files if found for row in found["rows"]}
+    yield "| | " + " | ".join(f"{op}, batch {batch}" for op, batch in NETWORK_COLUMNS) + " |"
+    yield "|---" * (len(NETWORK_COLUMNS) + 1) + "|"
+    for name, label in NETWORKS.items():
+        yield _line(label, [_network(rows.get((name, *column))) for column in NETWORK_COLUMNS])
 
 
-def _inference(sides: Document | None) -> str:
+def _network(sides: Document | None) -> str:
     """PyTorch's time over that of replays, and over that of calls."""
     if sides is None:
-        return NOT_MEASURED
+        return ""
     times = sides["xpconv"]["times_ms"]
     replayed, called = (sides["torch"]["ms"] / statistics.median(times[way]) for way in ("numpy, replay", "numpy"))
     return f"{replayed:.2f} ({called:.2f})"
@@ -119,7 +123,7 @@ def peers_table() -> Iterator[str]:
     found = document("cpu_peers.json")
     yield "| | JAX, forward | JAX, backward | im2col, forward | peak memory, MiB | PyTorch's, MiB |"
     yield "|---" * 6 + "|"
-    for name, label in CPU_SETS.items():
+    for name, label in (CPU_SETS | CPU_STEPS).items():
         rows = [row for row in (found or {"rows": []})["rows"] if row["set"] == name]
         cells = []
         for peer, directions in (("jax", ("forward", "step")), ("jax", ("backward",)), ("im2col", ("forward",))):
@@ -173,7 +177,7 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return f"| {label} |" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
-TABLES = {"cpu": lambda: (*cpu_table(), "", *inference_table()), "peers": peers_table, "gpu": gpu_table}
+TABLES = {"cpu": lambda: (*cpu_table(), "", *networks_table()), "peers": peers_table, "gpu": gpu_table}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in TABLES:

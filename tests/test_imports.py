@@ -25,7 +25,7 @@ STOREYS = (
     ("nn",),
     ("steps", "gradients"),
     ("ops",),
-    ("derivatives",),
+    ("derivatives", "as_real"),
     ("dispatch",),
     ("window", "arrays", "kinds", "packing"),
     ("runtime",),
@@ -35,6 +35,7 @@ STOREYS = (
     ("errors",),
 )
 ENGINE_MAY_IMPORT = {
+    "as_real",
     "dispatch",
     "window",
     "kinds",

@@ -57,8 +57,6 @@ def test_figures_are_those_of_the_result_files():
     for row in conv["rows"]:
         shown = f"| {row['size']} × {row['size']}, {row['in']} → {row['out']} |"
         assert f"{shown} {' | '.join(str(row[name]) for name in columns)} |" in TEXT
-    lenet, resnet = (r["ratio"]["torch"] for r in json.loads((results / "cpu_steps.json").read_text())["rows"])
-    assert f"a step of LeNet comes to {lenet:.2f}, one of ResNet-20 to {resnet:.2f}" in TEXT
     fashion = json.loads((results / "fashion_mnist.json").read_text())
     assert f"comes to {100 * fashion['learned']['test_accuracy']:.1f} % of the test images" in TEXT
     ours, theirs = fashion["time"]["xpconv"], fashion["time"]["torch, channels last"]
@@ -70,7 +68,7 @@ def test_figures_are_those_of_the_result_files():
 
 
 def test_tables_of_speed_are_those_made_from_the_result_files(tables):
-    for line in (*tables.cpu_table(), *tables.inference_table(), *tables.peers_table()):
+    for line in (*tables.cpu_table(), *tables.networks_table(), *tables.peers_table()):
         assert line in TEXT.splitlines()
     if any((README.parent / "bench" / "results").glob("gpu-*.json")):
         for line in tables.gpu_table():
@@ -101,14 +99,14 @@ def test_the_gpu_table_says_what_was_measured_and_what_was_not(tables, tmp_path,
     assert "| ReLU 64 | 8.0 | | 3.3 |" in list(tables.gpu_table())
 
 
-def test_the_table_of_inference_tells_replays_and_calls(tables, tmp_path, monkeypatch):
+def test_the_table_of_networks_tells_replays_and_calls(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     times = {"numpy": [2.0, 4.0, 9.0], "numpy, replay": [2.0]}
     sides = {"xpconv": {"ms": 2.0, "times_ms": times}, "torch": {"ms": 6.0}}
-    (tmp_path / "cpu_inference.json").write_text(
-        json.dumps({"rows": [{"name": "LeNet 28²", "x": [8, 28, 28, 1], "sides": sides}]})
-    )
-    assert "| LeNet | not measured | 3.00 (1.50) | not measured |" in list(tables.inference_table())
+    for file, op in (("cpu_inference.json", "inference"), ("cpu_steps.json", "step")):
+        row = {"name": "LeNet 28²", "op": op, "x": [8, 28, 28, 1], "sides": sides}
+        (tmp_path / file).write_text(json.dumps({"rows": [row]}))
+    assert "| LeNet, 28² | | 3.00 (1.50) | | 3.00 (1.50) | | |" in list(tables.networks_table())
 
 
 def test_an_emulated_gpu_is_no_result(tables, tmp_path, monkeypatch):

@@ -40,6 +40,7 @@ class Primitive(NamedTuple):
     backward: Callable[..., tuple[Array | None, ...]] | None = None
     declines: Callable[..., str | None] | None = None  # reads metadata only; a reason, or None
     describe: Callable[..., str] | None = None  # how it would go about it, for `explain`
+    otherwise: Any = None  # another `Primitive`, for what this one declines
 
 
 @functools.cache
@@ -92,7 +93,12 @@ def _offer(engine: str, name: str, arrays: tuple[Array | None, ...], options: di
         return None, f"has no {name}"
     if current().engine is not None and not _is_for(engine, arrays[0]):
         return None, f"is not for arrays of {library(arrays[0])}"
-    return primitive, primitive.declines(*arrays, **options) if primitive.declines is not None else None
+    reason = primitive.declines(*arrays, **options) if primitive.declines is not None else None
+    if reason is None or primitive.otherwise is None:
+        return primitive, reason
+    other = primitive.otherwise
+    because = other.declines(*arrays, **options)
+    return (other, None) if because is None else (primitive, because or reason)
 
 
 def _is_for(engine: str, x: Array) -> bool:

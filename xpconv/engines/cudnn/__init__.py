@@ -18,6 +18,7 @@ import cupy  # noqa: E402 - that it is missing is told above
 if not cupy.cuda.is_available():
     raise ImportError("CuPy is installed, but finds no CUDA device")
 
+from xpconv.as_real import as_real  # noqa: E402
 from xpconv.engines.cudnn import loading  # noqa: E402 - nothing of it needs what may be missing
 
 loading.load()
@@ -26,7 +27,7 @@ try:
 except (OSError, AttributeError, AssertionError) as error:  # a shared library or two, a frontend that lacks something
     raise ImportError(f"cuDNN's frontend does not load here: {error}") from error
 
-PRIMITIVES = conv.PRIMITIVES
+PRIMITIVES = as_real(conv.PRIMITIVES)
 
 
 def facts() -> dict[str, str]:

@@ -13,6 +13,7 @@ except ImportError as error:
         f"it needs CuPy: pip install 'xpconv[cuda13]', or [cuda12] for a CUDA 12 driver ({error})"
     ) from error
 
+from xpconv.as_real import as_real
 from xpconv.engines.cupy import (
     activation,
     add,
@@ -42,8 +43,9 @@ _ELEMENTWISE = (activation, add, dropout, losses, prelu)
 _NORMS = (norm, response_norm, rownorm, samplenorm, softmax)
 _WINDOWS = (conv, maxpool, pad, pool, resize, unpool)
 
-PRIMITIVES = {
+_OF_OPS = {
     name: primitive
     for module in (*_ELEMENTWISE, *_NORMS, *_WINDOWS, linear, sums)
     for name, primitive in module.PRIMITIVES.items()
-} | UPDATES
+}
+PRIMITIVES = as_real(_OF_OPS) | UPDATES

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 from importlib import metadata
 
+from xpconv.as_real import as_real
+
 if not all(map(importlib.util.find_spec, ("llvmlite", "numba"))):
     raise ImportError("it needs numba: pip install 'xpconv[cpu]'")
 if tuple(map(int, metadata.version("numba").split(".")[:2])) < (0, 62):  # whose LLVM still has typed pointers
@@ -44,14 +46,16 @@ try:
 except OSError as error:  # llvmlite's own library
     raise ImportError(f"numba's compiler does not load here: {error}") from error
 
-PRIMITIVES = {
-    name: primitive
-    for module in (
-        *(activation, add, conv, dropout, groupnorm, linear, loss, norm, pad, parts),
-        *(pool, prelu, resize, responsenorm, rownorm, softmax, sums, update),
-    )
-    for name, primitive in module.PRIMITIVES.items()
-}
+PRIMITIVES = as_real(
+    {
+        name: primitive
+        for module in (
+            *(activation, add, conv, dropout, groupnorm, linear, loss, norm, pad, parts),
+            *(pool, prelu, resize, responsenorm, rownorm, softmax, sums, update),
+        )
+        for name, primitive in module.PRIMITIVES.items()
+    }
+)
 
 team.start()  # where numba itself cannot be imported, this raises ImportError, and no op need find out
 

@@ -1,0 +1,65 @@
+"""Complex arrays on engines of real kernels: which take them, and in what memory they may lie; values are the laws'."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xpconv
+from xpconv import nn, ops, train
+
+pytest.importorskip("numba")
+
+
+def numbers(*shape: int) -> np.ndarray:
+    rng = np.random.default_rng(len(shape))
+    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype("complex64")
+
+
+def test_compiled_kernels_take_complex_convolutions():
+    x, w, b = numbers(2, 5, 6, 4), numbers(3, 3, 2, 6), numbers(6)
+    for op in (ops.conv, ops.conv_transpose):
+        weights = w if op is ops.conv else numbers(3, 3, 3, 4)
+        told = xpconv.explain(op, x, weights, b, groups=2)["numba"]
+        assert told.startswith("chosen: conv")
+        assert "as real numbers, of twice the channels: " in told
+
+
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [(ops.avg_pool, {"kernel_size": 2}), (ops.adaptive_avg_pool, {"output_size": 2}), (ops.resize, {"output_size": 7})],
+)
+def test_what_does_the_same_to_each_channel_takes_pairs_of_them(op, options):
+    x = numbers(2, 4, 6, 3)
+    assert xpconv.explain(op, x, **options)["numba"].startswith("chosen")
+    y, pullback = xpconv.vjp(op, x, **options)
+    re, im = (op(part, **options) for part in (x.real, x.imag))
+    np.testing.assert_array_equal(y, re + 1j * im)
+    np.testing.assert_array_equal(pullback(y)[0].imag, xpconv.vjp(op, x.real, **options)[1](y.imag)[0])
+
+
+def test_arrays_that_do_not_lie_densely_are_copied():
+    x, w, b, beside = numbers(2, 5, 6, 4), numbers(3, 3, 4, 6), numbers(6), numbers(2, 3, 4, 6)
+    y, pullback = xpconv.vjp(ops.conv, x, w, b, residual=beside)
+    lying = [np.asfortranarray(x), w[..., ::-1][..., ::-1], np.repeat(b, 2)[::2], np.asfortranarray(beside)]
+    same, pullback_too = xpconv.vjp(ops.conv, *lying[:3], residual=lying[3])
+    for one, other in zip((y, *pullback(y)), (same, *pullback_too(np.asfortranarray(same))), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_replays_read_complex_weights_anew():
+    layers = nn.Conv2d(2, 4, 3), nn.AvgPool2d(2), nn.ConvTranspose2d(4, 2, 2, stride=2)
+    net = nn.Sequential(*layers).to(dtype="complex64").initialize(seed=0)
+    predictor, x = train.Predictor(net), numbers(1, 6, 6, 2)
+    for _ in range(4):
+        predictor(x)
+    assert predictor.replays
+    net[0].weight.assign(net[0].weight.value * 1j)
+    np.testing.assert_array_equal(predictor(x), net(x))
+
+
+def test_reasons_told_of_real_arrays_are_the_engines_own():
+    depthwise = np.zeros((1, 4, 4, 2), "float32"), np.zeros((3, 3, 1, 4), "float32")
+    assert "several outputs of a channel" in xpconv.explain(ops.conv, *depthwise, groups=2)["numba"]
+    empty = numbers(0, 4, 4, 2), numbers(3, 3, 2, 4)
+    assert ops.conv(*empty).shape == (0, 2, 2, 4)
