@@ -58,7 +58,7 @@ class _Values:
     @staticmethod
     def weights(w: Any) -> Any:
         """(*kernel, C / groups, O) complex -> (*kernel, 2 C / groups, 2 O) real: the matrix of each cell."""
-        rows = made(lambda: namespace(w).stack((w, 1j * w), axis=-2))  # (..., C / groups, 2, O)
+        rows = _dense(made(lambda: namespace(w).stack((w, 1j * w), axis=-2)))  # (..., C / groups, 2, O)
         return rows.view(_REAL[dtype_name(w.dtype)]).reshape(*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1])
 
 
