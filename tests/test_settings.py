@@ -32,6 +32,15 @@ def test_what_was_not_set_is_called_by_what_it_means():
         assert repr(xpconv.use_engine("reference")).endswith("then 'auto' again>")
 
 
+def test_a_value_goes_by_position_or_name_and_a_call_that_does_not_fit_shows_how():
+    with xpconv.use_backend(name="numpy"), xpconv.set_num_threads(n=1), xpconv.workspace_limit(bytes="2K"):
+        assert (settings.current().num_threads, settings.current().workspace_limit) == (1, 2048)
+    with pytest.raises(TypeError, match=r"^set_num_threads: missing a required argument.*\n  set_num_threads\(n\)"):
+        xpconv.set_num_threads()
+    with pytest.raises(TypeError, match=r"^use_engine: got an unexpected keyword .*\n  use_engine\(\*names\)"):
+        xpconv.use_engine(engine="portable")
+
+
 def test_a_call_sets_and_a_block_restores():
     assert settings.current().precision == "ieee"
     with xpconv.precision("fast"):
