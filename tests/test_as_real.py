@@ -27,7 +27,13 @@ def test_compiled_kernels_take_complex_convolutions():
 
 @pytest.mark.parametrize(
     ("op", "options"),
-    [(ops.avg_pool, {"kernel_size": 2}), (ops.adaptive_avg_pool, {"output_size": 2}), (ops.resize, {"output_size": 7})],
+    [
+        (ops.avg_pool, {"kernel_size": 2}),
+        (ops.adaptive_avg_pool, {"output_size": 2}),
+        (ops.resize, {"output_size": 7}),
+        (ops.pad, {"padding": 1}),
+        (ops.pad, {"padding": 2, "mode": "wrap"}),
+    ],
 )
 def test_what_does_the_same_to_each_channel_takes_pairs_of_them(op, options):
     x = numbers(2, 4, 6, 3)

@@ -32,6 +32,19 @@ def answers(path: Path, model: Path, array: np.ndarray, capsys: pytest.CaptureFi
     return shown.out or shown.err
 
 
+def test_one_image_left_over_for_a_batch_norm_is_told_before_training(tmp_path, monkeypatch, capsys):
+    """Of 4 x 4 pixels resnet20 leaves one for its last norms; the split leaves 48 of 60 for training."""
+    arguments = written(tmp_path, np.random.default_rng(0).random((60, 4, 4), dtype="float32"))
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "fit", None)
+        assert main([*arguments, "--model", "resnet20", "--batch-size", "47"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: --batch-size: the last batch of an epoch is one example, on which")
+    assert "  48 images in batches of 47\n  BatchNorm: " in said.err
+    assert "with a batch size of 48 " in said.err
+
+
 # -- the range of pixels ---------------------------------------------------------------------------------------------
 
 

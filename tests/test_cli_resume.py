@@ -75,6 +75,12 @@ def test_a_run_that_was_ended_goes_on_to_the_same_network(arguments, ended, tmp_
 
 @pytest.mark.usefixtures("_no_pictures")
 def test_more_epochs_take_up_a_run_that_was_done(ended, capsys):
+    file = ended / "checkpoint.safetensors"
+    words = checkpoint.tensors.metadata(file)["xpconv.run"]
+    before = words.replace(', "clip_norm": null', "").replace(", clip_norm=None", "")  # as files were that knew of none
+    assert "clip_norm" in words
+    assert "clip_norm" not in before
+    save_file(load_file(file), file, {"xpconv.run": before})
     assert resumed(ended, "--epochs", "3") == 0
     shown = capsys.readouterr().out
     assert "all 3 epochs are there already" in shown
@@ -87,11 +93,13 @@ def test_more_epochs_take_up_a_run_that_was_done(ended, capsys):
 
 
 def test_options_of_another_run_are_refused(ended, tmp_path, capsys):
-    assert resumed(ended, "--model", "resnet20", "--lr", "0.1", "--batch-size", "16", "--precision", "fast") == 2
+    given = ["--model", "resnet20", "--lr", "0.1", "--clip-norm", "1", "--batch-size", "16", "--precision", "fast"]
+    assert resumed(ended, *given) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: --resume: the run in {str(ended)!r} is another one.")
     for line in ("--model: lenet there, resnet20 here", "--lr: 0.003 there, 0.1 here", "--precision: ieee there, fast"):
         assert f"\n  {line}" in said
+    assert "\n  --clip-norm: None there, 1.0 here" in said
     assert "--batch-size" not in said
     images, labels = corners()
     np.savez(tmp_path / "others.npz", images=images, labels=(labels + 1) % 3)

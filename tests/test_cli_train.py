@@ -175,7 +175,7 @@ def test_the_bar_is_for_terminals_that_can_show_it(monkeypatch, terminal, term, 
     assert progress.on_terminal() is live
 
 
-def test_options_reach_the_training(data, tmp_path, monkeypatch):
+def test_options_reach_the_training(data, tmp_path, monkeypatch, capsys):
     given = {}
 
     def fit(net, images, **options):
@@ -185,9 +185,10 @@ def test_options_reach_the_training(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "fit", fit)
     arguments = ["--lr", "0.25", "--seed", "7", "--epochs", "3", "--batch-size", "9", "--out", str(tmp_path)]
-    main(["train", "--data", str(data), *arguments])
+    main(["train", "--data", str(data), *arguments, "--clip-norm", "2"])
+    assert "gradients clipped to a norm of 2; seed 7" in capsys.readouterr().out
     assert isinstance(given["optimizer"], train.Adam)
-    assert given["optimizer"].lr == 0.25
+    assert (given["optimizer"].lr, given["optimizer"].clip_norm) == (0.25, 2.0)
     assert given["schedule"] == train.schedule.Cosine(warm_up=0.1)
     assert (given["seed"], given["epochs"], given["batch_size"]) == (7, 3, 9)
     drawn = nn.models.lenet(num_classes=3, in_channels=1).initialize(seed=7).parameters()["conv1.weight"].value

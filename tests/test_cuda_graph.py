@@ -24,6 +24,7 @@ OPTIMIZERS = {
     "plain sgd": lambda: train.SGD(0.05),
     "adam": lambda: train.Adam(1e-2, weight_decay=1e-2),
     "adamw": lambda: train.AdamW(1e-2),
+    "clipped": lambda: train.SGD(0.05, momentum=0.9, clip_norm=0.05),
 }
 
 

@@ -23,6 +23,8 @@ MAKERS = {
     "adam": lambda: train.Adam(0.01),
     "adam, decay": lambda: train.Adam(0.02, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.2),
     "adamw": lambda: train.AdamW(0.03, betas=(0.7, 0.9), weight_decay=0.5),
+    "adamw, clipped": lambda: train.AdamW(0.03, clip_norm=2.0),
+    "sgd, clipped": lambda: train.SGD(0.1, momentum=0.9, weight_decay=0.1, clip_norm=2.0),
 }
 # More parameters than a launch takes, more elements than a block takes, one of none, one of a few.
 SHAPES = [(5000,), (0, 3), (), *[(i + 1, 3) for i in range(70)], (2048,), (2049,)]
@@ -73,7 +75,7 @@ def test_the_launch_computes_what_the_formula_says(name, dtype):
 def test_a_rate_and_a_count_on_the_device_are_read_there():
     found = []
     for on_device in (False, True):
-        optimizer, params = train.Adam(0.1), parameters("float32")
+        optimizer, params = train.Adam(0.1, clip_norm=1.0), parameters("float32")
         advance(optimizer, params, range(1), "float32")
         if on_device:
             optimizer.lr = cupy.asarray(0.05)

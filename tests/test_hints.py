@@ -142,3 +142,49 @@ def test_a_network_has_no_modes_and_says_so():
     with pytest.raises(AttributeError, match=r"^'numpy.ndarray' object has no attribute 'nothing'$"):
         Own().broken  # noqa: B018
     assert repr(pickle.loads(pickle.dumps(net))) == repr(copy.deepcopy(net)) == repr(net)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (lambda step: step.zero_grad(), r"^Step: has no 'zero_grad'\.\n  a step forgets gradients itself\.$"),
+        (lambda step: step.backward, r"^Step: .*\n  step\(images, targets\) is forward, loss, backward and update"),
+        (lambda step: step.lr, r"^Step: has no 'lr'\.\n  the optimizer has it: step\.optimizer\.lr\.$"),
+        (lambda step: step.nothing, r"^'Step' object has no attribute 'nothing'$"),
+        (lambda step: step.optimizer.zero_grad(), r"^SGD: has no 'zero_grad'\.\n  net\.zero_grad\(\) forgets"),
+        (lambda step: setattr(step.optimizer, "learning_rate", 1), r"^SGD: has no 'learning_rate'\.\n  that is lr\.$"),
+        (
+            lambda step: step.net.predict,
+            r"\n  train\.predict\(net, images\) goes batch by batch, train\.Predictor\(net\)",
+        ),
+        (
+            lambda step: step.net.fit,
+            r"\n  train\.fit\(net, \(images, labels\), epochs=\.\.\., batch_size=\.\.\.\) trains",
+        ),
+        (
+            lambda step: train.Predictor(step.net).predict,
+            r"^Predictor: has no 'predict'\.\n  call it: predictor\(images",
+        ),
+    ],
+)
+def test_what_is_asked_of_a_step_and_its_parts_is_done_otherwise(asked, said):
+    step = train.Step(nn.Sequential(nn.Linear(2, 2)), train.SGD(0.1))
+    with pytest.raises(AttributeError, match=said):
+        asked(step)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda net: train.SGD(0.1).step(),
+            r"^step: .*'parameters'\.\n  step\(parameters\)\n  net\.parameters\(\) gives",
+        ),
+        (lambda net: net.freeze(False), r"^freeze: .*\n  freeze\(\)\n  net\.unfreeze\(\) lets them learn again"),
+        (lambda net: net.to("float64"), r"^to: the first .*\n  given: 'float64'\n  net\.to\(dtype=\"float64\"\) casts"),
+        (lambda net: net.to(np.float64), r"^to: the first argument is a backend\.\n.*\n  net\.to\(dtype=\"float64\"\)"),
+    ],
+)
+def test_arguments_that_other_libraries_take_there(call, said):
+    with pytest.raises(TypeError, match=said):
+        call(nn.Sequential(nn.Linear(2, 2)))

@@ -98,6 +98,20 @@ def test_a_network_prints_as_a_tree():
     )
 
 
+def test_what_does_not_learn_is_marked_where_it_begins():
+    net = nn.Sequential(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), nn.Linear(3, 2))
+    net[0].freeze()
+    net[1].bias.trainable = False
+    lines = repr(net).splitlines()
+    assert [line.strip() for line in lines if "frozen" in line] == [
+        "0: Sequential() (frozen)",
+        "1: Linear(3, 2) (bias frozen)",
+    ]
+    assert repr(net.freeze()).splitlines()[0] == "Sequential() (frozen)"
+    assert repr(net).count("frozen") == 1
+    assert "frozen" not in repr(net.unfreeze())
+
+
 def test_what_is_shared_is_printed_once():
     block = nn.Sequential(nn.ReLU())
     assert repr(nn.Sequential(block, block)) == "Sequential()\n  0: Sequential()\n    0: ReLU()\n  1: Sequential()"

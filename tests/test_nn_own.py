@@ -115,7 +115,38 @@ def test_an_error_says_in_which_layer_it_was_met():
     for run in (net, net.vjp):
         with pytest.raises(ValueError, match="w expects 18 inputs") as caught:
             run(np.ones((1, 6, 6, 1), "float32"))
-        assert caught.value.__notes__ == ["in layer 'rest.head', Linear"]
+        given = "of a Sequential that was given x (N=1, H=6, W=6, C=1) float32"
+        assert caught.value.__notes__ == ["in layer 'rest.head', Linear", given]
+
+
+@pytest.mark.parametrize("around", [lambda layers: layers, nn.Residual], ids=["chain", "residual"])
+def test_an_error_of_layers_that_run_together_names_the_first(around):
+    """At inference a convolution runs with what is behind it, past its own gate."""
+    net = nn.Sequential(a=nn.ReLU(), b=around(nn.Sequential(c=nn.Tanh(), d=nn.Conv2d(2, 1, 7), e=nn.BatchNorm())))
+    net.initialize(seed=0)(np.ones((1, 7, 7, 2), "float32")) if around is not nn.Residual else net.initialize(seed=0)
+    where = "in layer 'b.body.d', Conv2d" if around is nn.Residual else "in layer 'b.d', Conv2d"
+    for shape in ((1, 7, 7, 3), (1, 5, 5, 2)):  # of other channels, and too small
+        for run in (net, net.vjp):
+            with pytest.raises(ValueError, match=r"^conv: ") as caught:
+                run(np.ones(shape, "float32"))
+            assert caught.value.__notes__[0] == where
+
+
+def test_a_class_written_as_pytorchs_are_is_told_what_to_write():
+    class Chain(nn.Module):
+        def forward(self, x):
+            return x
+
+    class One(nn.Layer):
+        def forward(self, x):
+            return x
+
+    for kind, said in (
+        (Chain, r"must write vjp\(x, training, needs_input\)"),
+        (One, r"must write bind\(x, training\)"),
+    ):
+        with pytest.raises(NotImplementedError, match=rf"{said}.*\n  it has a forward, which nothing here calls\.\n"):
+            kind()(np.ones((1, 2), "float32"))
 
 
 def test_an_input_that_is_no_array_is_told_by_the_first_layer():

@@ -43,7 +43,7 @@ class Watch(train.Progress):
         self.counts.append(len(self.copies))
 
 
-OPTIMIZERS = (train.SGD(0.1, momentum=0.9), train.Adam(), train.AdamW())
+OPTIMIZERS = (train.SGD(0.1, momentum=0.9, clip_norm=0.1), train.Adam(), train.AdamW())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
@@ -92,6 +92,23 @@ def test_a_look_at_the_loss_fetches_what_is_new(copies: list[tuple[int, ...]]) -
         data = np.ones((8, 2, 2, 1), "float32"), np.arange(8) % 2
         train.fit(net, data, epochs=1, batch_size=2, progress=Looking())
     assert [shape for shape in copies if len(shape) == 1] == [(1,), (1,), (2,), (2,), (1,), (1,)]
+
+
+def test_a_step_of_ones_own_looks_at_labels_of_the_device_once(copies: list[tuple[int, ...]]) -> None:
+    x, labels = np.ones((8, 2, 2, 1), "float32"), np.arange(8) % 2
+    with xpconv.use_backend(DEVICE):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).initialize(seed=0)
+        step, there = train.Step(net, train.SGD(0.1)), xpconv.asarray(labels)
+        with pytest.raises(ValueError, match=r"^Step: labels must lie in 0\.\.1; found 2 at index 1"):
+            step(x, there + 1)
+        step(x, there)
+        copies.clear()
+        for _ in range(3):
+            assert np.isfinite(xpconv.to_numpy(step(x, labels).loss))  # of the host: looked at each time
+            with pytest.raises(ValueError, match=r"^Step: labels must lie"):
+                step(x, labels + 1)
+            assert np.isfinite(xpconv.to_numpy(step(x, there).loss))
+        assert (8,) not in copies[:2]
 
 
 def test_a_copy_would_be_seen(copies: list[tuple[int, ...]]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from targets import missing
+from targets import TestTarget, absent
 
 import xpconv
 from xpconv import nn, train
 
-if missing("numba"):
-    pytest.skip(f"numba: {missing('numba')}", allow_module_level=True)
+pytestmark = pytest.mark.skipif(bool(absent(TestTarget("numpy", "numba"))), reason="numba is not installed here")
 
 MAKERS = {
     "sgd": lambda: train.SGD(0.1),
@@ -21,9 +20,11 @@ MAKERS = {
     "adam, decay": lambda: train.Adam(0.02, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.2),
     "adamw": lambda: train.AdamW(0.03, betas=(0.7, 0.9), weight_decay=0.5),
     "adamw, no decay": lambda: train.AdamW(0.03, weight_decay=0.0),
+    "sgd, clipped": lambda: train.SGD(0.1, momentum=0.9, clip_norm=30.0),
+    "adamw, clipped": lambda: train.AdamW(0.03, clip_norm=30.0),
 }
-# Several tasks, none, one number, some that fill no vector, and both sides of a task's end.
-SHAPES = [(300, 250), (0, 3), (), (3,), (17,), (2, 16), (32768,), (32769,)]
+# Several tasks, for several threads, none, one number, some that fill no vector, and both sides of a task's end.
+SHAPES = [(600, 250), (0, 3), (), (3,), (17,), (2, 16), (32768,), (32769,)]
 
 
 def parameters(dtype: str) -> dict[str, nn.Parameter]:
@@ -42,24 +43,34 @@ def advance(optimizer: train.Optimizer, params: dict[str, nn.Parameter], steps: 
         optimizer.step(params)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+def updated(name: str, dtype: str, engine: str, threads: int) -> tuple[dict[str, nn.Parameter], dict[str, np.ndarray]]:
+    """Parameters after some steps, and all numbers that there are then."""
+    optimizer, params = MAKERS[name](), parameters(dtype)
+    with xpconv.use_engine(engine), xpconv.set_num_threads(threads):
+        assert (optimizer.fused(params) is not None) == (engine == "numba")
+        advance(optimizer, params, 4, dtype)
+    return params, {key: p.value for key, p in params.items()} | optimizer.state_dict()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_job_computes_what_the_formula_says(name, dtype, threads):
-    found = []
-    for engine in ("numba", "portable"):
-        optimizer, params = MAKERS[name](), parameters(dtype)
-        with xpconv.use_engine(engine), xpconv.set_num_threads(threads):
-            assert (optimizer.fused(params) is not None) == (engine == "numba")
-            advance(optimizer, params, 4, dtype)
-        found.append((params, optimizer.state_dict()))
-    (fused, kept), (plain, expected) = found
-    for key, parameter in plain.items():
-        np.testing.assert_array_equal(fused[key].value, parameter.value)
-        assert fused[key].version == parameter.version
-        assert not fused[key].value.flags.writeable
-    for key, value in expected.items():
-        np.testing.assert_array_equal(kept[key], value)
+def test_the_job_computes_what_the_formula_says_with_any_number_of_threads(name, dtype):
+    plain, expected = updated(name, dtype, "portable", 1)
+    # A norm is summed up in another order than the formula has; that is rounded away where the share is to float32.
+    close = (
+        {"rtol": 1e-12, "atol": 1e-14} if MAKERS[name]().clip_norm and dtype == "float64" else {"rtol": 0, "atol": 0}
+    )
+    bits = set()
+    for threads in (1, 2, 5):
+        fused, found = updated(name, dtype, "numba", threads)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, **close)
+        for key, parameter in plain.items():
+            assert fused[key].version == parameter.version
+            assert not fused[key].value.flags.writeable
+        bits.add(b"".join(np.asarray(value).tobytes() for value in found.values()))
+    assert len(bits) == 1
 
 
 def test_parameters_of_two_dtypes_are_updated_together():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,22 @@ def test_images_of_other_libraries_and_dtypes():
         predictor(whole[..., :2])
     with pytest.raises(TypeError, match=r"the network must be an nn\.Module"):
         train.Predictor(nn.ReLU)
-    with pytest.raises(TypeError, match="images must be numbers"):
-        train.Predictor(nn.ReLU())(None)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, r"numbers\.\n  given: None\n  an array \(N, H, W, C\)"),
+        ("cat.png", r"numbers\.\n  given: 'cat\.png'\n  a file becomes .*Image\.open\(path\)"),
+        ([Path("cat.png"), Path("dog.png")], r"numbers\.\n  given: 'cat\.png' and others\n  a file"),
+        (object(), r"numbers\.\n  given: of type object$"),
+        ([images(1)[0], images(1, 4)[0]], r"of one shape\.\n  given: \(5, 5, 3\) and \(4, 4, 3\)\n  pad or crop"),
+        ([[[1], [1, 2]]], r"of one shape\.\n  setting an array"),
+    ],
+)
+def test_what_makes_no_images_is_told_by_what_it_is(given, said):
+    with pytest.raises((TypeError, ValueError), match=rf"^Predictor: images must (all )?be {said}"):
+        train.Predictor(nn.ReLU())(given)
 
 
 def test_a_first_batch_of_any_strides_is_recorded():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ class Options(Doubled):
         (Doubled, ""),
         (Pair, "returns tuple, not one array"),
         (Undeclared, "does not say that it can"),
-        (Constant, "a replay does not do all that inference does"),
+        (Constant, r"all that inference does, .*: look at the layer Constant '1'$"),
     ],
 )
 def test_layers_of_ones_own(layer, said):
@@ -63,7 +64,7 @@ def test_layers_of_ones_own(layer, said):
         mine, usual = predictor(x * (1 if i < 5 else 3)), net(x * (1 if i < 5 else 3))
         for one, other in zip(mine, usual, strict=True):
             assert one.tobytes() == other.tobytes()
-    assert said in predictor.refused
+    assert re.search(said, predictor.refused)
     assert predictor.replays is not bool(said)
 
 

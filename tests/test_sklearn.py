@@ -162,9 +162,18 @@ def test_options_reach_the_training(digits):
         seen.append(images.shape)
         return images
 
-    net = quick(epochs=2, batch_size=300, learning_rate=0.01, weight_decay=0.5, augment=augment).fit(X, y)
+    options = {"learning_rate": 0.01, "weight_decay": 0.5, "clip_norm": 1.0}
+    net = quick(epochs=2, batch_size=300, augment=augment, **options).fit(X, y)
     assert seen == 4 * [(300, 8, 8, 1)]
-    assert (net._optimizer.lr, net._optimizer.weight_decay) == (0.01, 0.5)
+    assert {name: getattr(net._optimizer, name.replace("learning_rate", "lr")) for name in options} == options
+
+
+def test_one_example_left_over_for_a_batch_norm_is_told(digits):
+    X, y, *_ = digits
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm(8), nn.Linear(8, 10))
+    with pytest.raises(ValueError, match=r"(?s)the last batch .* one example.*batches of 32\n.*batch size of 33"):
+        quick(model=model).fit(X[:129], y[:129])
+    assert len(quick(model=model, batch_size=33, epochs=1).fit(X[:129], y[:129]).history_) == 1
 
 
 @pytest.mark.parametrize("backend", ["array_api_strict", "torch"])

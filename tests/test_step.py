@@ -39,6 +39,7 @@ def test_steps_are_those_of_a_loop_by_hand_to_the_bit(name):
         found, expected = step(x, labels), by_hand(nets[1], optimizers[1], x, labels)
         assert (found.loss.tobytes(), int(found.right)) == (expected[0].tobytes(), int(expected[1]))
         assert step.replays is (i >= 3)
+        assert found.loss.item() == float(found.loss)
     assert step.refused == ""
     assert_alike(*nets)
 
@@ -116,10 +117,94 @@ def test_what_does_not_fit_is_said():
     step = train.Step(net, train.SGD(0.1))
     for _ in range(5):
         step(x, [0, 1, 2, 3])
-    for labels, said in (([0.5, 1, 2, 3], "integers"), ([[0], [1], [2], [3]], "shape"), ([0, 1, 2], "shape")):
-        with pytest.raises((TypeError, ValueError), match=said):
-            step(x, labels)
-    assert np.isnan(step(x, [0, 1, 2, 99]).loss)
+
+
+BAD_TARGETS: dict[str, tuple[Any, str]] = {
+    "too high": ([0, 1, 2, 99], r"labels must lie in 0\.\.4; found 99 at index 3\.\n  1 of 4 labels are outside"),
+    "below 0": (np.array([0, -1, 2, 3], "int8"), r"labels must lie in 0\.\.4; found -1 at index 1"),
+    "halves": ([0.5, 1, 2, 3], r"labels must be integers\.\n.*\n  number the classes from 0"),
+    "floats": ([0.0, 1.0, 2.0, 3.0], r"labels must be integers\.\n.*\n  cast them"),
+    "one-hot": (np.eye(5, dtype=int)[:4], r"labels must have shape \(4,\)\.\n.*\n  one-hot rows .*argmax\(axis=1\)"),
+    "one-hot floats": (np.eye(5)[:4], r"labels must be integers\.\n.*\n  one-hot rows .*argmax\(axis=1\)"),
+    "columns": (
+        [[0], [1], [2], [3]],
+        r"labels must have shape \(4,\)\.\n.*\n  an axis of 1 goes with labels\[\.\.\., 0\]",
+    ),
+    "too few": ([0, 1, 2], r"needs as many labels as images, and at least one"),
+    "nothing": (None, r"needs as many labels as images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TARGETS)
+@pytest.mark.parametrize("before", [0, 5])
+def test_targets_that_do_not_fit_are_refused_before_anything_is_changed(case, before):
+    """As `fit` does: by the first step, and by one that would be replayed."""
+    targets, said = BAD_TARGETS[case]
+    net, x = made("side by side"), images(4)
+    step = train.Step(net, train.SGD(0.1, momentum=0.9))
+    for _ in range(before):
+        step(x, [0, 1, 2, 3])
+    assert step.replays is (before == 5)
+    state, steps = net.state_dict(), step.optimizer.steps
+    with pytest.raises((TypeError, ValueError), match=rf"^Step: {said}"):
+        step(x, targets)
+    assert step.optimizer.steps == steps
+    for name, value in net.state_dict().items():
+        assert value.tobytes() == state[name].tobytes(), name
+
+
+def test_a_batch_of_nothing_is_no_step():
+    """Momentum would move the weights, and half of the rule of Adam."""
+    step = train.Step(made("side by side"), train.SGD(0.1, momentum=0.9))
+    step(images(4), [0, 1, 2, 3])
+    with pytest.raises(ValueError, match=r"^Step: needs as many labels as images, and at least one\.\n  images \(0, 5"):
+        step(images(0), np.zeros(0, "int64"))
+
+
+def test_targets_are_judged_by_what_the_network_gives_now():
+    """The size of a map of labels follows an option, which may be set between steps."""
+    net, x = nn.Sequential(nn.Conv2d(3, 2, 1)).initialize(seed=0), images(2, 6)
+    step, bce = (train.Step(net, train.SGD(0.1), *loss) for loss in ((), ("binary_cross_entropy_with_logits",)))
+    step(x, np.ones((2, 6, 6), int))
+    net[0].stride = 2
+    with pytest.raises(ValueError, match=r"logits \(2, 3, 3, 2\)"):
+        step(x, np.ones((2, 6, 6), int))
+    step(x, np.ones((2, 3, 3), int))
+    with pytest.raises(ValueError, match=r"^Step: labels must have shape \(2, 3, 3\)"):
+        step(x, np.ones((2, 6, 6), int))
+    for targets, said in ((np.ones((2, 3, 3, 1)), "must have shape"), (np.full((2, 3, 3, 2), 255), r"lie in 0\.\.1")):
+        with pytest.raises(ValueError, match=rf"^Step: targets .*{said}"):
+            bce(x, targets)
+
+
+def test_nothing_is_set_that_nobody_reads():
+    step, predictor = train.Step(made("lenet"), train.SGD(0.1)), train.Predictor(made("lenet"))
+    with pytest.raises(
+        AttributeError, match=r"^Step: has no 'lr' to set\.\n.*\n  the optimizer has it: step\.optimizer\.lr"
+    ):
+        step.lr = 0.01
+    with pytest.raises(
+        AttributeError, match=r"^Step: net is not to be set\.\n  it has net, optimizer, refused, replays$"
+    ):
+        step.net = made("lenet")
+    with pytest.raises(
+        AttributeError, match=r"^Predictor: has no 'batch_size' to set\.\n  it has net, refused, replays$"
+    ):
+        predictor.batch_size = 3
+
+
+def test_what_puts_a_recording_off_is_told():
+    step = train.Step(made("side by side"), train.SGD(0.1, momentum=0.9))
+    shown = []
+    for i, (x, labels) in enumerate(examples((5, 5, 3), 13)):
+        if i in (5, 9):
+            step.optimizer.momentum = 0.5 + i / 100
+        step(x, labels)
+        shown.append(repr(step).removeprefix("<Step of Sequential by SGD, ").removesuffix(">"))
+    lately = "call by call: weights, layers or settings have changed lately; to be recorded again"
+    assert shown[2:6] == ["call by call so far", "replayed", "replayed", f"{lately} at the next call"]
+    assert shown[8:10] == ["replayed", f"{lately} after 1 call more"]
+    assert shown[12] == "replayed"
 
 
 def test_a_copy_takes_steps_of_its_own():

@@ -112,6 +112,10 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "batch size": ({"batch_size": 8}, "batch_size: 16 there · 8 here"),
     "seed": ({"seed": 8}, "seed: 7 there · 8 here"),
     "rate": ({"optimizer": train.Adam(1e-3)}, r"optimizer: Adam\(lr=0\.01,.* there · Adam\(lr=0\.001,"),
+    "clipping": (
+        {"optimizer": train.Adam(1e-2, clip_norm=1)},
+        r"optimizer: Adam\(.*0\.0\) there · .*clip_norm=1\.0\) here",
+    ),
     "schedule": ({"schedule": None}, r"schedule: Cosine\(.*\) there · None here"),
     "augment": ({"augment": None}, r"augment: <function random_shift\.<locals>\.shift> there · None here"),
     "images": ({"data": (IMAGES + 1, LABELS)}, r"images: \(40, 4, 4, 1\) float32 \w+ there · "),
@@ -254,12 +258,14 @@ def test_what_cannot_have_been_kept_is_refused_before_anything_changes(
     assert all(np.array_equal(before[key], value) for key, value in net.state_dict().items())
 
 
-def test_a_checkpoint_that_tells_of_numpys_numbers_is_of_the_same_run(path: Path) -> None:
-    """As those do that were written before layers took them for Python's."""
+def test_a_checkpoint_in_words_of_before_is_of_the_same_run(path: Path) -> None:
+    """NumPy's numbers, before layers took them for Python's; nothing of clipping, before there was any."""
     run(network(), path, epochs=3)
     words = module.tensors.metadata(path)["xpconv.run"]
     old = words.replace("Linear(16, 3)", "Linear(np.int64(16), np.int64(3))").replace("bias=False", "bias=np.False_")
     assert len(old) > len(words) + 20
+    assert ", clip_norm=None)" in old
+    old = old.replace(", clip_norm=None", "")
     save_file(load_file(path), path, {"xpconv.run": old})
     assert len(run(network(), path, resume=True, epochs=4)) == 4
     save_file(load_file(path), path, {"xpconv.run": words.replace("bias=False", "bias=0")})  # or judged flags

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from targets import missing
 
-from xpconv import backend, nn, train
+from xpconv import backend, nn, train, use_engine
 
 BACKENDS = ("numpy", "torch", "array_api_strict", "array_api_strict:device1", "cupy")
 SHAPES = {"0.w": (3, 2), "0.b": (2,), "head.w": (2, 2, 1, 4)}
@@ -22,6 +23,8 @@ MAKERS = {
     "adam, decay": ("Adam", {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.2}),
     "adamw": ("AdamW", {"lr": 0.01}),
     "adamw, strong": ("AdamW", {"lr": 0.03, "betas": (0.7, 0.9), "weight_decay": 0.5}),
+    "sgd, clipped": ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1, "clip_norm": 2.0}),
+    "adamw, clipped at times": ("AdamW", {"lr": 0.01, "clip_norm": 4.0}),
 }
 
 
@@ -68,10 +71,12 @@ def test_the_formulas_are_pytorchs(made: tuple[str, dict[str, Any]], dtype: str)
     params = parameters(backend.get("numpy"), dtype)
     advance(getattr(train, kind)(**options), params, range(6), dtype)
     theirs = {name: torch.nn.Parameter(torch.asarray(value)) for name, value in numbers(0, dtype).items()}
-    reference = getattr(torch.optim, kind)(theirs.values(), **options)
+    reference = getattr(torch.optim, kind)(theirs.values(), **{k: v for k, v in options.items() if k != "clip_norm"})
     for i in range(6):
         for name, grad in numbers(100 + i, dtype).items():
             theirs[name].grad = torch.asarray(grad)
+        if "clip_norm" in options:
+            torch.nn.utils.clip_grad_norm_(theirs.values(), options["clip_norm"])
         reference.step()
     tolerance = 1e-6 if dtype == "float32" else 1e-12
     for name, value in host(params).items():
@@ -174,6 +179,75 @@ def test_half_precision_is_updated_in_single() -> None:
     np.testing.assert_allclose(params["w"].value, 1 - 3e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_clipping_is_by_the_norm_of_all_that_is_updated_and_no_square_overflows(
+    dtype: str, place: backend.Backend
+) -> None:
+    """A gradient of a frozen parameter does not count, one that is broadcast counts for all its numbers."""
+    if dtype == "float16" and place.library == "array_api_strict":
+        pytest.skip("has no float16")
+    large = {"float16": 6e4, "float32": 1e30, "float64": 1e30}[dtype]
+    values = {name: np.zeros(shape, dtype) for name, shape in {"a": (3, 4), "b": (5,), "frozen": (2,)}.items()}
+    params = {name: nn.Parameter(place.asarray(value)) for name, value in values.items()}
+    grads = {"a": np.full((4,), large, dtype), "b": np.arange(5).astype(dtype), "frozen": np.full(2, large, dtype)}
+    for name, parameter in params.items():
+        parameter.grad = place.asarray(grads[name])
+    params["frozen"].trainable = False
+    train.SGD(1.0, clip_norm=3.0).step(params)
+    norm = np.sqrt(12 * float(grads["a"][0]) ** 2 + 30)
+    tolerance = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
+    found = host(params)
+    np.testing.assert_allclose(found["a"], np.full((3, 4), -3 * float(grads["a"][0]) / norm), rtol=tolerance)
+    np.testing.assert_allclose(found["b"], -3 / norm * np.arange(5), rtol=tolerance, atol=1e-7 * (dtype == "float16"))
+    assert not found["frozen"].any()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_spreads_as_in_pytorch(bad: float) -> None:
+    torch = pytest.importorskip("torch")
+    grads = {"w": np.asarray([1.0, bad, -2.0], "float32"), "b": np.ones(2, "float32")}
+    theirs = {name: torch.nn.Parameter(torch.zeros(len(grad))) for name, grad in grads.items()}
+    for name, grad in grads.items():
+        theirs[name].grad = torch.tensor(grad)
+    torch.nn.utils.clip_grad_norm_(theirs.values(), 1.0)
+    for engine in ("auto", "portable"):
+        params = {name: nn.Parameter(np.zeros(len(grad), "float32")) for name, grad in grads.items()}
+        for name, grad in grads.items():
+            params[name].grad = grad.copy()
+        with use_engine(engine):
+            train.SGD(1.0, clip_norm=1.0).step(params)
+        for name, value in host(params).items():
+            np.testing.assert_array_equal(value, -theirs[name].grad.numpy())
+
+
+@dataclass(eq=False)
+class Plain(train.Optimizer):
+    """An optimizer of one's own."""
+
+    lr: Any = 0.5
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def change(self, value: Any, grad: Any, slots: list[Any], rate: Any, t: Any) -> Any:
+        return rate * grad
+
+
+def test_an_optimizer_of_ones_own_is_clipped_by_a_norm_that_may_be_set() -> None:
+    optimizer, params = Plain(clip_norm=1.0), {"w": nn.Parameter(np.zeros(2))}
+    params["w"].grad = np.asarray([3.0, 4.0])
+    optimizer.step(params)
+    np.testing.assert_allclose(params["w"].value, [-0.3, -0.4], rtol=1e-6)
+    np.testing.assert_array_equal(params["w"].grad, [3.0, 4.0])
+    optimizer.clip_norm = None
+    optimizer.step(params)
+    np.testing.assert_allclose(params["w"].value, [-1.8, -2.4], rtol=1e-6)
+    optimizer.clip_norm = 0
+    with pytest.raises(ValueError, match="Plain: clip_norm must be a positive number, or None"):
+        optimizer.step(params)
+    assert optimizer.steps == 2
+
+
 def test_another_network_is_refused() -> None:
     optimizer = train.Adam()
     params = {"w": nn.Parameter(np.ones(3))}
@@ -209,6 +283,15 @@ def test_a_foreign_state_is_refused(state: dict[str, Any]) -> None:
         ("Adam", {"betas": 0.9}, r"Adam: betas must be two numbers"),
         ("Adam", {"eps": -1e-8}, r"Adam: eps must be"),
         ("AdamW", {"weight_decay": -0.1}, r"AdamW: weight_decay must be"),
+        (
+            "SGD",
+            {"lr": 0.1, "clip_norm": 0},
+            r"SGD: clip_norm must be .*\n  given: clip_norm=0\n  1\.0 is usual",
+        ),
+        ("Adam", {"clip_norm": float("inf")}, r"Adam: clip_norm must be"),
+        ("Adam", {"clip_norm": float("nan")}, r"Adam: clip_norm must be"),
+        ("AdamW", {"clip_norm": True}, r"AdamW: clip_norm must be"),
+        ("AdamW", {"clip_norm": "1"}, r"AdamW: clip_norm must be"),
     ],
 )
 def test_bad_hyperparameters_are_named(kind: str, options: dict[str, Any], said: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,81 @@ def test_what_is_of_the_wrong_kind_is_refused(options: dict[str, Any], said: str
     net, data = options.pop("net", small_net()), options.pop("data", blobs())
     with pytest.raises(TypeError, match=said):
         fit(net, data, **options)
+
+
+def flat(*first: nn.Module) -> nn.Sequential:
+    """A batch norm on features, of which an example has one value each."""
+    return nn.Sequential(*first, nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm(8), nn.Dropout(0.1), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "said"),
+    [
+        (
+            33,
+            16,
+            r"^fit: the last batch .*\n  33 images in batches of 16\n  BatchNorm: .*; in layer '2', .*\n  .* of 17 ",
+        ),
+        (33, 8, r" of 9 "),
+        (9, 1, r"^fit: this network cannot be trained on batches of one example\.\n  9 images in .* 1\n.*\n.* of 3 "),
+        (1, 4, r"\n  1 image in batches of 4\n.*\n  give it two images"),
+    ],
+)
+def test_one_example_left_over_for_a_batch_norm_on_features_is_told_before_the_first_step(
+    count: int, batch_size: int, said: str, tmp_path: Path
+) -> None:
+    seen, net = Seen(), flat().initialize(0)
+    before = net.state_dict()
+    for options in ({}, {"checkpoint": train.Checkpoint(tmp_path / "run", resume=True)}):
+        with pytest.raises(ValueError, match=said):
+            fit(net, (IMAGES[:count], LABELS[:count]), batch_size=batch_size, progress=seen, **options)
+    assert not seen.told
+    assert net[3].draws() == 0
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+class Still(nn.Module):
+    """A part that is trained with the statistics it has."""
+
+    capturable = True
+
+    def __init__(self) -> None:
+        self.part = nn.Sequential(nn.Flatten(), nn.BatchNorm(None))
+
+    def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> Any:
+        return self.part.vjp(x, training=False, needs_input=needs_input)
+
+
+class Locked(nn.Module):
+    """A layer that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def vjp(self, x: Any, training: bool = True, needs_input: bool = True) -> Any:
+        return x, lambda dy: dy
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        small_net(),
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm(4), nn.Flatten(), nn.Linear(None, 3)),
+        nn.Sequential(nn.Flatten(), nn.Linear(None, 8), nn.LayerNorm(8), nn.Linear(8, 3)),
+        nn.Sequential(Still(), nn.Linear(None, 3)),
+    ],
+    ids=["no norm", "on pixels", "by rows", "at inference"],
+)
+def test_one_example_left_over_is_trained_on_where_it_can_be(net: nn.Module) -> None:
+    assert len(fit(net, (IMAGES[:33], LABELS[:33]))) == 2
+
+
+def test_where_a_network_cannot_be_copied_the_last_batch_tells() -> None:
+    seen = Seen()
+    with pytest.raises(ValueError, match=r"^BatchNorm: training needs more than one value per channel"):
+        fit(flat(Locked()), (IMAGES[:33], LABELS[:33]), progress=seen)
+    assert (1, 2) in seen.told
 
 
 def test_numbers_of_the_validation_are_checked_before_the_first_step() -> None:

@@ -21,6 +21,7 @@ from xpconv.backend import Array, dtype_named, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.errors import dtype_name
 from xpconv.kinds import dtype_kind
+from xpconv.packing import place_for
 from xpconv.runtime import made
 
 _REAL = {"complex64": "float32", "complex128": "float64"}
@@ -57,9 +58,21 @@ class _Values:
 
     @staticmethod
     def weights(w: Any) -> Any:
-        """(*kernel, C / groups, O) complex -> (*kernel, 2 C / groups, 2 O) real: the matrix of each cell."""
-        rows = _dense(made(lambda: namespace(w).stack((w, 1j * w), axis=-2)))  # (..., C / groups, 2, O)
-        return rows.view(_REAL[dtype_name(w.dtype)]).reshape(*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1])
+        """(*kernel, C / groups, O) complex -> (*kernel, 2 C / groups, 2 O) real: the matrix of each cell.
+
+        Made once for each version of a layer's parameter, each time for other arrays.
+        """
+        place = place_for(w)
+        if place is None:
+            return _matrices(w)
+        if "as real" not in place:
+            place["as real"] = _matrices(w)
+        return place["as real"]
+
+
+def _matrices(w: Any) -> Any:
+    rows = _dense(made(lambda: namespace(w).stack((w, 1j * w), axis=-2)))  # (*kernel, C / groups, 2, O)
+    return rows.view(_REAL[dtype_name(w.dtype)]).reshape(*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1])
 
 
 class _Stand:
@@ -117,7 +130,7 @@ _DIRECTIONS: dict[str, tuple[Callable[..., Given], Callable[[Array], Array]]] = 
     "conv_wgrad": (_wgrad, _folded),
     "bias_grad": (_sum, _joined),
 }
-_CHANNELWISE = {"avg_pool", "adaptive_avg_pool", "resize"}
+_CHANNELWISE = {"avg_pool", "adaptive_avg_pool", "pad", "resize"}
 
 
 def _direction(primitive: Primitive, given: Callable[..., Given], answer: Callable[[Array], Array]) -> Primitive:
@@ -142,7 +155,7 @@ def _channelwise(primitive: Primitive) -> Primitive:
     """What does the same to each channel of its one array."""
 
     def run(x: Any, needs: Needs, **options: Any) -> tuple[Any, Any]:
-        y, residuals = primitive.run(_Values.images(x), needs=needs, **options)
+        y, residuals = primitive.run(_Values.images(x), needs=needs, **_of_parts(options))
         return _joined(y), residuals
 
     def backward(residuals: Any, dy: Any, needs: Needs) -> tuple[Any, ...]:
@@ -151,9 +164,16 @@ def _channelwise(primitive: Primitive) -> Primitive:
         return tuple(None if dx is None else _joined(dx) for dx in grads)
 
     def declines(x: Any, **options: Any) -> str | None:
-        return _asked(primitive, x, lambda: ((_Stand.images(x),), options))
+        if any(isinstance(given, complex) and given.real != given.imag for given in options.values()):
+            return ""  # a border whose real and imaginary parts differ
+        return _asked(primitive, x, lambda: ((_Stand.images(x),), _of_parts(options)))
 
     return Primitive(run, backward, declines)
+
+
+def _of_parts(options: dict[str, Any]) -> dict[str, Any]:
+    """Numbers for real and imaginary parts alike, where they are the same."""
+    return {name: given.real if isinstance(given, complex) else given for name, given in options.items()}
 
 
 def _asked(primitive: Primitive, x: Any, given: Callable[[], Given]) -> str | None:

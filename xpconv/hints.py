@@ -12,7 +12,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
 from xpconv.errors import message
 
@@ -42,6 +42,8 @@ _OPTIONS = {
     "pretrained": "exchange.load_torch(net, path) takes over a file of torchvision's weights.",
     "weights": "exchange.load_torch(net, path) takes over a file of torchvision's weights.",
 }
+# What an argument that is missing, and that other libraries take elsewhere, comes from.
+_WANTED = {"parameters": "net.parameters() gives them."}
 # What is called otherwise here; names that differ in case, underscores and the number of axes alone need no entry.
 _NAMES = {
     "BCEWithLogitsLoss": "ops.binary_cross_entropy_with_logits",
@@ -70,17 +72,40 @@ _NAMES = {
     "tensor": "xpconv.asarray",
 }
 _NO_MODE = "there is no mode to set: net(x) is inference, net.vjp(x) is training."
-_METHODS = {
+_CLEARED = "a step forgets gradients itself."
+# What a class has no method or attribute for, by the name that other libraries have for it.
+OF_MODULES = {
     **dict.fromkeys(("train", "eval", "forward"), _NO_MODE),
     "backward": "net.vjp(x) returns y and a pullback, which takes the gradient of y.",
+    "compile": "train.fit takes the optimizer and the loss.",
     "cpu": "net.to('numpy') moves it.",
     "cuda": "net.to('cupy') moves it.",
     "double": "net.to(dtype='float64') casts it.",
+    "evaluate": "train.evaluate(net, (images, labels)) measures it.",
+    "fit": "train.fit(net, (images, labels), epochs=..., batch_size=...) trains it.",
     "half": "net.to(dtype='float16') casts it.",
     "named_modules": "net.modules() is a dict by name.",
     "named_parameters": "net.parameters() is a dict by name.",
-    "requires_grad_": "a parameter's trainable = False keeps it as it is: for p in net.parameters().values().",
+    "predict": "train.predict(net, images) goes batch by batch, train.Predictor(net) is for call after call.",
+    "requires_grad_": "net.freeze() and net.unfreeze(), or of one parameter trainable = False.",
     "save": "xpconv.save(net, path) writes it.",
+}
+OF_STEPS = {
+    **{name: f"the optimizer has it: step.optimizer.{name}." for name in ("lr", "momentum", "weight_decay")},
+    "backward": "step(images, targets) is forward, loss, backward and update.",
+    "learning_rate": "the optimizer has it: step.optimizer.lr.",
+    "parameters": "the network has them: step.net.parameters().",
+    "step": "step(images, targets) is forward, loss, backward and update.",
+    "zero_grad": _CLEARED,
+}
+OF_PREDICTORS = {
+    **dict.fromkeys(("train", "eval"), "it is inference, and has no mode to set."),
+    **dict.fromkeys(("forward", "predict"), "call it: predictor(images)."),
+}
+OF_OPTIMIZERS = {
+    "learning_rate": "that is lr.",
+    "param_groups": "one rate, lr, is that of all parameters.",
+    "zero_grad": f"net.zero_grad() forgets gradients; {_CLEARED.replace('a step', 'a train.Step')}",
 }
 
 
@@ -98,13 +123,14 @@ def check_call(
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        parameters = signature.parameters.values()
+        parameters = [p for p in signature.parameters.values() if p.name != "self"]
         bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
         options = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
         known = [
             f"{name}: {_OPTIONS[name]}" for name in kwargs if name not in signature.parameters and name in _OPTIONS
         ]
-        if not known and len(args) > len(bare) - len(options):
+        known += [told for name, told in _WANTED.items() if str(error).endswith(f"required argument: {name!r}")]
+        if not known and len(args) > len(signature.parameters) - len(options):
             by_name = f"options go by name: {', '.join(f'{name}=' for name in options)}." if options else ""
             known = [remedy or by_name]
         shown = f"{subject}{signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)}"
@@ -171,8 +197,32 @@ def _nearest(name: str, package: str, public: tuple[str, ...]) -> str:
     return next((f"{package}.{own[each]}" for each in wanted if each in own), "")
 
 
-def check_method(module: object, name: str) -> None:
-    """Raise an `AttributeError` that says what to do instead, where a module is asked for a method of PyTorch's."""
-    if name in _METHODS:
-        told = message(type(module).__name__, f"has no {name!r}.", "", _METHODS[name])
-        raise AttributeError(told, name=name, obj=module)
+class Hinted:
+    """What answers for a method or attribute of another library's, which it has not, with what is done here."""
+
+    __slots__ = ()
+    _instead: ClassVar[Mapping[str, str]] = {}  # what is done here, by the name
+
+    if not TYPE_CHECKING:  # which would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            if name in self._instead:
+                told = message(type(self).__name__, f"has no {name!r}.", "", self._instead[name])
+                raise AttributeError(told, name=name, obj=self)
+            return super().__getattribute__(name)  # which raises as before, a property's own error too
+
+
+class Closed(Hinted):
+    """What has the attributes of its class alone: one that is set beside them, which nobody would read, is refused."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except AttributeError:
+            kind = type(self)
+            rule = f"{name} is not to be set." if hasattr(kind, name) else f"has no {name!r} to set."
+            known = ", ".join(public for public in dir(kind) if not public.startswith("_"))
+            told = message(kind.__name__, rule, f"it has {known}", self._instead.get(name, ""))
+            raise AttributeError(told, name=name, obj=self) from None

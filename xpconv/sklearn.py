@@ -43,6 +43,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         Passes over the training data, and how many examples make a step.
     learning_rate, weight_decay : float
         Of AdamW; in `fit` the rate rises over a tenth of the run and falls to 0 in a cosine.
+    clip_norm : float, optional
+        Gradients are scaled down to this norm, that of all together, where it is larger.
     augment : function of (images, rng), optional
         See `train.augment`.
     backend : str, optional
@@ -88,6 +90,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int = 32,
         learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
+        clip_norm: float | None = None,
         augment: train.augment.Augment | None = None,
         backend: str | None = None,
         random_state: Any = None,
@@ -99,6 +102,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
         self.augment = augment
         self.backend = backend
         self.random_state = random_state
@@ -229,7 +233,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self.scale_ = np.where(spread > 0, spread, 1.0)
         self.history_ = train.History()
         self._seed = seed
-        self._optimizer = train.AdamW(self.learning_rate, weight_decay=self.weight_decay)
+        self._optimizer = train.AdamW(self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm)
         with self._place():
             self.net_ = _network(self.model, len(classes), images).initialize(seed)
             outputs = train.predict(self.net_, self._standardised(images[:1])).shape

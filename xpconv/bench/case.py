@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from xpconv.parity import sample
 from xpconv.window import conv_window
 
 DIRECTIONS = ("forward", "fused", "backward", "step")
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+COMPLEX = {"complex64": "float32", "complex128": "float64"}  # by the dtype of the parts
+DTYPES = ("float16", "bfloat16", "float32", "float64", *COMPLEX)
 ACTIVATIONS = ("relu", "silu", "gelu")
-_ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
+_ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16}  # bytes
 _DRAWN = 4_194_301  # numbers drawn at most, repeated in larger arrays; prime, so that no two rows or images are equal
 
 # Passes over x and over y that an op makes at least: what it reads and writes, forward and backward.
@@ -91,6 +92,9 @@ class Case:
         return {"x": x, **drawn, "dy": self._drawn(rng, self.out)}
 
     def _drawn(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        if self.dtype in COMPLEX:
+            parts = replace(self, dtype=COMPLEX[self.dtype])._drawn(rng, (*shape, 2))
+            return parts.view(self.dtype)[..., 0]
         count = math.prod(shape)
         values = rounded(rng.standard_normal(min(count, _DRAWN), dtype="float32"), self.dtype)
         return (values if count <= _DRAWN else np.resize(values, count)).reshape(shape)
@@ -116,7 +120,10 @@ class Case:
 
     @property
     def flops(self) -> float | None:
-        """Floating-point operations by the definition: two per multiply-add, twice as many backward; else `None`."""
+        """Floating-point operations by the definition: two per multiply-add, twice as many backward; else `None`.
+
+        A multiply-add of complex numbers is four of real ones.
+        """
         layer = self.layer
         if layer.op in ("step", "inference"):
             each = {"step": 6.0, "inference": 2.0}[layer.op]
@@ -124,7 +131,7 @@ class Case:
         if "w" not in layer.parameters:
             return None
         pixels = (self.batch, *layer.x) if layer.op == "conv_transpose" else self.out  # that meet every weight
-        forward = 2.0 * math.prod(pixels) * math.prod(layer.parameters["w"][:-1])
+        forward = (8.0 if self.dtype in COMPLEX else 2.0) * math.prod(pixels) * math.prod(layer.parameters["w"][:-1])
         return {"forward": 1, "fused": 1, "backward": 2, "both": 3}[self.direction] * forward
 
     @property

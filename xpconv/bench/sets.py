@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpconv.bench import shapes, whole
-from xpconv.bench.case import DIRECTIONS, DTYPES, Case
+from xpconv.bench.case import COMPLEX, DIRECTIONS, DTYPES, Case
 from xpconv.bench.layer import Layer
 from xpconv.errors import message
 
@@ -91,7 +91,7 @@ def chosen(
         for layer in found.values()
         for batch in (layer.batch,) * (layer.op == "update") or batches or (layer.batch,)
         for direction in OF_OP.get(layer.op, ("forward", "backward"))
-        if direction in directions
+        if direction in directions and (dtype not in COMPLEX or _of_complex(layer, direction))
     ]
     words = only.lower().split()
     kept = [case for case in cases if all(word in case.name.lower() for word in words)]
@@ -100,6 +100,11 @@ def chosen(
         names = ", ".join(repr(layer.name) for layer in list(found.values())[:3])
         raise ValueError(message("bench", "no row is left to be measured.", f"given: {given}", f"rows: {names}, ..."))
     return sorted(kept, key=_order)
+
+
+def _of_complex(layer: Layer, direction: str) -> bool:
+    """Whether complex numbers have it: networks and activations are of real ones."""
+    return direction != "fused" and layer.op in ("conv", "conv_transpose", "linear", "global_avg_pool", "resize", "pad")
 
 
 def _order(case: Case) -> tuple[int, int, int]:

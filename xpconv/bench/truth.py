@@ -227,7 +227,8 @@ def _tolerance(case: Case, tf32: bool) -> float:
 
 
 def _double(x: Any) -> Any:
-    return x.astype("float64") if x.dtype.kind == "f" else x
+    wide = {"f": "float64", "c": "complex128"}.get(x.dtype.kind)
+    return x if wide is None else x.astype(wide)
 
 
 def digest(case: Case, arrays: Arrays) -> str:

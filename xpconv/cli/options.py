@@ -18,6 +18,7 @@ TRAINING = {
     "epochs": 20,
     "batch_size": 32,
     "lr": 3e-3,
+    "clip_norm": None,
     "seed": 0,
 }
 
@@ -116,6 +117,12 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_positive_float,
         metavar="F",
         help="highest learning rate of Adam, reached after a tenth of the run (default: 0.003)",
+    )
+    parser.add_argument(
+        "--clip-norm",
+        type=_positive_float,
+        metavar="F",
+        help="scale gradients down to this norm, that of all together, where it is larger (default: never)",
     )
     parser.add_argument("--seed", type=_integer, metavar="N", help="of weights, shuffles and dropout (default: 0)")
     parser.add_argument(
@@ -240,7 +247,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="forward, fused (a convolution with bias and ReLU), backward, step (default: all; fused on a GPU only)",
     )
     parser.add_argument(
-        "--dtype", default="float32", metavar="T", help="float16, bfloat16, float32 or float64 (default: float32)"
+        "--dtype",
+        default="float32",
+        metavar="T",
+        help="float16, bfloat16, float32 (default), float64, complex64, complex128",
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds these words")
     parser.add_argument("--rounds", type=_positive_int, default=5, metavar="N", help="turns of each side (default: 5)")

@@ -12,6 +12,7 @@ from xpconv.errors import FileError, message
 from xpconv.settings import Settings
 from xpconv.train.checkpoint import Kept, read
 
+_LATER = {"clip_norm": None}  # what runs of before do not tell, and did
 _MAY_DIFFER = ("data", "epochs")  # a path may be another one to the same images, which `fit` compares
 
 
@@ -19,7 +20,7 @@ def settled(options: argparse.Namespace, path: Path) -> tuple[argparse.Namespace
     """The options with those that were not given filled in, and what the checkpoint tells of a run that goes on."""
     filled, kept = dict(TRAINING), _kept(path) if options.resume else None
     if kept is not None:
-        filled |= kept.notes["options"]
+        filled |= _LATER | kept.notes["options"]
         _check(options, filled, kept)
     given = {name: value for name, value in vars(options).items() if value is not None}
     return argparse.Namespace(**{**vars(options), **filled, **given}), kept
@@ -59,7 +60,7 @@ def _kept(path: Path) -> Kept:
         raise UsageError(message("--resume", rule, evidence, "name its folder, --out DIR, or leave out --resume."))
     kept = read(path)
     about = kept.notes.get("options")
-    if not isinstance(about, dict) or set(about) != {*TRAINING, "precision"} or "compute" not in kept.notes:
+    if not isinstance(about, dict) or {*_LATER, *about} != {*TRAINING, "precision"} or "compute" not in kept.notes:
         rule = f"{str(path)!r} is of no run of `xpconv train`."
         raise UsageError(message("--resume", rule, "", "go on with it where it was begun, by train.fit."))
     return kept

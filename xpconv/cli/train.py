@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpconv import nn, plot, train
-from xpconv.backend import to_numpy
+from xpconv.backend import asarray, to_numpy
 from xpconv.cli import model_file, resuming
 from xpconv.cli.alone import alone_in
 from xpconv.cli.chain import check_training
@@ -29,6 +29,7 @@ from xpconv.errors import message
 from xpconv.nn.summary import Summary
 from xpconv.settings import current, precision
 from xpconv.train.checkpoint import Kept, is_finite
+from xpconv.train.leftover import check_last_batch
 
 _QUICK = 10.0  # seconds that measuring an interrupted run may take
 _WARM_UP = 0.1  # share of the run: at its full rate from the first step, Adam throws a wide layer far off
@@ -61,6 +62,8 @@ def _run(options: argparse.Namespace, kept: Kept | None, make: Callable[..., nn.
         net = make(num_classes=len(data.class_names), in_channels=data.train_images.shape[-1])
         summary = _summary(options.model, net.initialize(seed=options.seed), data.train_images.shape[1:])
         check_training(net, data.train_images.shape[1:])
+        example = asarray(np.zeros((1, *data.train_images.shape[1:]), np.float32))
+        check_last_batch("--batch-size", net, example, len(data.train_images), options.batch_size)
     files = Files.within(Path(options.out))
     with alone_in(Path(options.out)) as alone:
         if alone:
@@ -91,7 +94,7 @@ def _trained(
             (data.train_images, data.train_labels),
             epochs=options.epochs,
             batch_size=options.batch_size,
-            optimizer=train.Adam(options.lr),
+            optimizer=train.Adam(options.lr, clip_norm=options.clip_norm),
             schedule=train.schedule.Cosine(warm_up=_WARM_UP),
             validation=(data.test_images, data.test_labels),
             seed=options.seed,
@@ -170,7 +173,9 @@ def _header(
         (
             "training",
             f"epochs: {options.epochs}, in batches of {min(options.batch_size, len(data.train_images))}; "
-            f"Adam up to {options.lr:g}, then falling to 0 in a cosine; seed {options.seed}",
+            f"Adam up to {options.lr:g}, then falling to 0 in a cosine; "
+            + ("" if options.clip_norm is None else f"gradients clipped to a norm of {options.clip_norm:g}; ")
+            + f"seed {options.seed}",
         ),
         ("output", output),
     ]

@@ -32,6 +32,7 @@ from xpconv.nn.layer import Layer
 from xpconv.nn.linear import Flatten, Identity, Linear
 from xpconv.nn.module import Module
 from xpconv.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
+from xpconv.nn.parameter import Buffer, Parameter
 from xpconv.nn.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -52,7 +53,6 @@ from xpconv.nn.pool import (
     MaxPool3d,
 )
 from xpconv.nn.resize import Pad, Upsample
-from xpconv.nn.state import Buffer, Parameter
 
 __all__ = [
     "ELU",

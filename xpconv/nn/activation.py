@@ -10,7 +10,7 @@ from xpconv import ops
 from xpconv.arguments import integer, size_or_open
 from xpconv.backend import Array
 from xpconv.nn.layer import Bound, Layer, check_arguments
-from xpconv.nn.state import Parameter
+from xpconv.nn.parameter import Parameter
 from xpconv.ops import validate
 
 

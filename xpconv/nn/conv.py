@@ -14,7 +14,7 @@ from xpconv.backend import Array
 from xpconv.errors import message
 from xpconv.nn import init as inits
 from xpconv.nn.layer import ROOMY, Bound, Layer, check_activation
-from xpconv.nn.state import Parameter
+from xpconv.nn.parameter import Parameter
 from xpconv.window import Ints, Padding, conv_window, per_axis, transposed_window
 
 

@@ -21,10 +21,11 @@ from xpconv.dispatch import registered
 from xpconv.errors import dtype_name
 from xpconv.nn import activation as activations
 from xpconv.nn.conv import Conv, Conv1d, Conv2d, Conv3d
-from xpconv.nn.gate import watcher
+from xpconv.nn.gate import locate, watcher
 from xpconv.nn.module import Module
 from xpconv.nn.norm import BatchNorm
-from xpconv.nn.state import Parameter, State
+from xpconv.nn.parameter import Parameter
+from xpconv.nn.state import State
 from xpconv.ops.activation import ACTIVATIONS
 from xpconv.ops.conv_gradients import scaled
 from xpconv.runtime import runtime_of
@@ -110,10 +111,14 @@ class Stretch:
         op, _, options = self.conv.bind(x, False)
         options |= {"activation": activation, "residual": side}
         w, b, scale = (None if owner is None else owner.value for owner in weights)
-        with packing.offering(tuple([owner for owner in weights if owner is not None])):
-            if scale is None:
-                return op(x, w, b, **options)
-            return scaled(registered(op).bind(x, w, **options), scale, b)  # type: ignore[arg-type]
+        try:
+            with packing.offering(tuple([owner for owner in weights if owner is not None])):
+                if scale is None:
+                    return op(x, w, b, **options)
+                return scaled(registered(op).bind(x, w, **options), scale, b)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            locate(error, self.conv)
+            raise
 
     def fits(self, x: Array, side: Array) -> bool:
         """Whether the other summand is like the output of the convolution, which must be able to take x."""
@@ -121,7 +126,11 @@ class Stretch:
         if w is None or getattr(x, "ndim", None) != w.ndim or getattr(side, "dtype", None) != x.dtype:
             return False
         size, kernel = tuple(x.shape[1:-1]), tuple(w.shape[:-2])
-        window = conv_window("conv", size, kernel, conv.stride, conv.padding, conv.dilation)
+        try:
+            window = conv_window("conv", size, kernel, conv.stride, conv.padding, conv.dilation)
+        except ValueError as error:
+            locate(error, conv)
+            raise
         return tuple(side.shape) == (x.shape[0], *window.out, w.shape[-1])
 
     def weights(self, x: Array) -> Weights | None:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from xpconv.arguments import check_flags, flags_of, plain
-from xpconv.errors import message
+from xpconv.errors import describe, message
 from xpconv.hints import check_call
 
 _PACKAGE = __name__.partition(".")[0]
@@ -75,7 +75,7 @@ def gated(method: Callable[..., Any]) -> Callable[..., Any]:
             else:
                 result = watch(self, x, functools.partial(method, self, x, *args, **kwargs))
         except (TypeError, ValueError) as error:
-            _locate(error, self)
+            locate(error, self, x)
             raise
         if paired and not (isinstance(result, tuple) and len(result) == 2):  # an array of two rows would be taken apart
             evidence = f"it returned {type(result).__name__}"
@@ -85,11 +85,16 @@ def gated(method: Callable[..., Any]) -> Callable[..., Any]:
     return passing
 
 
-def _locate(error: Exception, module: Any) -> None:
-    """Note which layer of a network refused its input: the innermost, which hears of it first."""
-    name = module._key[1] if module._key else ""
-    if name and not any(note.startswith(_WHERE) for note in getattr(error, "__notes__", ())):
+def locate(error: Exception, module: Any, x: Any = None) -> None:
+    """Note which layer of a network refused its input, the innermost, which hears of it first; and what the whole
+    network was given, if the message does not say so already."""
+    name, notes = module._key[1] if module._key else "", getattr(error, "__notes__", [])
+    if name and not any(note.startswith(_WHERE) for note in notes):
         error.add_note(f"{_WHERE} {name!r}, {type(module).__name__}")
+    elif not name and len(notes) == 1 and notes[0].startswith(_WHERE) and hasattr(x, "shape"):
+        given = describe("x", x)
+        if given not in str(error):
+            error.add_note(f"of a {type(module).__name__} that was given {given}")
 
 
 _FLAGS = ("training", "needs_input")  # of every vjp

@@ -11,7 +11,8 @@ from xpconv import derivatives, dispatch, packing
 from xpconv.backend import Array
 from xpconv.errors import describe, message
 from xpconv.nn.module import LayerPullback, Module
-from xpconv.nn.state import Parameter, State, value_of
+from xpconv.nn.parameter import Parameter
+from xpconv.nn.state import State, value_of
 from xpconv.ops import validate
 from xpconv.ops.activation import ACTIVATIONS
 
@@ -38,7 +39,9 @@ class Layer(Module):
 
     def bind(self, x: Array, training: bool) -> Bound:
         """The op, its positional arguments, x first, and its options; parameters and buffers stand for their values."""
-        raise NotImplementedError(message(type(self).__name__, "a layer with an op of its own must write bind."))
+        rule = "a layer of one op must write bind(x, training), which returns (op, arguments, options)."
+        remedy = "one of several ops is an nn.Module, and writes vjp."
+        raise NotImplementedError(message(type(self).__name__, rule, self._forward(), remedy))
 
     def _bound(self, x: Array, training: bool) -> Bound:
         """What `bind` says, if it can be."""

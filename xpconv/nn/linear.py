@@ -10,7 +10,7 @@ from xpconv.backend import Array, namespace
 from xpconv.nn import init as inits
 from xpconv.nn.layer import Bound, Layer, check_activation
 from xpconv.nn.module import LayerPullback, Module
-from xpconv.nn.state import Parameter
+from xpconv.nn.parameter import Parameter
 
 
 class Linear(Layer):

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from xpconv.arguments import flag, integer
-from xpconv.backend import Array, backend_of, get, name_of_dtype, use_backend
-from xpconv.errors import dtype_name, message, misnamed
-from xpconv.hints import check_method
-from xpconv.kinds import dtype_kind, is_inexact
+from xpconv.arguments import integer
+from xpconv.backend import Array, backend_of, get
+from xpconv.errors import dtype_name, message
+from xpconv.hints import OF_MODULES, Hinted
+from xpconv.kinds import is_inexact
 from xpconv.nn.gate import gated, recorded
-from xpconv.nn.names import check_mapping, renaming, warn_if_none
-from xpconv.nn.state import Key, Parameter, State, shown
-from xpconv.nn.tree import Tree
-from xpconv.runtime import copied
+from xpconv.nn.state import Key, State
+from xpconv.nn.valued import Valued
 from xpconv.settings import current
 
 if TYPE_CHECKING:
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
 LayerPullback = Callable[[Array], Array | None]
 
 
-class Module(Tree):
+class Module(Valued, Hinted):
     """A network, or a part of one: calling it is inference, `vjp` is training.
 
     A layer of one's own subclasses `Module`, sets its `Parameter`, `Buffer` and `Module` objects as attributes (or in
@@ -48,6 +44,7 @@ class Module(Tree):
     # one's own says so itself: that its methods compute by ops and other layers alone.
     capturable = True
 
+    _instead = OF_MODULES
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # the arguments of the constructor
     _key: Key | None = None  # the seed and the dotted name, known once initialised or run
     _settled = False  # no member is without a name or a value, and none can come but by setting an attribute
@@ -62,12 +59,6 @@ class Module(Tree):
         super().__setattr__(name, value)
         if isinstance(value, (State, Module, list, tuple, dict)):
             vars(self).pop("_settled", None)
-
-    if not TYPE_CHECKING:  # which would take every name for one that is there
-
-        def __getattr__(self, name: str) -> Any:
-            check_method(self, name)
-            return super().__getattribute__(name)  # which raises as before, a property's own error too
 
     def __call__(self, x: Any) -> Any:
         """Inference: running statistics, no dropout, nothing kept."""
@@ -94,7 +85,11 @@ class Module(Tree):
         """
         rule = "a layer of one's own must write vjp(x, training, needs_input), which returns y and its pullback."
         remedy = "a plain chain of layers needs none: nn.Sequential, with nn.Residual and nn.Parallel for branches."
-        raise NotImplementedError(message(type(self).__name__, rule, "", remedy))
+        raise NotImplementedError(message(type(self).__name__, rule, self._forward(), remedy))
+
+    def _forward(self) -> str:
+        """What to say of a class that was written as PyTorch's are."""
+        return "it has a forward, which nothing here calls." if hasattr(type(self), "forward") else ""
 
     def adapt(self, x: Any) -> None:
         """Settle from the first input what was left open, as in ``self.weight.settle(x.shape[-1])``."""
@@ -152,122 +147,6 @@ class Module(Tree):
                     raise ValueError(message(type(self).__name__, rule))
         if not self.lists():
             self._settled = True
-
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        for parameter in self.parameters().values():
-            parameter.grad = None
-
-    def freeze(self) -> Self:
-        """Stop every parameter below from learning; running statistics go on moving in training."""
-        return self._set_trainable(False)
-
-    def unfreeze(self) -> Self:
-        """Let every parameter below learn."""
-        return self._set_trainable(True)
-
-    def _set_trainable(self, trainable: bool) -> Self:
-        for parameter in self.parameters().values():
-            parameter.trainable = trainable
-        return self
-
-    def learns(self) -> bool:
-        """Whether any parameter below is trainable."""
-        return any(isinstance(item, Parameter) and item.trainable for _, item in self._walk())
-
-    def to(self, backend: str | None = None, dtype: Any = None) -> Self:
-        """Move all parameters and buffers to a backend, a floating dtype, or both.
-
-        Parameters
-        ----------
-        backend : str, optional
-            As `xpconv.use_backend` takes it.
-        dtype : str or dtype, optional
-            ``"float32"``, ``"float16"``, ...; what is not made yet will be made in it.
-
-        Returns
-        -------
-        the module itself
-
-        Raises
-        ------
-        BackendError
-            If the backend cannot be had.
-        TypeError
-            For a dtype that is not a floating one, that the library lacks, or that would lose imaginary parts;
-            nothing is changed.
-        """
-        place = None
-        if backend is not None:
-            with use_backend(backend):
-                place = get(current().backend)
-        name = None if dtype is None else name_of_dtype(dtype)
-        if name is not None and dtype_kind(name) not in "fc":
-            raise TypeError(message("to", f"takes floating-point dtypes, not {name}."))
-        for move in [state.moving(place, name) for state in self._states().values()]:
-            move()
-        return self
-
-    def state_dict(self) -> dict[str, Array]:
-        """A copy of the value of every parameter and buffer, by dotted name.
-
-        Raises
-        ------
-        ValueError
-            If some are not made yet.
-        """
-        states = self._states()
-        open_ones = [name for name, state in states.items() if state.value is None]
-        if open_ones:
-            rule = f"{', '.join(open_ones)} not made yet."
-            raise ValueError(message("state_dict", rule, "", "call initialize(seed), or run a first input through it."))
-        return {name: copied(state.value) for name, state in states.items()}
-
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Take over values by dotted name, from arrays of any library, cast and moved to where this network's are.
-
-        Parameters
-        ----------
-        state : dict of str to array
-        strict : bool
-            Whether the names must agree.
-
-        Returns
-        -------
-        missing, unexpected : list of str
-            Names that ``state`` lacks, and names that it alone has; both empty if strict.
-
-        Raises
-        ------
-        ValueError
-            If names or shapes do not fit; it lists all that do not, and nothing is changed.
-        TypeError
-            For what is not a plain array, or is complex where this network is real; nothing is changed.
-
-        Warns
-        -----
-        RuntimeWarning
-            Where no name agrees, so that nothing is taken over.
-        """
-        strict = flag("load_state_dict", "strict", strict)
-        check_mapping("load_state_dict", state, "xpconv.load(path) reads a file that xpconv.save wrote.")
-        own = self._states()
-        common = [name for name in own if name in state]
-        missing = [name for name in own if name not in state]
-        unexpected = [name for name in state if name not in own]
-        shapes = {name: tuple(np.shape(state[name])) for name in common}
-        unfit = [name for name in common if not own[name].fits(shapes[name])]
-        problems = [f"{name} {shapes[name]} should be {shown(own[name].shape)}" for name in unfit]
-        if strict:
-            problems += misnamed(missing, unexpected)
-        if problems:
-            remedy = renaming(state, own) or "strict=False takes what has the right name."
-            rule = "the state is not this network's."
-            raise ValueError(message("load_state_dict", rule, "\n  ".join(problems), remedy))
-        for load in [own[name].loading(state[name]) for name in common]:
-            load()
-        warn_if_none("load_state_dict", bool(common), state, own)
-        return missing, unexpected
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from xpconv.dispatch import Pullback, offered
 from xpconv.errors import describe, dtype_name, message
 from xpconv.nn import init as inits
 from xpconv.nn.layer import Bound, Layer, check_activation, check_arguments
-from xpconv.nn.state import Buffer, Parameter, Shape
+from xpconv.nn.parameter import Buffer, Parameter
+from xpconv.nn.state import Shape
 from xpconv.ops import validate
 
 

@@ -16,7 +16,7 @@ from xpconv.errors import dtype_name
 from xpconv.nn.fusion import Stretch
 from xpconv.nn.gate import Watch, watcher
 from xpconv.nn.module import Module
-from xpconv.nn.state import Parameter
+from xpconv.nn.parameter import Parameter
 from xpconv.settings import current, use_engine
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, cast
 
-from xpconv.nn.state import Buffer, Parameter, State
+from xpconv.nn.parameter import Buffer, Parameter
+from xpconv.nn.state import State
 
 if TYPE_CHECKING:
     from xpconv.nn.module import Module

@@ -19,6 +19,7 @@ from xpconv.arguments import flag
 from xpconv.backend import to_numpy
 from xpconv.errors import FileError, message
 from xpconv.exchange import files, tensors
+from xpconv.nn.printed import tree
 from xpconv.settings import current
 from xpconv.train.feed import Feed
 from xpconv.train.history import History
@@ -222,7 +223,7 @@ def ingredients(
     name = _words(objective.op) if objective.own else objective.op.__name__
     loss = [name, *(f"{name}={value!r}" for name, value in sorted(objective.options.items()))]
     return {
-        "network": _words(net) + (f"\nfrozen: {', '.join(frozen)}" if frozen else ""),
+        "network": _without_places(tree(net, marked=False)) + (f"\nfrozen: {', '.join(frozen)}" if frozen else ""),
         "images": feed.images.digest(),
         "labels": feed.targets.digest(),
         "batch_size": str(feed.batch_size),
@@ -251,12 +252,18 @@ def _drawing(net: Module) -> dict[str, Any]:
 
 def _words(thing: object) -> str:
     """How a thing shows itself, without the place in memory where this process has it."""
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(thing))
+    return _without_places(repr(thing))
+
+
+def _without_places(text: str) -> str:
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", text)
 
 
 def _plain(words: str) -> str:
-    """NumPy's numbers as Python shows its own: layers once kept those that they were given, and files tell of them."""
-    return re.sub(r"\bnp\.(?:\w+\(([^()]*)\)|(True|False)_)", r"\1\2", words)
+    """What files of before tell in other words: NumPy's numbers, which layers once kept as they were given, and nothing
+    of clipping, which there was none of."""
+    unclipped = words.replace(", clip_norm=None", "")
+    return re.sub(r"\bnp\.(?:\w+\(([^()]*)\)|(True|False)_)", r"\1\2", unclipped)
 
 
 def _flagless(words: str) -> str:

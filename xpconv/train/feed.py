@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 from xpconv.arguments import integer
 from xpconv.arrays import check_array
 from xpconv.backend import Array, Backend, backend_of, get, to_numpy
-from xpconv.errors import describe, describe_all, dtype_name, message
+from xpconv.errors import describe, message
 from xpconv.kinds import dtype_kind
 from xpconv.nn import Module
 from xpconv.runtime import Rows, runtime_of, taken
 from xpconv.settings import current
-from xpconv.train.common import check_part, label_remedy, told_faults, told_labels
+from xpconv.train.common import check_part, told_faults
 from xpconv.train.objective import Objective
+from xpconv.train.targets import check_count, check_real, check_targets
 
 # Arrays up to this many elements are moved to the network as a whole, larger ones batch by batch.
 _WHOLE = 2**28
@@ -73,18 +75,11 @@ class Feed:
             raise TypeError(message(subject, "data must be a pair (images, labels).", given, remedy))
         images, targets = array_of(subject, "images", data[0]), array_of(subject, "labels", data[1])
         self.batch_size = integer(subject, "batch_size", batch_size, least=1)
-        if not images.ndim or not targets.ndim or images.shape[0] != targets.shape[0] or not images.shape[0]:
-            rule = "needs as many labels as images, and at least one."
-            raise ValueError(message(subject, rule, describe_all(images=images, labels=targets)))
+        check_count(subject, images, targets)
         self.images = images_for(subject, net, images)
         outputs = net(self.images.first())  # makes what the network has left open, and says how many classes there are
+        self.labelled = check_targets(subject, targets, outputs, objective)
         integers = objective.takes_labels(targets)
-        misfit = _unfit_labels(subject, to_numpy(targets), outputs) if integers else None
-        if misfit is not None and not objective.own:  # a loss of one's own may leave labels out, or want others
-            raise misfit
-        self.labelled = integers and misfit is None
-        if not integers:
-            _check_numbers(subject, targets, outputs, objective)
         self.targets = Column(targets, self.images.place, "int64" if integers else self.images.dtype)
         self.samples = images.shape[0]
         self.steps = -(-self.samples // self.batch_size)
@@ -109,13 +104,13 @@ def check_network(subject: str, net: object) -> None:
 def images_for(subject: str, net: Module, images: Any) -> Column:
     """Images bound for the network: its backend and dtype, or where it has no values yet, those it will be made in."""
     check_network(subject, net)
-    images = array_of(subject, "images", images)
+    given, images = images, array_of(subject, "images", images)
     if dtype_kind(images.dtype) == "?":
-        raise TypeError(message(subject, "images must be numbers.", describe("images", images)))
+        raise TypeError(message(subject, "images must be numbers.", *_not_numbers(given, images)))
     parameters = net.parameters().values()
     dtype = next((p.dtype for p in parameters if p.dtype is not None), None)
     dtype = dtype or "float32"
-    _check_real(subject, "images", images, dtype)
+    check_real(subject, "images", images, dtype)
     return Column(images, place_of(net), dtype)
 
 
@@ -130,57 +125,30 @@ def array_of(subject: str, name: str, given: Any) -> Any:
     if not hasattr(given, "shape"):
         try:
             return np.asarray(given)
-        except ValueError as error:  # parts of several shapes
-            remedy = "pad or crop them to one size, or take a step for each size in a loop of your own."
-            raise ValueError(message(subject, f"{name} must all be of one shape.", str(error), remedy)) from error
+        except ValueError as error:
+            rule, remedy = (
+                f"{name} must all be of one shape.",
+                "pad or crop them to one size, or give each size a call.",
+            )
+            raise ValueError(message(subject, rule, _shapes(given) or str(error), remedy)) from error
     check_array(subject, name, given)
     return given
 
 
-def _check_real(subject: str, name: str, array: Any, dtype: str) -> None:
-    """Refuse a cast that would drop imaginary parts."""
-    if dtype_kind(array.dtype) == "c" and not dtype.startswith("complex"):
-        rule = f"{name} are complex and the network is {dtype}: the imaginary parts would be lost."
-        remedy = "make the network complex, net.to(dtype='complex64'), or give it real and imaginary parts as channels."
-        raise TypeError(message(subject, rule, describe(name, array), remedy))
+def _shapes(parts: Any) -> str:
+    """The shapes of what makes no array, those that differ once each."""
+    try:
+        return f"given: {' and '.join(map(str, dict.fromkeys(map(np.shape, parts))))}"
+    except ValueError:  # parts that make none themselves
+        return ""
 
 
-def _check_numbers(subject: str, targets: Any, outputs: Array, objective: Objective) -> None:
-    """Targets to come close to, of the outputs' shape; a loss of one's own may want others."""
-    if dtype_kind(targets.dtype) == "?":
-        raise TypeError(message(subject, "targets must be numbers.", describe("targets", targets)))
-    _check_real(subject, "targets", targets, dtype_name(outputs.dtype))
-    expected = (targets.shape[0], *outputs.shape[1:])
-    if objective.of_numbers and tuple(targets.shape) != expected:
-        evidence = f"{describe('targets', targets)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
-        remedy = "an axis of 1 comes with targets[..., None]." if (*targets.shape, 1) == expected else ""
-        raise ValueError(message(subject, f"targets must have shape {expected}.", evidence, remedy))
-    if objective.of_shares:
-        numbers = to_numpy(targets)
-        least, most = numbers.min(initial=0), numbers.max(initial=1)
-        if least < 0 or most > 1:
-            remedy = "masks of 0 and 255 become such by / 255, labels of -1 and 1 by (targets + 1) / 2."
-            rule, evidence = "targets of this loss must lie in 0..1.", f"they lie in {least:g}..{most:g}"
-            raise ValueError(message(subject, rule, evidence, remedy))
-
-
-def _unfit_labels(subject: str, labels: np.ndarray, outputs: Array) -> ValueError | None:
-    """Why labels are none that the losses take, or `None`; on the device, a wrong one would only make the loss nan."""
-    expected = (labels.shape[0], *outputs.shape[1:-1])
-    remedy = label_remedy(labels, len(expected))
-    if labels.dtype.kind not in "iu":
-        return ValueError(message(subject, "labels must be integers.", told_labels(labels), remedy))
-    if labels.shape != expected:
-        evidence = f"{describe('labels', labels)} · outputs (N, {', '.join(map(str, outputs.shape[1:]))})"
-        fits = labels.ndim == len(expected) + 1
-        return ValueError(message(subject, f"labels must have shape {expected}.", evidence, remedy if fits else ""))
-    wrong = np.flatnonzero((labels < 0) | (labels >= outputs.shape[-1]))
-    if wrong.size:
-        at = np.unravel_index(wrong[0], labels.shape)
-        place = ", ".join(map(str, at))
-        rule = f"labels must lie in 0..{outputs.shape[-1] - 1}; found {labels[at]} at index {place}."
-        evidence = f"{wrong.size} of {labels.size} labels are outside"
-        return ValueError(
-            message(subject, rule, evidence, "give the network an output per class, or number classes from 0.")
-        )
-    return None
+def _not_numbers(given: Any, images: np.ndarray) -> tuple[str, str]:
+    """What was given for images and holds no numbers, and what to do about it."""
+    if given is None:
+        return "given: None", "an array (N, H, W, C) is wanted."
+    first = images.ravel()[:1].tolist()
+    if first and isinstance(first[0], (str, os.PathLike)):
+        remedy = "a file becomes a batch of one with np.asarray(PIL.Image.open(path), 'float32')[None] / 255."
+        return f"given: {str(first[0])!r}{' and others' * (images.size > 1)}", remedy
+    return describe("images", images) if images.ndim else f"given: of type {type(given).__name__}", ""

@@ -15,6 +15,7 @@ from xpconv.train.checkpoint import Checkpoint, ingredients, is_finite
 from xpconv.train.common import AN_OPTIMIZER, FINITE, check_part
 from xpconv.train.feed import Feed, place_of
 from xpconv.train.history import History
+from xpconv.train.leftover import check_last_batch
 from xpconv.train.objective import Evaluation, Loss, Objective
 from xpconv.train.optim import Adam, Optimizer
 from xpconv.train.progress import Progress, display
@@ -96,7 +97,8 @@ def fit(
     ValueError, TypeError
         Before the first step, for data that do not fit: another number of labels than of images, labels that are not
         integers or out of range, targets of another shape than the outputs, or outside of 0..1 for
-        ``"binary_cross_entropy_with_logits"``; an ``augment`` that moves pixels without their labels.
+        ``"binary_cross_entropy_with_logits"``; an ``augment`` that moves pixels without their labels; a ``batch_size``
+        that leaves one example over where a batch norm would then have one value of each channel.
     FileError
         Before the first step, where the checkpoint to go on with is not there, or is of another run.
 
@@ -146,6 +148,7 @@ def fit(
             remedy = "augment both beforehand, or in a loop of your own: see train.augment."
             raise ValueError(message("fit", rule, describe("labels", feed.targets.array), remedy))
         held_out = None if validation is None else Feed("fit (validation)", net, validation, objective, batch_size)
+        check_last_batch("fit", net, feed.images.first(), feed.samples, feed.batch_size)
         history = History()
         if checkpoint is not None:
             made_of = ingredients(net, feed, objective, optimizer, schedule, augment, seed)

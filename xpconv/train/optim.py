@@ -1,12 +1,12 @@
 """Optimizers: each is one function from a gradient to a change of the parameter, all run through one loop.
 
 An optimizer of one's own: a dataclass that subclasses `Optimizer`, names what it keeps per parameter in ``slots``, and
-writes ``change``.
+writes ``change``. With a field ``clip_norm`` its gradients are clipped as those of the optimizers here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xpconv.arguments import flag
@@ -33,28 +33,37 @@ class SGD(Optimizer):
         Look ahead along the momentum.
     weight_decay : float
         Added to the gradient, times the parameter.
+    clip_norm : float, optional
+        The largest norm that gradients may have, those of all parameters that are updated taken together [2]_: with n
+        the root of the sum of all their squares, in double precision, the update takes g·min(1, clip_norm / (n + 1e-6))
+        in place of each, before weight decay, as after PyTorch's ``clip_grad_norm_``. ``parameter.grad`` stays as it
+        is. As there, nothing is refused: a nan makes all gradients nan; an infinite one counts as nan, and all others
+        as 0. May be set between steps.
 
     Raises
     ------
     ValueError
-        For a negative number, or ``nesterov`` without momentum.
+        For a negative number, a ``clip_norm`` that is not positive, or ``nesterov`` without momentum.
 
     References
     ----------
     .. [1] I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and momentum in deep
        learning", ICML 2013.
+    .. [2] R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013,
+       arXiv:1211.5063.
 
     Examples
     --------
     >>> from xpconv import train
     >>> train.SGD(0.1, momentum=0.9, nesterov=True)
-    SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0)
+    SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0, clip_norm=None)
     """
 
     lr: Any
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    clip_norm: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,11 +108,13 @@ class Adam(Optimizer):
         Added to the root.
     weight_decay : float
         Added to the gradient, times the parameter; `AdamW` keeps it out of the moments.
+    clip_norm : float, optional
+        The largest norm that all gradients together may have; see `SGD`.
 
     Raises
     ------
     ValueError
-        For a negative number, or a beta outside [0, 1).
+        For a negative number, a ``clip_norm`` that is not positive, or a beta outside [0, 1).
 
     References
     ----------
@@ -114,6 +125,7 @@ class Adam(Optimizer):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    clip_norm: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from xpconv.backend import HALVES, Array, backend_of, cast, dtype_named, library, namespace, on_device_of, to_numpy
+from xpconv.backend import Array, backend_of, library, on_device_of, to_numpy
 from xpconv.dispatch import Primitive, offered
 from xpconv.errors import describe, dtype_name, message
-from xpconv.kinds import dtype_kind
+from xpconv.hints import OF_OPTIMIZERS, Hinted, explained
 from xpconv.runtime import also
+from xpconv.train.clipping import BESIDE, Clip, clipped, share
+from xpconv.train.working import fits, form, stored, working
 
 if TYPE_CHECKING:
     from xpconv.nn import Parameter
@@ -29,18 +31,24 @@ class _Kept:
     before: Any
 
 
-class Optimizer:
+class Optimizer(Hinted):
     """The loop over parameters, and the state that it keeps under their dotted names.
 
     ``lr`` and ``steps`` are plain numbers that may be set at any time. Either may also be a 0-d array of the
     parameters' library, device and dtype: nothing here reads it back, so a captured graph of a step replays it.
 
     Half-precision parameters are updated in float32 and rounded once; complex ones as pairs of real numbers.
+
+    ``clip_norm`` bounds the norm of all gradients together; an optimizer of one's own that has a field of that name is
+    clipped, too. `SGD` says how.
     """
 
     lr: Any
     weight_decay: float
+    clip_norm: float | None = None
     steps: Any  # taken so far
+
+    _instead = OF_OPTIMIZERS
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         first = args[0] if args else None
@@ -56,12 +64,20 @@ class Optimizer:
         self._kept: dict[str, _Kept] = {}
         self.lr = self._rate()
         self.weight_decay = self._checked("weight_decay", self.weight_decay)
+        clip = self._clip()
+        self.clip_norm = None if clip is None else clip[0]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._instead:  # nobody would read it
+            getattr(self, name)
+        super().__setattr__(name, value)
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the arrays kept for each parameter, of its shape, zero at first."""
         return ()
 
+    @explained()
     def step(self, parameters: Mapping[str, Parameter]) -> None:
         """Update every trainable parameter that has a gradient.
 
@@ -73,7 +89,7 @@ class Optimizer:
         if not hasattr(parameters, "items"):
             rule, remedy = "step takes parameters by name.", "pass net.parameters()."
             raise TypeError(message(type(self).__name__, rule, f"given: {type(parameters).__name__}", remedy))
-        rate = self._rate()
+        rate, clip = self._rate(), self._clip()
         if is_array(self.steps):
             also(functools.partial(operator.iadd, self.steps, 1))  # in place
         else:
@@ -84,13 +100,14 @@ class Optimizer:
         with on_device_of(next(iter(moving.values())).grad):
             together = self.fused(moving)
             if together is not None:
-                self._step_at_once(moving, together, rate)
+                self._step_at_once(moving, together, rate, clip)
                 return
+            part = None if clip is None else share([*moving.values()], clip)
             for name, parameter in moving.items():
                 kept = self._following(name, parameter.value)
-                value, grad = _working(parameter.value), _working(parameter.grad)
+                value, grad = working(parameter.value), clipped(working(parameter.grad), part)
                 change = self.change(value, grad, kept.slots, rate, self.steps - kept.before)
-                parameter.assign(_stored(value - change, parameter.value))
+                parameter.assign(stored(value - change, parameter.value))
 
     def fused(self, parameters: Mapping[str, Parameter]) -> Primitive | None:
         """What an engine offers to update all of these at once by this optimizer's formula, if one does.
@@ -111,7 +128,7 @@ class Optimizer:
             return None
         return offered(self.update()[0], *values)
 
-    def _step_at_once(self, moving: Mapping[str, Parameter], together: Primitive, rate: Any) -> None:
+    def _step_at_once(self, moving: Mapping[str, Parameter], together: Primitive, rate: Any, clip: Clip | None) -> None:
         """Let the engine write new values where the old ones are."""
         kept = [self._following(name, p.value) for name, p in moving.items()]
         together.run(
@@ -121,6 +138,7 @@ class Optimizer:
             before=[k.before for k in kept],
             rate=rate,
             steps=self.steps,
+            clip=clip,
             **self.update()[1],
         )
         for parameter in moving.values():
@@ -138,14 +156,26 @@ class Optimizer:
         """The learning rate; one that is an array is not looked at."""
         return self.lr if is_array(self.lr) else self._checked("lr", self.lr)
 
+    def _clip(self) -> Clip | None:
+        """How gradients are clipped, if they are; the norm may be set at any time, as the rate may."""
+        given: Any = self.clip_norm
+        if given is None:
+            return None
+        number = isinstance(given, (int, float, np.integer, np.floating)) and not isinstance(given, bool)
+        if not number or not 0 < given < math.inf:
+            rule = "clip_norm must be a positive number, or None."
+            remedy = "1.0 is usual; None leaves gradients as they are."
+            raise ValueError(message(type(self).__name__, rule, f"given: clip_norm={given!r}", remedy))
+        return float(given), BESIDE
+
     def _following(self, name: str, value: Array) -> _Kept:
         """What is kept for a parameter, moved to where the parameter is now (`net.to`, a loaded state)."""
         kept, place = self._kept.get(name), backend_of(value)
-        shape, dtype = _form(value)
+        shape, dtype = form(value)
         if kept is None:
             slots = [place.xp.zeros(shape, dtype=dtype, device=place.device) for _ in self.slots]
             kept = self._kept[name] = _Kept(slots, self.steps - 1)
-        if kept.slots and not _fits(kept.slots[0], shape, dtype, value):
+        if kept.slots and not fits(kept.slots[0], shape, dtype, value):
             if tuple(kept.slots[0].shape) != shape:
                 rule = f"what is kept for parameter {name!r} has another shape than the parameter."
                 evidence = f"kept {tuple(kept.slots[0].shape)} · parameter {shape}"
@@ -220,7 +250,7 @@ class Optimizer:
         if parameter is None or parameter.value is None:
             rule = f"there is no parameter {name!r} to go on with."
             raise ValueError(message(type(self).__name__, rule))
-        shape, dtype = _form(parameter.value)
+        shape, dtype = form(parameter.value)
         for slot, kept in zip(self.slots, slots, strict=True):
             if kept.shape != shape or dtype_name(kept.dtype) != dtype_name(dtype):
                 rule = f"what is kept for parameter {name!r} has another shape or dtype than the parameter."
@@ -241,36 +271,9 @@ def is_array(value: Any) -> bool:
     return hasattr(value, "shape") and not isinstance(value, np.generic)
 
 
-def _working(x: Array) -> Array:
-    """The form that updates are computed in: float32 for halves, real pairs (..., 2) for complex arrays."""
-    xp = namespace(x)
-    if dtype_name(x.dtype) in HALVES:
-        return cast(x, xp.float32)
-    return xp.stack([xp.real(x), xp.imag(x)], axis=-1) if dtype_kind(x.dtype) == "c" else x
-
-
-def _stored(x: Array, like: Array) -> Array:
-    """Back from the form of `_working` to the parameter's own."""
-    return cast(x[..., 0] + 1j * x[..., 1] if dtype_kind(like.dtype) == "c" else x, like.dtype)
-
-
 def _counted(kept: _Kept | None) -> bool:
     """Whether it is known on the host when a parameter took its first step."""
     return kept is not None and not hasattr(kept.before, "shape")
-
-
-def _form(value: Array) -> tuple[tuple[int, ...], Any]:
-    """Shape and dtype of the form of `_working`."""
-    xp, name = namespace(value), dtype_name(value.dtype)
-    if dtype_kind(value.dtype) == "c":
-        return (*value.shape, 2), dtype_named(xp, "float32" if name == "complex64" else "float64")
-    return tuple(value.shape), dtype_named(xp, "float32") if name in HALVES else value.dtype
-
-
-def _fits(slot: Array, shape: tuple[int, ...], dtype: Any, value: Array) -> bool:
-    """Whether what is kept has a shape and dtype, and lives where the parameter does."""
-    there = library(slot) == library(value) and slot.device == value.device
-    return there and slot.dtype == dtype and tuple(slot.shape) == shape
 
 
 def _number(steps: Any) -> int:

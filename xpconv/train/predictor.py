@@ -11,11 +11,11 @@ import numpy as np
 
 from xpconv.arguments import integer
 from xpconv.backend import Array, Backend, to_numpy
+from xpconv.hints import OF_PREDICTORS, Closed
 from xpconv.nn import Module
 from xpconv.runtime import Runtime, copied, runtime_of
 from xpconv.train.feed import images_for, place_of
 from xpconv.train.home import Home
-from xpconv.train.replayed import how
 from xpconv.train.replayed_forward import ReplayedForward
 
 _SHAPES = 4  # whose recordings are kept
@@ -64,7 +64,7 @@ def forward_of(net: Module, recording: Runtime | None, batches: int) -> Callable
     return ReplayedForward(net, recording)
 
 
-class Predictor:
+class Predictor(Closed):
     """A network's inference for call after call: recorded at the third batch of a shape, replayed from then on.
 
     A replay has no Python between its kernels, which is most of the time of small batches: it is a CUDA graph on CuPy,
@@ -105,6 +105,9 @@ class Predictor:
     >>> y.shape, bool((y == net(image)).all())
     ((1, 6, 6, 8), True)
     """
+
+    __slots__ = ("__weakref__", "_asked", "_by_shape", "_calls", "_home", "_last", "_net", "_turn", "_unused")
+    _instead = OF_PREDICTORS
 
     def __init__(self, net: Module) -> None:
         self._net = net
@@ -147,7 +150,8 @@ class Predictor:
         return "" if self._last is None else self._last.refused
 
     def __repr__(self) -> str:
-        return f"<Predictor of {type(self.net).__name__}, {how(self._last)}>"
+        taken = "call by call so far" if self._last is None else self._last.how
+        return f"<Predictor of {type(self.net).__name__}, {taken}>"
 
     def __reduce__(self) -> Any:
         """A copy records for itself."""

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 from xpconv.backend import Array, namespace
+from xpconv.errors import counted
 from xpconv.nn import Module
 from xpconv.nn.state import State
 from xpconv.runtime import NotRecorded, Recording, Runtime
@@ -44,6 +45,8 @@ class Replayed(abc.ABC, Generic[T]):
         self._shapes: Any = None
         self._strays = self._drops = self._wait = self._replays = 0
         self._told = False
+        self._trial: Any = None  # what a replay is to be compared with
+        self._changed = False  # whether the last recording was let go for what has changed
         self._recording: Recording[T] | None = None
 
     def __call__(self, *given: Array) -> T:
@@ -51,7 +54,7 @@ class Replayed(abc.ABC, Generic[T]):
         if self.refused or self.runtime.busy() or not self._has_shape(given):
             return self.usual(*given)
         if not self._wait and not self._made_of.still(self.parts):
-            self._drop()  # what has changed must run as usual before it is recorded
+            self._drop(changed=True)  # what has changed must run as usual before it is recorded
         if self._wait:
             return self._warm_up(*given)
         if self.replays:
@@ -61,7 +64,7 @@ class Replayed(abc.ABC, Generic[T]):
         except NotRecorded as reason:
             self._refuse(str(reason))
         except Changed:
-            self._drop()
+            self._drop(changed=True)
         return self.usual(*given)
 
     @property
@@ -69,9 +72,25 @@ class Replayed(abc.ABC, Generic[T]):
         """Whether a call like the last one would be replayed."""
         return self._recording is not None and self._proven
 
+    @property
+    def how(self) -> str:
+        """How the next call will be done, in words."""
+        if self.refused:
+            return f"call by call: {self.refused}"
+        if self.replays:
+            return "replayed"
+        if not self._changed:
+            return "call by call so far"
+        after = f"after {counted(self._wait, 'call')} more" if self._wait else "at the next call"
+        return f"call by call: weights, layers or settings have changed lately; to be recorded again {after}"
+
     @abc.abstractmethod
     def usual(self, *given: Array) -> T:
         """Do the work call by call."""
+
+    def last(self, *given: Array) -> T:
+        """Do the work as usual for the last time before it is recorded by an eager runtime."""
+        return self.usual(*given)
 
     @abc.abstractmethod
     def parts(self, states: list[State]) -> Parts:
@@ -79,14 +98,14 @@ class Replayed(abc.ABC, Generic[T]):
 
     @abc.abstractmethod
     def proof(self, *given: Array) -> tuple[bool, T]:
-        """Whether a replay comes to the same bits as a call as usual, and what the call has found.
+        """Whether a replay comes to the same bits as a call as usual, and what is found of what is given.
 
         Raises
         ------
         NotRecorded
             If they cannot be compared.
         Changed
-            If they differ for want of one network that both are of.
+            If there is no one network that both are of.
         """
 
     @abc.abstractmethod
@@ -114,13 +133,13 @@ class Replayed(abc.ABC, Generic[T]):
         NotRecorded
         """
         for name, part in self.net.modules().items():
-            kind = type(part).__name__
+            layer = _named(name, part)
             if not part.capturable:
-                raise NotRecorded(f"the layer {kind} {name!r} says that it cannot be captured")
+                raise NotRecorded(f"{layer} says that it cannot be captured")
             if self.runtime.eager and _undeclared(part):
-                raise NotRecorded(f"the layer {kind} {name!r} does not say that it can (`capturable = True`)")
+                raise NotRecorded(f"{layer} does not say that it can (`capturable = True`)")
             if hides(part):
-                raise NotRecorded(f"the layer {kind} {name!r} keeps parameters or layers where parameters() has none")
+                raise NotRecorded(f"{layer} keeps parameters or layers where parameters() has none")
 
     def replay(self, *given: Array) -> T:
         """Do the recorded work on what is given."""
@@ -148,17 +167,19 @@ class Replayed(abc.ABC, Generic[T]):
         self._shapes, self._strays = shapes, 0
         return True
 
-    def _drop(self) -> None:
+    def _drop(self, changed: bool = False) -> None:
         """Let the recording go, and wait before the next one is made."""
         if self._replays >= _PAID:
             self._drops = 1
-        self._replays = 0
-        self._recording, self._wait = None, (1 << min(self._drops, _LONGEST)) >> 1
+        self._replays, self._changed = 0, changed
+        self._recording = self._trial = None
+        self._wait = (1 << min(self._drops, _LONGEST)) >> 1
         self._drops += 1
 
     def _warm_up(self, *given: Array) -> T:
-        found = self.usual(*given)
-        if self._wait == 1:
+        last = self._wait == 1
+        found = self.last(*given) if last and self.runtime.eager else self.usual(*given)
+        if last:
             self._made_of = MadeOf(self.net, self.parts)
         self._wait -= 1
         return found
@@ -193,33 +214,42 @@ class Replayed(abc.ABC, Generic[T]):
     def _prove(self, *given: Array) -> T:
         """A call as usual beside a replay: they must have come to the same bits, or there are no more replays."""
         self._proven, found = self.proof(*given)
+        self._trial = None
         self.runtime.release()
         self._made_of = MadeOf(self.net, self.parts)  # anew, since a layer of one's own may have counted this call
         if not self._proven:
-            self._refuse(
-                f"a replay does not do all that {self.what} does, part of which no op does (ops.add(x, y), not x + y)"
-            )
+            lacks = f"a replay does not do all that {self.what} does, part of which no op does"
+            self._refuse(f"{lacks} (ops.add(x, y), not x + y){self._suspects()}")
         return found
+
+    def _suspects(self) -> str:
+        """Which layers may do what no op does: those whose methods are not of this package."""
+        own = [_named(name, part) for name, part in self.net.modules().items() if _methods(part)]
+        return f": look at {' and '.join(own[:3])}{' and others' * (len(own) > 3)}" if own else ""
 
     def _take(self, given: tuple[Array, ...]) -> None:
         for mine, x in zip(self._inputs, given, strict=True):
             mine[...] = x
 
     def _refuse(self, reason: str) -> None:
-        self.refused, self._recording = reason, None
+        self.refused, self._recording, self._trial = reason, None, None
         self._tell(f"no {self.runtime.recording}: {reason}; {self.what} runs call by call")
 
 
-def how(work: Replayed[Any] | None) -> str:
-    """How the next call will be done, in words."""
-    if work is None or not (work.replays or work.refused):
-        return "call by call so far"
-    return f"call by call: {work.refused}" if work.refused else "replayed"
+def _named(name: str, part: Module) -> str:
+    return f"the layer {type(part).__name__} {name!r}" if name else f"the network, {type(part).__name__},"
 
 
 def _undeclared(part: Module) -> bool:
     """Whether a class that is not of this package has methods of its own, and does not say `capturable` itself."""
-    own = [kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] != "xpconv" and kind is not object]
-    members = [(name, member) for kind in own for name, member in vars(kind).items()]
-    methods = {name for name, member in members if callable(member) or hasattr(member, "__get__")} - {"__init__"}
-    return bool(methods) and not any("capturable" in vars(kind) for kind in own)
+    return bool(_methods(part)) and not any("capturable" in vars(kind) for kind in _own(part))
+
+
+def _methods(part: Module) -> set[str]:
+    """The methods of a layer, but its constructor, that are not of this package."""
+    members = [(name, member) for kind in _own(part) for name, member in vars(kind).items()]
+    return {name for name, member in members if callable(member) or hasattr(member, "__get__")} - {"__init__"}
+
+
+def _own(part: Module) -> list[type]:
+    return [kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] != "xpconv" and kind is not object]

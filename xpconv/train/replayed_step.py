@@ -13,8 +13,8 @@ from xpconv.runtime import NotRecorded, Runtime, copied
 from xpconv.settings import current
 from xpconv.train.made_of import Parts
 from xpconv.train.optim import Optimizer
-from xpconv.train.replayed import Replayed
-from xpconv.train.standing import Standing, bits
+from xpconv.train.replayed import Changed, Replayed
+from xpconv.train.standing import Trial
 from xpconv.train.usual import Measured, Usual
 
 
@@ -81,14 +81,17 @@ class ReplayedStep(Replayed[Measured]):
         """See `Replayed.kept`."""
         return Measured(copied(found.loss), None if found.right is None else copied(found.right))
 
+    def last(self, *given: Array) -> Measured:
+        """See `Replayed.last`: what a replay is compared with, while there is no memory of a recording beside it."""
+        self._trial = Trial(self._step, self._states, given)
+        return self._trial.measured
+
     def proof(self, *given: Array) -> tuple[bool, Measured]:
-        """Take a step as usual, from where a replay began."""
-        changed = self.net, self._states, self._optimizer
-        began = Standing(*changed)
-        replayed = bits(*changed, *self.replay(*given))
-        began.restore()
-        found = self._step(*given)
-        return replayed == bits(*changed, *found), found
+        """Take the last step as usual again, by a replay."""
+        if not self._trial.fits():
+            raise Changed
+        same = self._trial.repeats(self.replay)
+        return same, self.replay(*given) if same else self.usual(*given)
 
     def _touch(self) -> None:
         for state in self._states:

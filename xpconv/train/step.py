@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from xpconv import ops
 from xpconv.arguments import flag
 from xpconv.backend import Array, Backend, backend_of
 from xpconv.errors import dtype_name
-from xpconv.kinds import dtype_kind
+from xpconv.hints import OF_STEPS, Closed
 from xpconv.nn import Module
 from xpconv.runtime import Runtime, runtime_of
 from xpconv.train.common import AN_OPTIMIZER, check_part
@@ -17,12 +20,12 @@ from xpconv.train.feed import array_of
 from xpconv.train.home import Home, Owned
 from xpconv.train.objective import Loss, Objective
 from xpconv.train.optim import Optimizer
-from xpconv.train.replayed import how
 from xpconv.train.replayed_step import ReplayedStep
+from xpconv.train.targets import Outputs, check_count, check_targets
 from xpconv.train.usual import Measured, Usual
 
 
-class Step:
+class Step(Closed):
     """Forward, loss, backward and update of a batch: what `fit` repeats, for a loop of one's own.
 
     Like `fit`, it takes two steps as usual, records the third and replays it from then on, without Python between its
@@ -51,7 +54,10 @@ class Step:
     Raises
     ------
     TypeError, ValueError
-        For what is no network, optimizer or loss; when called, for images or targets that do not fit.
+        For what is no network, optimizer or loss; when called, for images or targets that do not fit, as `fit` does,
+        and for a batch of none. Nothing has changed then.
+    AttributeError
+        For an attribute that is set: a rate is the optimizer's, ``step.optimizer.lr = 0.01``.
 
     Examples
     --------
@@ -66,6 +72,9 @@ class Step:
     >>> int(right), bool(loss < 0.3)
     (16, True)
     """
+
+    __slots__ = ("__weakref__", "_capture", "_home", "_loss", "_net", "_objective", "_optimizer", "_ways")
+    _instead = OF_STEPS
 
     def __init__(
         self, net: Module, optimizer: Optimizer, loss: Loss = "softmax_cross_entropy", *, capture: bool = True
@@ -84,8 +93,10 @@ class Step:
         images : array, (N, ...)
             Of any library; cast and moved to the network.
         targets : array, (N, ...)
-            As `fit` takes them: integers in 0..classes-1, (N,), for ``"softmax_cross_entropy"``. Nothing waits for the
-            device to look at them: a label that is out of range makes the loss nan, and the parameters with it.
+            As `fit` takes them: integers in 0..classes-1, (N,), for ``"softmax_cross_entropy"``. Those that are on the
+            host when they are given are looked at before each step. No step waits for a device to look at what is
+            there, but the first on images of a shape: later, a label that is out of range makes the loss nan, and the
+            parameters with it.
 
         Returns
         -------
@@ -101,7 +112,7 @@ class Step:
             x = self._home.images(images, owned)
             ways = self._now(place, runtime, owned)
             step = ways.replayed if self._capture and runtime.records else ways.usual
-            return step(x, self._targets(targets, x))
+            return step(x, self._targets(targets, x, ways))
 
     @property
     def net(self) -> Module:
@@ -120,7 +131,9 @@ class Step:
         return "" if self._ways is None else self._ways.replayed.refused
 
     def __repr__(self) -> str:
-        taken = how(None if self._ways is None else self._ways.replayed) if self._capture else "call by call"
+        taken = "call by call"
+        if self._capture:
+            taken = "call by call so far" if self._ways is None else self._ways.replayed.how
         return f"<Step of {type(self.net).__name__} by {type(self.optimizer).__name__}, {taken}>"
 
     def __reduce__(self) -> Any:
@@ -133,18 +146,35 @@ class Step:
         if ways is None or ways.place != place or (ways.owned is not owned and ways.owned != owned):
             labelled = self._objective.op is ops.softmax_cross_entropy
             usual = Usual(self.net, owned.parameters, self._objective, self.optimizer, labelled)
-            ways = self._ways = _Ways(usual, ReplayedStep(usual, runtime, lambda text: None), place, owned)
+            ways = self._ways = _Ways(usual, ReplayedStep(usual, runtime, lambda text: None), place, owned, {})
         return ways
 
-    def _targets(self, given: Any, x: Array) -> Array:
+    def _targets(self, given: Any, x: Array, ways: _Ways) -> Array:
         """Targets of any library: integers that stay such as int64, other numbers in the network's dtype."""
         targets = array_of("Step", "targets", given)
-        kind, wanted = dtype_kind(targets.dtype), None
-        if self._objective.takes_labels(targets):
-            wanted = "int64" if kind == "i" else None  # the op says what is wrong with others
-        elif kind in "if":
-            wanted = dtype_name(x.dtype)
+        check_count("Step", x, targets)
+        self._check(targets, x, ways)
+        wanted = "int64" if self._objective.takes_labels(targets) else dtype_name(x.dtype)
         return backend_of(x).asarray(targets, wanted)
+
+    def _check(self, targets: Any, x: Array, ways: _Ways) -> None:
+        """Refuse targets that do not fit what the network gives for such images, which is known from the first.
+
+        It is looked at anew before anything is refused: a layer's option may have been set since.
+        """
+        known = ways.outputs.get(x.shape[1:])
+        if known is not None:
+            with suppress(TypeError, ValueError):
+                check_targets("Step", targets, known, self._objective, look=_on_host(targets))
+                return
+        y = self.net(x[:1, ...])
+        ways.outputs[x.shape[1:]] = found = Outputs(tuple(y.shape), y.dtype)
+        check_targets("Step", targets, found, self._objective)
+
+
+def _on_host(x: Any) -> bool:
+    """Whether a look at the numbers of an array waits for no device."""
+    return type(x) is np.ndarray or str(x.device) == "cpu"
 
 
 class _Ways(NamedTuple):
@@ -154,3 +184,4 @@ class _Ways(NamedTuple):
     replayed: ReplayedStep
     place: Backend
     owned: Owned
+    outputs: dict[tuple[int, ...], Outputs]  # for an image of a shape

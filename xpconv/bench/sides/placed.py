@@ -14,7 +14,7 @@ _LINE = 64  # bytes of a cache line
 
 def placed(place: Backend, x: np.ndarray, dtype: str) -> Any:
     """The array on a backend, floating-point values in ``dtype``."""
-    return place.asarray(at_cache_line(x) if place.library == "numpy" else x, dtype if x.dtype.kind == "f" else None)
+    return place.asarray(at_cache_line(x) if place.library == "numpy" else x, dtype if x.dtype.kind in "fc" else None)
 
 
 def host(x: Any) -> np.ndarray:

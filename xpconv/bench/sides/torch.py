@@ -96,7 +96,7 @@ def _candidate(case: Case, arrays: dict[str, np.ndarray], name: str, laid_out: A
         return torch_step.inference(case, arrays, name, laid_out)
     tensors = {key: placed(key, x, laid_out, case.dtype) for key, x in arrays.items()}
     dy = tensors.pop("dy")
-    run, wanted = _function(case), [t for t in tensors.values() if t.is_floating_point()]
+    run, wanted = _function(case), [t for t in tensors.values() if _has_gradient(t)]
     forward = case.direction in ("forward", "fused")
     grads_of = [] if forward else wanted
 
@@ -184,8 +184,12 @@ def placed(name: str, x: np.ndarray, laid_out: Any, dtype: str) -> Any:
     elif x.ndim > 2:
         tensor = tensor.permute(0, x.ndim - 1, *range(1, x.ndim - 1))
     kept = laid_out if tensor.ndim > 2 else torch.contiguous_format
-    wanted = getattr(torch, dtype) if tensor.is_floating_point() else tensor.dtype
+    wanted = getattr(torch, dtype) if _has_gradient(tensor) else tensor.dtype
     return tensor.to(place()).to(wanted).clone(memory_format=kept)
+
+
+def _has_gradient(tensor: Any) -> bool:
+    return bool(tensor.is_floating_point() or tensor.is_complex())
 
 
 def on_host(tensor: Any) -> np.ndarray:
