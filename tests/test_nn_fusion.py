@@ -218,3 +218,34 @@ def test_relu_in_half_precision_gives_the_gradients_of_single_precision(monkeypa
     dtypes = set()
     calls_of(lambda: xpconv.vjp(ops.conv, x, w, b, activation="relu")[1](dy), monkeypatch, dtypes)
     assert dtypes == {"float16"}
+
+
+def test_what_runs_together_is_found_anew_after_every_change():
+    class Listed(nn.Sequential):
+        """Its children are also in a list, which changes without an attribute being set."""
+
+        def __init__(self) -> None:
+            self.more = [nn.ReLU()]
+
+        def __eq__(self, other: object) -> bool:  # and so has no hash
+            return self is other
+
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 3), dtype="float32")
+    inner = nn.Sequential(nn.Conv2d(3, 3, 1, activation="relu"), nn.Conv2d(3, 3, 1))
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Identity(), nn.Residual(inner), Listed()).initialize(seed=0)
+    changes = (
+        lambda: None,
+        lambda: setattr(net[0], "activation", "tanh"),
+        lambda: net.__setitem__(1, nn.Sigmoid()),
+        lambda: inner.__setitem__(1, nn.Conv2d(3, 3, 1, activation="sigmoid").initialize(seed=1)),
+        lambda: net[3].more.append(nn.Sigmoid()),
+        lambda: net[3].more.pop(0),
+    )
+    for change in changes:
+        change()
+        for _ in range(2):
+            middle = net[1](net[0](x))
+            expected = middle + inner[1](inner[0](middle))
+            for layer in net[3].more:
+                expected = layer(expected)
+            np.testing.assert_allclose(net(x), expected, rtol=1e-5, atol=1e-6)

@@ -94,7 +94,7 @@ class Sequential(_Group):
 
     def __call__(self, x: Any) -> Any:
         """Inference; a convolution takes the norm and the activation behind it into its own pass."""
-        for step in fusion.steps(self):
+        for step in fusion.planned(self, lambda: self.children().values()):
             x = step(x)
         return x
 
@@ -140,7 +140,7 @@ class Residual(Module):
     def __call__(self, x: Array) -> Array:
         """Inference; the convolution that the body ends in takes the sum and the activation into its own pass."""
         side = x if self.shortcut is None else self.shortcut(x)
-        *before, last = fusion.steps(_flattened(self.body, x))
+        *before, last = fusion.planned(self, lambda: _flattened(self.body, x))
         for step in before:
             x = step(x)
         y = last.plus(x, side, self.activation) if isinstance(last, fusion.Stretch) else None

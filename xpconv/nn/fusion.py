@@ -26,6 +26,7 @@ from xpconv.nn.module import Module
 from xpconv.nn.norm import BatchNorm
 from xpconv.nn.parameter import Parameter
 from xpconv.nn.state import State
+from xpconv.nn.tree import Tree
 from xpconv.ops.activation import ACTIVATIONS
 from xpconv.ops.conv_gradients import scaled
 from xpconv.runtime import runtime_of
@@ -41,10 +42,29 @@ _ACTIVATIONS: dict[type, str] = {
 _WIDE = ("float32", "float64")
 
 
-def steps(layers: Iterable[Module]) -> list[Callable[[Any], Any]]:
+Step = Callable[[Any], Any]
+_planned: WeakKeyDictionary[Module, tuple[int, list[Step] | None]] = WeakKeyDictionary()
+
+
+def planned(owner: Module, layers: Callable[[], Iterable[Module]]) -> list[Step]:
+    """The `steps` of layers below a module, kept until an attribute of any module is set.
+
+    A network of small layers spends a tenth of its time on finding them. Lists and dicts change without a word: where
+    there are any below, nothing is kept.
+    """
+    if watcher.get() is not None or type(owner).__hash__ is None:  # which a class with an __eq__ of its own has not
+        return steps(layers())
+    latest, kept = Tree.latest, _planned.get(owner)
+    if kept is None or kept[0] != latest:
+        changing = any(part.lists() for part in owner.modules().values())
+        _planned[owner] = kept = latest, None if changing else steps(layers())
+    return steps(layers()) if kept[1] is None else kept[1]
+
+
+def steps(layers: Iterable[Module]) -> list[Step]:
     """What to run one after another at inference: the layers, and stretches of those that belong together."""
     left, watch = list(layers), watcher.get()
-    found: list[Callable[[Any], Any]] = []
+    found: list[Step] = []
     while left:
         stretch = _stretch(left)
         count = 1 if stretch is None else len(stretch.layers)
@@ -101,10 +121,15 @@ class Stretch:
 
     def make(self, x: Array) -> None:
         """Let the first input make what has no value yet, so that its answer is that of all later calls, to the bit."""
+        if all(layer._settled for layer in self.layers):
+            return
         states = (state for layer in self.layers for _, state in layer.members() if isinstance(state, State))
         if any(state.value is None for state in states):
             for layer in self.layers:
                 x = layer(x)
+        else:
+            for layer in self.layers:
+                layer._prepare(x)  # so that it is settled
 
     def run(self, x: Array, weights: Weights, activation: str | None, side: Array | None = None) -> Array | None:
         """One pass, or `None` if the convolution's engine does not take half precision's norm into it."""
