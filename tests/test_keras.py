@@ -117,6 +117,20 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_changed():
     assert ours.stem.weight.version == before
 
 
+def test_what_to_do_where_no_layer_is_called_as_in_keras_and_with_a_model():
+    ours, given = nn.Sequential(nn.Linear(3, 2)), {"dense/kernel": np.ones((3, 2)), "dense/bias": np.ones(2)}
+    with pytest.raises(ValueError, match=r"nn\.Sequential\(conv2d=.*model\.get_weights\(\)\) goes by their order"):
+        exchange.load_keras(ours, given)
+
+    class Model:
+        def get_weights(self):
+            return list(given.values())
+
+    with pytest.raises(TypeError, match=r"given: a Model\n  .*load_keras\(net, model\.get_weights\(\)\)"):
+        exchange.load_keras(ours, Model())
+    assert exchange.load_keras(ours, Model().get_weights()) == ([], [])
+
+
 def test_without_strictness_what_has_the_right_name_is_taken():
     ours = net().initialize()
     missing, unexpected = exchange.load_keras(ours, {"stem/bias": np.full(4, 7.0), "x/y": np.ones(1)}, strict=False)

@@ -81,6 +81,8 @@ def test_names_that_a_child_cannot_have(name):
 def test_children_must_be_layers():
     with pytest.raises(TypeError, match="child '0' is no layer"):
         nn.Sequential(ops.relu)
+    with pytest.raises(TypeError, match=r"unpack the dict with \*\*: Sequential\(\*\*layers\)"):
+        nn.Sequential({"act": nn.ReLU()})
     with pytest.raises(TypeError, match="by position or by name, not both"):
         nn.Sequential(nn.ReLU(), last=nn.ReLU())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from nets import BACKENDS, images, on, small
 
 import xpconv
-from xpconv import nn
+from xpconv import exchange, nn
 
 # -- parameters --------------------------------------------------------------------------------------------------------
 
@@ -26,6 +29,17 @@ def test_assigning_writes_into_the_buffer_that_is_there(backend):
         parameter.assign(xpconv.asarray(np.ones((2, 3)), "float32"))
         assert parameter.value is not buffer
         assert (parameter.dtype, parameter.version) == ("float32", 3)
+
+
+def test_values_are_kept_in_c_order_in_which_all_are_updated_at_once():
+    turned = np.arange(24.0).reshape(4, 3, 2).transpose(1, 2, 0)
+    parameter = nn.Parameter(turned)
+    for again in (parameter, copy.copy(parameter), pickle.loads(pickle.dumps(parameter))):
+        assert again.value.flags.c_contiguous
+        np.testing.assert_array_equal(again.value, turned)
+    net = nn.Conv2d(2, 3, 3, bias=False)
+    exchange.load_torch(net, {"weight": np.zeros((3, 2, 3, 3))})
+    assert net.weight.value.flags.c_contiguous
 
 
 def test_what_cannot_be_assigned():

@@ -32,6 +32,15 @@ def test_what_was_not_set_is_called_by_what_it_means():
         assert repr(xpconv.use_engine("reference")).endswith("then 'auto' again>")
 
 
+def test_a_value_goes_by_position_or_name_and_a_call_that_does_not_fit_shows_how():
+    with xpconv.use_backend(name="numpy"), xpconv.set_num_threads(n=1), xpconv.workspace_limit(bytes="2K"):
+        assert (settings.current().num_threads, settings.current().workspace_limit) == (1, 2048)
+    with pytest.raises(TypeError, match=r"^set_num_threads: missing a required argument.*\n  set_num_threads\(n\)"):
+        xpconv.set_num_threads()
+    with pytest.raises(TypeError, match=r"^use_engine: got an unexpected keyword .*\n  use_engine\(\*names\)"):
+        xpconv.use_engine(engine="portable")
+
+
 def test_a_call_sets_and_a_block_restores():
     assert settings.current().precision == "ieee"
     with xpconv.precision("fast"):
@@ -101,6 +110,19 @@ def test_a_strict_chain_raises_with_every_reason(monkeypatch):
     outside = "not in the chain (reference, portable) of these arrays"
     others = {name: outside for name in settings.ENGINES if name not in ("reference", "portable")}
     assert answers == {"reference": "declines: the moon is full", "portable": "has no relu", **others}
+
+
+def test_an_engine_for_another_library_declines_whatever_the_op_is():
+    strict = pytest.importorskip("array_api_strict")
+    pytest.importorskip("numba")
+    x, w = strict.asarray(X), strict.asarray(W)
+    with xpconv.use_engine("numba"):
+        for op, args in ((ops.conv, (x, w)), (ops.pad, (x, 1)), (ops.relu, (x,))):
+            with pytest.raises(xpconv.EngineError, match="numba is not for arrays of array_api_strict"):
+                op(*args)
+    with xpconv.use_engine("numba", "portable"):
+        assert xpconv.explain(ops.relu, x)["portable"] == "chosen: relu"
+        assert np.array_equal(xpconv.to_numpy(ops.relu(x)), np.maximum(X, 0))
 
 
 def test_the_first_engine_that_does_not_decline_takes_it(monkeypatch):

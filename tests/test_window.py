@@ -99,3 +99,7 @@ def test_ceil_mode_holds_a_window_that_begins_inside_but_ends_beyond():
     assert pool_window("max_pool", (2, 2), 3, 2, 0, 1, True).out == (1, 1)
     with pytest.raises(ValueError, match="larger than the padded input"):
         pool_window("max_pool", (2, 2), 3, 2)
+
+
+def test_ceil_mode_drops_a_window_that_would_start_in_the_end_padding_where_sizes_divide_too():
+    assert pool_window("max_pool", (8,), 2, 2, ((0, 2),), 1, True).out == (4,)

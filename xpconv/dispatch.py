@@ -18,7 +18,7 @@ import numpy as np
 from xpconv.backend import Array, library, on_device_of
 from xpconv.errors import EngineError, message
 from xpconv.hints import check_call, explained
-from xpconv.settings import ENGINES, current
+from xpconv.settings import ENGINES, TOTAL, current
 
 CHAINS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "portable"), "cupy": ("cudnn", "cupy", "portable")}
 ANY_LIBRARY = ("portable",)
@@ -91,12 +91,19 @@ def _offer(engine: str, name: str, arrays: tuple[Array | None, ...], options: di
     primitive = table.get(name)
     if primitive is None:
         return None, f"has no {name}"
+    if current().engine is not None and not _is_for(engine, arrays[0]):
+        return None, f"is not for arrays of {library(arrays[0])}"
     reason = primitive.declines(*arrays, **options) if primitive.declines is not None else None
     if reason is None or primitive.otherwise is None:
         return primitive, reason
     other = primitive.otherwise
     because = other.declines(*arrays, **options)
     return (other, None) if because is None else (primitive, because or reason)
+
+
+def _is_for(engine: str, x: Array) -> bool:
+    """Whether the engine takes arrays of that library: a chain that a user names may hold any."""
+    return engine in TOTAL or engine in CHAINS.get(library(x), ANY_LIBRARY)
 
 
 @dataclass(slots=True)

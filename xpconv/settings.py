@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from xpconv.arguments import flag, integer
 from xpconv.errors import message
+from xpconv.hints import called
 
 # Every engine there is; a folder of the same name under `xpconv/engines` holds it.
 ENGINES = ("reference", "portable", "numba", "cupy", "cudnn")
@@ -93,6 +94,9 @@ class _Applied(Generic[T]):
         _current.set(replace(current(), **earlier))
 
 
+_CALLED = {"backend": "use_backend", "engine": "use_engine", "num_threads": "set_num_threads"}  # others as their field
+
+
 class Setting:
     """One field of the record, callable: ``precision("fast")`` or ``with precision("fast"): ...``.
 
@@ -106,8 +110,8 @@ class Setting:
         self.variable = f"XPCONV_{name.upper()}"
         self.__doc__ = doc
 
-    def __call__(self, *value: Any) -> _Applied[Any]:
-        parsed = self.parse(*value)
+    def __call__(self, *value: Any, **named: Any) -> _Applied[Any]:
+        parsed = called(_CALLED.get(self.name, self.name), self.parse, *value, **named)
         earlier = current()
         _current.set(replace(earlier, **{self.name: parsed}))
         return _Applied(self.name, getattr(earlier, self.name), self._shown)
@@ -154,18 +158,18 @@ def _parse_precision(value: str) -> str:
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
-def _parse_bytes(value: int | str) -> int:
+def _parse_bytes(bytes: int | str) -> int:
     try:
-        text = str(value).strip().upper().removesuffix("IB").removesuffix("B")
+        text = str(bytes).strip().upper().removesuffix("IB").removesuffix("B")
         unit = text[-1:] if text[-1:] in _UNITS else ""
         limit = int(text.removesuffix(unit)) * _UNITS[unit]
     except ValueError:
         limit = 0
-    if isinstance(value, bool) or limit < 1:
+    if isinstance(bytes, bool) or limit < 1:
         raise ValueError(
             message(
                 "workspace_limit",
-                f"must be a positive number of bytes, not {value!r}.",
+                f"must be a positive number of bytes, not {bytes!r}.",
                 "",
                 "for example 64 * 2**20, or '64M'.",
             )
@@ -184,8 +188,8 @@ def _read_flag(text: str) -> bool:
     return known[text.lower()]
 
 
-def _parse_threads(value: int) -> int:
-    return integer("set_num_threads", "n", value, least=1)
+def _parse_threads(n: int) -> int:
+    return integer("set_num_threads", "n", n, least=1)
 
 
 def _read_threads(text: str) -> int:

@@ -175,10 +175,9 @@ def _window(op: str, size: Any, kernel: Any, stride: Any, padding: Any, dilation
     out = []
     for n, k, s, d, (lo, hi) in zip(size, kernel, stride, dilation, pads, strict=True):
         room = n + lo + hi - d * (k - 1) - 1
-        count = room // s + 1
-        # Ceil counts one window more, unless it would start in the end padding (PyTorch's rule).
-        if ceil_mode and room % s and count * s < n + lo:
-            count += 1
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (count - 1) * s >= n + lo:  # the last window would start in the end padding (PyTorch's rule)
+            count -= 1
         if count < 1:
             raise _fail(
                 op,

@@ -90,8 +90,12 @@ def states(net: Module) -> Iterator[tuple[str, Module, str, State]]:
                 yield where, module, name, item
 
 
-def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: bool) -> tuple[list[str], list[str]]:
+def load(
+    subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: bool, other_names: str = ""
+) -> tuple[list[str], list[str]]:
     """Take over arrays by name: all of them, or, where anything is wrong, none.
+
+    ``other_names`` is the remedy where not one name agrees.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def load(subject: str, entries: list[Entry], arrays: Mapping[str, Any], strict: 
         remedy = "strict=False takes what has the right name." if strict else ""
         if strict and any(name.endswith("running_mean") for name in unexpected):
             remedy += " A layer that goes by running statistics there would answer otherwise here."
-        remedy = renaming(arrays, known) or remedy
+        remedy = renaming(arrays, known) or (other_names if not taken else "") or remedy
         raise ValueError(
             message(subject, "the weights are not this network's.", "\n  ".join(filter(None, problems)), remedy)
         )

@@ -6,7 +6,7 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ _NORM = {
 _SLOPES = {"weight": ("alpha",)}
 _NO_LAYERS = {"optimizer", "seed_generator"}  # what else a file has of a model that was trained
 _NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm)
+_OTHER_NAMES = (
+    "by name, children are called here as layers are there: nn.Sequential(conv2d=..., conv2d_1=..., dense=...); "
+    "load_keras(net, model.get_weights()) goes by their order, whatever they are called."
+)
 
 
 def load_keras(
@@ -87,7 +91,7 @@ def load_keras(
     _check_places(layers, entries, arrays)
     for layer, entry in zip(layers, entries, strict=True):
         arrays.update({name: _shaped(layer, arrays[name]) for name in entry.names if name in arrays})
-    return foreign.load("load_keras", entries, arrays, strict)
+    return foreign.load("load_keras", entries, arrays, strict, _OTHER_NAMES)
 
 
 def _entries(net: Module) -> Iterator[Entry]:
@@ -113,7 +117,12 @@ def _by_name(weights: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _in_order(entries: list[Entry], weights: Sequence[Any]) -> dict[str, Any]:
+def _in_order(entries: list[Entry], weights: Any) -> dict[str, Any]:
+    if not isinstance(weights, Iterable):
+        own = "a model gives its own: load_keras(net, model.get_weights())."
+        remedy = own if hasattr(weights, "get_weights") else ""
+        rule = "takes a list of arrays, a dict of them, or the path of a file."
+        raise TypeError(message("load_keras", rule, f"given: a {type(weights).__name__}", remedy))
     arrays = [foreign.array(x) for x in weights]
     if len(arrays) != len(entries):
         ours = ", ".join(f"{entry.names[0]} {entry.state.shape}" for entry in entries)

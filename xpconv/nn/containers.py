@@ -32,6 +32,8 @@ class _Group(Module):
             remedy = ""
             if isinstance(child, (list, tuple)):
                 remedy = f"unpack the list with *: {type(self).__name__}(*layers)."
+            elif isinstance(child, dict):
+                remedy = f"unpack the dict with **: {type(self).__name__}(**layers)."
             elif isinstance(child, type) and issubclass(child, Module):
                 remedy = f"call the class: {child.__name__}()."
             elif callable(child) and child in dispatch.OPS:

@@ -16,7 +16,13 @@ def protect(x: Array, protected: bool) -> None:
 
 
 def owned(x: Array) -> Array:
-    """x as a value: NumPy's protected, and in memory of its own, which another library's or a pickle's is not."""
+    """x as a value: in C order, in which engines update all parameters at once, and others' weights may not come in.
+
+    NumPy's are protected, and in memory of their own, which another library's or a pickle's is not.
+    """
+    flags = getattr(x, "flags", None)  # NumPy's and CuPy's
+    if flags is not None and not flags.c_contiguous:
+        x = x.copy()
     if isinstance(x, np.ndarray) and not x.flags.owndata:
         x = x.copy()
     protect(x, True)

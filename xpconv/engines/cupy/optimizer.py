@@ -37,8 +37,6 @@ def _declines(*values: Array, **options: Any) -> str | None:
     for value in values:
         if dtype_name(value.dtype) not in DTYPES:
             return f"updates no {dtype_name(value.dtype)} parameters"
-        if not value.flags.c_contiguous:
-            return "updates contiguous parameters only"
     return None
 
 

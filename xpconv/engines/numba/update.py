@@ -183,8 +183,6 @@ def _by_dtype(updates: list[_Update]) -> Iterator[tuple[str, list[_Update]]]:
 
 
 def _declines(*values: np.ndarray, **_: Any) -> str | None:
-    if not all(value.flags.c_contiguous and value.flags.aligned for value in values):
-        return "updates contiguous parameters only"
     return unsupported(*values)
 
 
