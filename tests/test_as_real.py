@@ -89,6 +89,19 @@ def test_replays_read_complex_weights_anew():
     np.testing.assert_array_equal(predictor(x), net(x))
 
 
+def test_a_layer_keeps_what_is_packed_of_its_complex_weights():
+    layer, x = nn.Conv2d(8, 8, 3).to(dtype="complex64").initialize(seed=0), numbers(1, 6, 6, 8)
+    y, pullback = layer.vjp(x)
+    pullback(y)
+    (matrix,) = (kept for kept in layer.weight.packed.values() if hasattr(kept, "packed"))
+    before = dict(matrix.packed)
+    assert before
+    np.testing.assert_array_equal(layer(x), y)
+    assert all(matrix.packed[key] is made for key, made in before.items())
+    layer.weight.assign(layer.weight.value)
+    assert not layer.weight.packed
+
+
 def test_reasons_told_of_real_arrays_are_the_engines_own():
     depthwise = np.zeros((1, 4, 4, 2), "float32"), np.zeros((3, 3, 1, 4), "float32")
     assert "several outputs of a channel" in xpconv.explain(ops.conv, *depthwise, groups=2)["numba"]

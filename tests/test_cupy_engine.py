@@ -11,7 +11,7 @@ from cupy_calls import EMULATED, on_device
 from targets import TestTarget
 
 import xpconv
-from xpconv import notices, ops
+from xpconv import nn, notices, ops
 from xpconv.cli import main
 from xpconv.dispatch import EngineError, registered
 from xpconv.engines import cupy as engine
@@ -162,6 +162,28 @@ def test_a_captured_call_gives_the_same_when_replayed(case, sample):
         stream.synchronize()
     for a, b in zip(eager, captured, strict=True):
         np.testing.assert_array_equal(b.get(), a.get())
+
+
+def test_complex_weights_are_laid_out_by_each_stream_and_by_a_graph_at_each_replay():
+    """What another stream has made would not be waited for, and what a graph will make is not there yet."""
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with xpconv.use_backend("cupy"), xpconv.use_engine("cupy"):
+        x = cupy.asarray(np.random.default_rng(0).standard_normal((1, 4, 5, 2, 2))).view("complex128")[..., 0]
+        layer = nn.Conv2d(2, 3, 3).to(dtype="complex128").initialize(seed=0)
+        layer(x)
+        with stream:
+            layer.vjp(x)[1](layer(x))
+            assert len(layer.weight.packed) == 2
+            stream.begin_capture()
+            y, pullback = layer.vjp(x)
+            dx = pullback(y)
+            graph = stream.end_capture()
+        layer.weight.assign(layer.weight.value * 1j)
+        graph.launch(stream)
+        stream.synchronize()
+        same, pullback = layer.vjp(x)
+        np.testing.assert_array_equal(y.get(), same.get())
+        np.testing.assert_array_equal(dx.get(), pullback(same).get())
 
 
 def test_a_response_norm_of_longer_rows_is_left_to_others():

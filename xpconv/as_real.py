@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from xpconv.backend import Array, dtype_named, namespace
+from xpconv.backend import Array, backend_of, dtype_named, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.errors import dtype_name
 from xpconv.kinds import dtype_kind
-from xpconv.packing import place_for
-from xpconv.runtime import made
+from xpconv.packing import Place, offering, place_for
+from xpconv.runtime import made, runtime_of
 
 _REAL = {"complex64": "float32", "complex128": "float64"}
 _COMPLEX = {real: name for name, real in _REAL.items()}
@@ -48,29 +48,46 @@ class _Seen(Protocol):
     def weights(self, w: Any) -> Any: ...
 
 
+class _Matrix:
+    """The matrix of a parameter's values as they are; an engine keeps beside it what it packs of it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.packed = value, Place()
+
+
 class _Values:
     """The arrays themselves, dense ones of NumPy or CuPy."""
+
+    def __init__(self) -> None:
+        self.matrices: tuple[_Matrix, ...] = ()  # that are kept
 
     @staticmethod
     def images(x: Any) -> Any:
         """(..., C) complex -> (..., 2 C) real: a view, or a copy of what is not dense."""
         return None if x is None else _dense(x).view(_REAL[dtype_name(x.dtype)])
 
-    @staticmethod
-    def weights(w: Any) -> Any:
+    def weights(self, w: Any) -> Any:
         """(*kernel, C / groups, O) complex -> (*kernel, 2 C / groups, 2 O) real: the matrix of each cell.
 
-        Made once for each version of a layer's parameter, each time for other arrays.
+        Made once for each version of a layer's parameter, each time for other arrays. Each queue of a device has its
+        own, since another would not wait until it is made; and a captured graph makes it anew at every replay, since
+        what a parameter keeps is made and dropped outside of it.
         """
         place = place_for(w)
         if place is None:
-            return _matrices(w)
-        if "as real" not in place:
-            place["as real"] = _matrices(w)
-        return place["as real"]
+            return _matrix(w)
+        runtime = runtime_of(backend_of(w))
+        if runtime.busy() and not runtime.eager:
+            return _matrix(w)
+        key = "as real", runtime.queue()
+        kept = place.get(key)
+        if kept is None:
+            kept = place[key] = _Matrix(_matrix(w))
+        self.matrices = (kept,)
+        return kept.value
 
 
-def _matrices(w: Any) -> Any:
+def _matrix(w: Any) -> Any:
     """By parts: a product with 1j would make nan of what stands beside an infinite one, and warn."""
 
     def make() -> Any:
@@ -156,8 +173,10 @@ def _direction(primitive: Primitive, given: Callable[..., Given], answer: Callab
     """A plain function of arrays whose dtype is the first one's."""
 
     def run(*arrays: Any, **options: Any) -> Any:
-        real, its_options = given(_Values, *arrays, **options)
-        return answer(primitive.run(*real, **its_options))
+        seen = _Values()
+        real, its_options = given(seen, *arrays, **options)
+        with offering(seen.matrices):
+            return answer(primitive.run(*real, **its_options))
 
     def declines(*arrays: Any, **options: Any) -> str | None:
         return _asked(primitive, arrays[0], lambda: given(_Stand, *arrays, **options))
