@@ -101,7 +101,7 @@ def cpu_table() -> Iterator[str]:
 
 def networks_table() -> Iterator[str]:
     """A row for each network, a column for each batch of its inference and of its step."""
-    files = map(document, ("cpu_inference.json", "cpu_steps.json", "cpu.json"))
+    files = map(document, ("cpu.json", "cpu_inference.json", "cpu_steps.json"))
     rows = {(row["name"], row["op"], row["x"][0]): row["sides"] for found in files if found for row in found["rows"]}
     yield "| | " + " | ".join(f"{op}, batch {batch}" for op, batch in NETWORK_COLUMNS) + " |"
     yield "|---" * (len(NETWORK_COLUMNS) + 1) + "|"
