@@ -9,7 +9,7 @@ import numpy as np
 
 from xpconv.bench.candidate import NotOfferedError
 from xpconv.bench.case import Case
-from xpconv.bench.networks import LR, MOMENTUM
+from xpconv.bench.networks import MOMENTUM, rate
 from xpconv.bench.sides.jax import batch_norm, conv, cross_entropy, max_pool
 
 Values = dict[str, Any]
@@ -23,7 +23,7 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> tuple[Callable[[], Any], 
     networks = {"lenet": _lenet, "resnet20": _resnet20}
     if case.layer.options["model"] not in networks:
         raise NotOfferedError(f"only steps of {' and '.join(networks)}")
-    network = networks[case.layer.options["model"]]
+    network, learning = networks[case.layer.options["model"]], rate(case.layer.options["model"])
     values = {name: jnp.asarray(x) for name, x in arrays.items() if name not in ("x", "labels")}
     statistics = {name: values.pop(name) for name in list(values) if ".running_" in name}
     x, labels = jnp.asarray(arrays["x"]), jnp.asarray(arrays["labels"])
@@ -35,7 +35,7 @@ def make(case: Case, arrays: dict[str, np.ndarray]) -> tuple[Callable[[], Any], 
 
         (loss, moved), grads = jax.value_and_grad(loss_of, has_aux=True)(values)
         momenta = {name: MOMENTUM * momenta[name] + grad for name, grad in grads.items()}
-        return {name: value - LR * momenta[name] for name, value in values.items()}, momenta, moved, loss
+        return {name: value - learning * momenta[name] for name, value in values.items()}, momenta, moved, loss
 
     compiled = jax.jit(step, donate_argnums=(0, 1, 2))
     state = (values, {name: jnp.zeros_like(value) for name, value in values.items()}, statistics)

@@ -58,7 +58,7 @@ class _Training:
         self.x, self.labels = (placed(place, arrays[name][:images], case.dtype) for name in ("x", "labels"))
         self._net = networks.network(case.layer.options["model"], arrays["x"]).to(current().backend, case.dtype)
         self._first = {name: np.array(host(value)) for name, value in self._net.state_dict().items()}
-        self._optimizer = train.SGD(networks.LR, momentum=networks.MOMENTUM)
+        self._optimizer = train.SGD(networks.rate(case.layer.options["model"]), momentum=networks.MOMENTUM)
         objective = Objective("bench", "softmax_cross_entropy")
         self._step: Any = Usual(self._net, self._net.parameters(), objective, self._optimizer, labelled=False)
 

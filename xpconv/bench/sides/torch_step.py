@@ -11,7 +11,7 @@ import numpy as np
 from xpconv.bench import networks, updates
 from xpconv.bench.candidate import Candidate, NotOfferedError
 from xpconv.bench.case import Case
-from xpconv.bench.networks import LR, MOMENTUM
+from xpconv.bench.networks import MOMENTUM, rate
 from xpconv.bench.sides import torch_networks
 from xpconv.bench.sides.torch import on_host, place, wait
 
@@ -41,7 +41,7 @@ def step_of(case: Case, arrays: dict[str, np.ndarray], images: int, laid_out: An
 
     net = network_of(case, arrays, laid_out)
     labels = torch.from_numpy(arrays["labels"][:images]).to(place())
-    optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate(case.layer.options["model"]), momentum=MOMENTUM)
     return Step(net, optimizer, images_of(case, arrays, images, laid_out), labels)
 
 
