@@ -24,7 +24,7 @@ def test_a_step_whose_memory_is_too_much_to_keep_is_done_once_and_not_kept(monke
     assert_same(*runs)
 
 
-def test_the_comparison_takes_one_copy_of_weights_and_slots():
+def test_the_comparison_takes_little_beside_copies_of_weights_and_slots():
     net, batches = nn.Sequential(nn.Linear(2048, 1024), nn.Linear(None, 3)).initialize(seed=1), examples((2048,))
     peaks = []
     for capture in (False, True):

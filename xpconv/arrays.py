@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpconv.backend import type_facts
+from xpconv.backend import Array, namespace, type_facts
 from xpconv.errors import describe, dtype_name, message
 
 _SOUND: set[np.dtype[Any]] = set()  # NumPy's dtypes that passed: of a plain array nothing else is judged
@@ -68,3 +68,10 @@ def _not_an_array(op: str, name: str, x: Any) -> TypeError:
     else:
         remedy = "make an array with xpconv.asarray(...)."
     return TypeError(message(op, f"{name} is a {kind}, not a plain array of a known library.", "", remedy))
+
+
+def stand_in(x: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    """An array to ask engines about, like x but for its shape and dtype: one number, seen as that many."""
+    xp = namespace(x)
+    one = xp.zeros((), dtype=x.dtype if dtype is None else dtype, device=x.device)
+    return xp.broadcast_to(one, shape)

@@ -17,15 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from xpconv.arrays import stand_in
 from xpconv.backend import Array, backend_of, dtype_named, namespace
 from xpconv.dispatch import Needs, Primitive
 from xpconv.errors import dtype_name
-from xpconv.kinds import dtype_kind
+from xpconv.kinds import PARTS, dtype_kind
 from xpconv.packing import Place, offering, place_for
 from xpconv.runtime import made, runtime_of
 
-_REAL = {"complex64": "float32", "complex128": "float64"}
-_COMPLEX = {real: name for name, real in _REAL.items()}
+_COMPLEX = {real: name for name, real in PARTS.items()}
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # arrays and options
 
@@ -64,7 +64,7 @@ class _Values:
     @staticmethod
     def images(x: Any) -> Any:
         """(..., C) complex -> (..., 2 C) real: a view, or a copy of what is not dense."""
-        return None if x is None else _dense(x).view(_REAL[dtype_name(x.dtype)])
+        return None if x is None else _dense(x).view(PARTS[dtype_name(x.dtype)])
 
     def weights(self, w: Any) -> Any:
         """(*kernel, C / groups, O) complex -> (*kernel, 2 C / groups, 2 O) real: the matrix of each cell.
@@ -91,7 +91,7 @@ def _matrix(w: Any) -> Any:
     """By parts: a product with 1j would make nan of what stands beside an infinite one, and warn."""
 
     def make() -> Any:
-        rows = _empty(w, (*w.shape[:-1], 2, 2 * w.shape[-1]))
+        rows: Any = namespace(w).empty((*w.shape[:-1], 2, 2 * w.shape[-1]), dtype=_part(w), device=w.device)
         rows[..., 0, ::2], rows[..., 0, 1::2] = w.real, w.imag
         rows[..., 1, ::2], rows[..., 1, 1::2] = -w.imag, w.real
         return rows.reshape(*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1])
@@ -104,21 +104,16 @@ class _Stand:
 
     @staticmethod
     def images(x: Any) -> Any:
-        return None if x is None else _standing(x, (*x.shape[:-1], 2 * x.shape[-1]))
+        return None if x is None else stand_in(x, (*x.shape[:-1], 2 * x.shape[-1]), _part(x))
 
     @staticmethod
     def weights(w: Any) -> Any:
-        return _standing(w, (*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1]))
+        return stand_in(w, (*w.shape[:-2], 2 * w.shape[-2], 2 * w.shape[-1]), _part(w))
 
 
-def _standing(x: Array, shape: tuple[int, ...]) -> Array:
-    return namespace(x).broadcast_to(_empty(x, ()), shape)
-
-
-def _empty(x: Array, shape: tuple[int, ...]) -> Any:
-    """Memory for parts of x, where it lives."""
-    xp = namespace(x)
-    return xp.empty(shape, dtype=dtype_named(xp, _REAL[dtype_name(x.dtype)]), device=x.device)
+def _part(x: Array) -> Any:
+    """The dtype of the parts of x."""
+    return dtype_named(namespace(x), PARTS[dtype_name(x.dtype)])
 
 
 def _fprop(seen: _Seen, x: Any, w: Any, *, epilogue: Any, **options: Any) -> Given:
@@ -216,7 +211,7 @@ def _of_parts(options: dict[str, Any]) -> dict[str, Any]:
 
 def _asked(primitive: Primitive, x: Any, given: Callable[[], Given]) -> str | None:
     """Why it declines a complex x as a real one; of any other x, declined already, there is no more to say."""
-    if dtype_name(x.dtype) not in _REAL:
+    if dtype_name(x.dtype) not in PARTS:
         return ""
     arrays, options = given()
     return primitive.declines(*arrays, **options) if primitive.declines is not None else None

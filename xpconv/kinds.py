@@ -10,6 +10,8 @@ import numpy as np
 from xpconv.backend import Array
 from xpconv.errors import dtype_name
 
+PARTS = {"complex64": "float32", "complex128": "float64"}  # the dtype of real and imaginary parts, by the complex one
+
 
 def is_inexact(x: Array) -> bool:
     """Whether an array holds real or complex floating-point numbers."""

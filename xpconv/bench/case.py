@@ -11,12 +11,12 @@ import numpy as np
 
 from xpconv.bench import networks, updates
 from xpconv.bench.layer import Layer, Shape
+from xpconv.kinds import PARTS
 from xpconv.parity import sample
 from xpconv.window import conv_window
 
 DIRECTIONS = ("forward", "fused", "backward", "step")
-COMPLEX = {"complex64": "float32", "complex128": "float64"}  # by the dtype of the parts
-DTYPES = ("float16", "bfloat16", "float32", "float64", *COMPLEX)
+DTYPES = ("float16", "bfloat16", "float32", "float64", *PARTS)
 ACTIVATIONS = ("relu", "silu", "gelu")
 _ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16}  # bytes
 _DRAWN = 4_194_301  # numbers drawn at most, repeated in larger arrays; prime, so that no two rows or images are equal
@@ -92,8 +92,8 @@ class Case:
         return {"x": x, **drawn, "dy": self._drawn(rng, self.out)}
 
     def _drawn(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        if self.dtype in COMPLEX:
-            parts = replace(self, dtype=COMPLEX[self.dtype])._drawn(rng, (*shape, 2))
+        if self.dtype in PARTS:
+            parts = replace(self, dtype=PARTS[self.dtype])._drawn(rng, (*shape, 2))
             return parts.view(self.dtype)[..., 0]
         count = math.prod(shape)
         values = rounded(rng.standard_normal(min(count, _DRAWN), dtype="float32"), self.dtype)
@@ -131,7 +131,7 @@ class Case:
         if "w" not in layer.parameters:
             return None
         pixels = (self.batch, *layer.x) if layer.op == "conv_transpose" else self.out  # that meet every weight
-        forward = (8.0 if self.dtype in COMPLEX else 2.0) * math.prod(pixels) * math.prod(layer.parameters["w"][:-1])
+        forward = (8.0 if self.dtype in PARTS else 2.0) * math.prod(pixels) * math.prod(layer.parameters["w"][:-1])
         return {"forward": 1, "fused": 1, "backward": 2, "both": 3}[self.direction] * forward
 
     @property

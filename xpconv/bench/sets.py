@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpconv.bench import shapes, whole
-from xpconv.bench.case import COMPLEX, DIRECTIONS, DTYPES, Case
+from xpconv.bench.case import DIRECTIONS, DTYPES, Case
 from xpconv.bench.layer import Layer
 from xpconv.errors import message
+from xpconv.kinds import PARTS
 
 DEFAULT_DIRECTIONS = ("forward", "backward", "step")  # fusing is of interest on a GPU
 OF_OP = {
@@ -93,14 +94,14 @@ def chosen(
         for layer in found.values()
         for batch in (layer.batch,) * (layer.op == "update") or batches or (layer.batch,)
         for direction in OF_OP.get(layer.op, ("forward", "backward"))
-        if direction in directions and (dtype not in COMPLEX or _of_complex(layer, direction))
+        if direction in directions and (dtype not in PARTS or _of_complex(layer, direction))
     ]
     words = only.lower().split()
     kept = [case for case in cases if all(word in case.name.lower() for word in words)]
     if not kept:
         given = f"--set {','.join(sets)} --direction {','.join(directions)}" + (f" --only {only!r}" if only else "")
         remedy = f"rows: {', '.join(repr(layer.name) for layer in list(found.values())[:3])}, ..."
-        if dtype in COMPLEX:
+        if dtype in PARTS:
             given += f" --dtype {dtype}"
             remedy = f"complex numbers have no other ops than {', '.join(_OF_COMPLEX)}, and no fused ones."
         raise ValueError(message("bench", "no row is left to be measured.", f"given: {given}", remedy))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from xpconv.activations import FROM_OUTPUT
+from xpconv.arrays import stand_in
 from xpconv.backend import HALVES, Array, cast, conjugate, namespace, on_device_of
 from xpconv.dispatch import Call, Needs, Pullback, offered, select
 from xpconv.errors import dtype_name
@@ -95,7 +96,7 @@ class ConvCall(Call):
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b, residual = self.arrays
-        y = _shaped(x, self.window.out, w.shape[-1])
+        y = stand_in(x, (x.shape[0], *self.window.out, w.shape[-1]))
         common = {"window": self.window, "groups": self.groups}
         return [
             ("conv_fprop", (x, w), {**common, "epilogue": Epilogue(_flat(b), residual, self.activation)}),
@@ -134,7 +135,7 @@ class ConvTransposeCall(Call):
 
     def parts(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         x, w, b, residual = self.arrays
-        y = _shaped(x, self.window.size, w.shape[-2] * self.groups)
+        y = stand_in(x, (x.shape[0], *self.window.size, w.shape[-2] * self.groups))
         common = {"window": self.window, "groups": self.groups}
         return [
             ("conv_dgrad", (x, w), {**common, "bias": _flat(b), "residual": residual}),
@@ -190,9 +191,3 @@ def _bias_grad(dy: Array, b: Array, db: Array | None) -> Array:
 
 def _flat(b: Array | None) -> Array | None:
     return b if b is None or b.ndim == 1 else namespace(b).reshape(b, (b.shape[-1],))
-
-
-def _shaped(x: Array, spatial: tuple[int, ...], channels: int) -> Array:
-    """An array to ask engines about: one number, seen as (N, *spatial, channels)."""
-    xp = namespace(x)
-    return xp.broadcast_to(xp.zeros((), dtype=x.dtype, device=x.device), (x.shape[0], *spatial, channels))

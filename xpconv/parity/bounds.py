@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from xpconv.kinds import PARTS
+
 NAMED = 2.0  # c for the named samples under precision("ieee")
 PROPERTY = 4.0  # c for properties over generated arguments
 
@@ -47,7 +49,7 @@ class Scales:
 
 def permitted(scale: Any, true: Any, dtype: str, c: float = NAMED) -> Any:
     """The largest right error, elementwise."""
-    real = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+    real = PARTS.get(dtype, dtype)
     u = _ROUNDOFF[_KEPT_IN.get(real, real)]
     with np.errstate(invalid="ignore"):
         return c * u * scale + np.maximum(_ROUNDOFF[real] * np.abs(true), _SMALLEST[real] / 2)

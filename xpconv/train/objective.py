@@ -14,7 +14,7 @@ from xpconv.backend import Array, backend_of, cast, namespace, to_numpy
 from xpconv.derivatives import vjp
 from xpconv.dispatch import OPS
 from xpconv.errors import describe_all, dtype_name, message
-from xpconv.kinds import dtype_kind
+from xpconv.kinds import PARTS, dtype_kind
 from xpconv.runtime import made
 
 Loss = str | Callable[..., Any]
@@ -84,7 +84,7 @@ class Objective:
             evidence = describe_all(outputs=outputs, loss=loss, gradient=slope)
             raise TypeError(message(self.subject, rule, evidence))
         place, dtype = backend_of(outputs), dtype_name(outputs.dtype)
-        number = place.asarray(loss, {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype))
+        number = place.asarray(loss, PARTS.get(dtype, dtype))
         return place.xp.reshape(number, ()), cast(slope, outputs.dtype)
 
     def right(self, outputs: Array, targets: Array) -> Array:

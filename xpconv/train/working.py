@@ -6,7 +6,7 @@ from typing import Any
 
 from xpconv.backend import HALVES, Array, cast, dtype_named, library, namespace
 from xpconv.errors import dtype_name
-from xpconv.kinds import dtype_kind
+from xpconv.kinds import PARTS, dtype_kind
 
 
 def working(x: Array) -> Array:
@@ -26,7 +26,7 @@ def form(value: Array) -> tuple[tuple[int, ...], Any]:
     """Shape and dtype of the form of `working`."""
     xp, name = namespace(value), dtype_name(value.dtype)
     if dtype_kind(value.dtype) == "c":
-        return (*value.shape, 2), dtype_named(xp, "float32" if name == "complex64" else "float64")
+        return (*value.shape, 2), dtype_named(xp, PARTS.get(name, "float64"))
     return tuple(value.shape), dtype_named(xp, "float32") if name in HALVES else value.dtype
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xpconv.bench.candidate import Candidate
-from xpconv.bench.case import COMPLEX
 from xpconv.bench.devices import Device, Timed
+from xpconv.kinds import PARTS
 
 _BATCH = 0.004  # seconds of calls between two events, so that the first launch's way to the device counts for little
 _MOST_IN_BATCH = 200  # stays below what a stream's queue holds
@@ -70,7 +70,7 @@ class Cuda(Device):
     def ceiling(self, dtype: str) -> dict[str, Any]:
         """The rates of a large matrix product and of a large copy."""
         count, n = (2**16, 64) if self.emulated else (_COPIED, _MATRIX)
-        dtype = COMPLEX.get(dtype, dtype)
+        dtype = PARTS.get(dtype, dtype)
         copy, product = (self.typical(call) for call in (self.copying(count), self.multiplying(n, dtype)))
         return {
             "gflops": round(2 * n**3 / product / 1e9, 1),
